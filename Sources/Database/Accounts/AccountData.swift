@@ -1,0 +1,48 @@
+/// One entry of a user's account data.
+public struct AccountDataEntry: Sendable {
+    /// nil: of the account as a whole.
+    public let room: RoomNID?
+    public let type: String
+    /// A JSON object.
+    public let content: [UInt8]
+}
+
+extension Database {
+    private static let since = Statement(
+        """
+        SELECT room_nid, type, content FROM account_data WHERE user_nid = $1 AND position > $2 AND position <= $3
+        ORDER BY position
+        """)
+    private static let one = Statement(
+        "SELECT content FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3")
+
+    /// A user's account data that changed between two positions. One range of one index.
+    public func accountData(
+        of user: UserNID, after: Int64, upTo: Int64, _ reader: any Reader
+    ) async throws -> [AccountDataEntry] {
+        try await reader.query(Self.since, [user.value, .integer(after), .integer(upTo)]) { row in
+            AccountDataEntry(
+                room: row.integer(0) == 0 ? nil : RoomNID(row.integer(0)), type: row.text(1), content: row.blob(2))
+        }
+    }
+
+    public func accountData(of user: UserNID, room: RoomNID?, type: String) async throws -> [UInt8]? {
+        try await read { reader in
+            try await reader.first(Self.one, [user.value, .integer(room?.rawValue ?? 0), .text(type)]) { $0.blob(0) }
+        }
+    }
+}
+
+extension Write {
+    private static let put = Statement(
+        """
+        INSERT INTO account_data (user_nid, room_nid, type, content, position) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_nid, room_nid, type) DO UPDATE SET content = excluded.content, position = excluded.position
+        """)
+
+    public mutating func putAccountData(of user: UserNID, room: RoomNID?, type: String, content: [UInt8]) {
+        let position = takePosition()
+        run(Self.put, user.value, .integer(room?.rawValue ?? 0), .text(type), .blob(content), position)
+        topics.append(.user(user))
+    }
+}

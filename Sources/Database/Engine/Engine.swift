@@ -1,0 +1,43 @@
+/// A reader of one consistent state of the database.
+///
+/// On SQLite the calls answer without suspending; on a networked engine they are pipelined. Code above must not care,
+/// and asks for sets: a page of events is one call, not a hundred.
+public protocol Reader {
+    /// Runs a statement and decodes its rows.
+    func query<T>(_ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T) async throws -> [T]
+
+    /// Runs one statement for many sets of values, in one flush where that matters, and decodes all their rows in the
+    /// order of the sets. The closure is told the index of the set.
+    func queryEach<T>(
+        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
+    ) async throws -> [T]
+}
+
+extension Reader {
+    public func first<T>(
+        _ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T
+    ) async throws -> T? {
+        try await query(statement, values, decode).first
+    }
+}
+
+/// A database engine: SQLite inside the process, or a PostgreSQL server.
+public protocol Engine: Sendable {
+    /// Reads from one consistent snapshot. The body is short, and waits for nothing but the reader.
+    func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T
+
+    /// Carries out a write together with those of others, and returns when it is durable.
+    ///
+    /// - Throws: ``DatabaseError``; nothing of the write has then taken effect.
+    func write(_ write: Write) async throws -> WriteResult
+
+    /// The highest position that has been committed. Reads that begin after this was read see everything up to it.
+    var committedPosition: Int64 { get }
+
+    /// Tells what has been committed, in the order of positions, before the writers are answered. Called on the
+    /// engine's own thread: the closure only takes note.
+    func onCommit(_ observe: @escaping @Sendable (_ position: Int64, _ topics: [Topic]) -> Void)
+
+    /// Finishes what was begun and closes the database.
+    func close() async
+}

@@ -1,0 +1,77 @@
+/// A unit of writing: statements that take effect all together or not at all.
+///
+/// A write is data, not a closure. It can therefore be put into one transaction with the writes of others (group
+/// commit), be tried again when one of those fails, and on a networked engine go out in a single flush, so that no round
+/// trip happens while the lock over positions is held.
+public struct Write: Sendable {
+    struct Step: Sendable {
+        var statement: Statement
+        var values: [SQLValue]
+        /// The number of rows the statement must change; otherwise the write fails with ``DatabaseError/conflict(_:)``.
+        var expectedChanges: Int?
+        var expectation: String
+        /// Whether the rows the statement returns are kept for the caller.
+        var returnsRows: Bool
+    }
+
+    private(set) var steps: [Step] = []
+    /// How many commit positions the write takes.
+    public private(set) var positions = 0
+    /// Who must hear of it once it is committed.
+    public var topics: [Topic] = []
+
+    public init() {}
+
+    public var isEmpty: Bool { steps.isEmpty }
+
+    public mutating func run(_ statement: Statement, _ values: SQLValue...) { run(statement, values) }
+
+    public mutating func run(_ statement: Statement, _ values: [SQLValue]) {
+        steps.append(Step(statement: statement, values: values, expectation: "", returnsRows: false))
+    }
+
+    /// Adds a statement which must change exactly `changes` rows. `otherwise` names what does not hold.
+    public mutating func expect(
+        _ changes: Int, otherwise: String, _ statement: Statement, _ values: SQLValue...
+    ) {
+        steps.append(
+            Step(
+                statement: statement, values: values, expectedChanges: changes, expectation: otherwise,
+                returnsRows: false))
+    }
+
+    /// Adds a statement whose rows (`RETURNING`) are wanted, and answers their place in ``WriteResult/rows``.
+    public mutating func returning(_ statement: Statement, _ values: SQLValue...) -> Int {
+        steps.append(Step(statement: statement, values: values, expectation: "", returnsRows: true))
+        return steps.filter(\.returnsRows).count - 1
+    }
+
+    /// Takes the next commit position.
+    public mutating func takePosition() -> SQLValue {
+        defer { positions += 1 }
+        return .position(positions)
+    }
+}
+
+/// Whom a committed write concerns: those wait for it, on this node and on the others.
+public enum Topic: Sendable, Hashable {
+    /// Something in the room that its members see.
+    case room(RoomNID)
+    /// Something that one user's devices see.
+    case user(UserNID)
+    /// The rooms of a user, or what the user is in them, are others now.
+    case memberships(UserNID)
+}
+
+/// What a committed write gave.
+public struct WriteResult: Sendable {
+    /// The first of the positions that the write took; meaningless if it took none.
+    public let firstPosition: Int64
+    /// The rows of each statement added with `returning`, as values in the order of columns.
+    public let rows: [[[SQLValue]]]
+
+    public init(firstPosition: Int64, rows: [[[SQLValue]]]) {
+        self.firstPosition = firstPosition
+        self.rows = rows
+    }
+}

@@ -1,0 +1,106 @@
+import MatrixCore
+
+extension Database {
+    private static let byNumber = Statement("SELECT \(StoredEvent.columns) FROM events WHERE event_nid = $1")
+    private static let byKey = Statement("SELECT \(StoredEvent.columns) FROM events WHERE event_key = $1")
+
+    /// Events by their numbers, in the order of the numbers given; those that are not there are left out. A point read
+    /// for each that is not in the cache.
+    public func events(_ numbers: [EventNID], _ reader: any Reader) async throws -> [StoredEvent] {
+        var found = [StoredEvent?](repeating: nil, count: numbers.count)
+        var missing: [Int] = []
+        for (index, number) in numbers.enumerated() {
+            if let event = storedEvents[number] { found[index] = event } else { missing.append(index) }
+        }
+        if !missing.isEmpty {
+            let asked = missing
+            let read = try await reader.queryEach(Self.byNumber, asked.map { [numbers[$0].value] }) {
+                (asked[$0], try StoredEvent(row: $1))
+            }
+            for (index, event) in read {
+                found[index] = event
+                storedEvents.insert(event)
+            }
+        }
+        return found.compactMap { $0 }
+    }
+
+    public func events(_ numbers: [EventNID]) async throws -> [StoredEvent] {
+        try await read { try await self.events(numbers, $0) }
+    }
+
+    /// An event by its ID, whatever its standing.
+    public func event(_ eventID: EventID) async throws -> StoredEvent? {
+        let event = try await read { reader in
+            try await reader.first(Self.byKey, [.blob(StoredEvent.key(of: eventID))]) { try StoredEvent(row: $0) }
+        }
+        guard let event, event.eventID == eventID else { return nil }
+        storedEvents.insert(event)
+        return event
+    }
+
+    /// A place in a room's order, between events: `/messages` goes on from it in either direction.
+    public struct OrderedPlace: Sendable, Hashable {
+        public let depth: Int64
+        public let position: Int64
+
+        public init(depth: Int64, position: Int64) {
+            self.depth = depth
+            self.position = position
+        }
+    }
+
+    private static let backwards = Statement(
+        """
+        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND (order_depth, position) <= ($2, $3)
+        ORDER BY order_depth DESC, position DESC LIMIT $4
+        """)
+    private static let forwards = Statement(
+        """
+        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND (order_depth, position) > ($2, $3)
+        ORDER BY order_depth, position LIMIT $4
+        """)
+
+    /// The numbers of up to `limit` events at or before a place in the room's order, newest first, or behind it, oldest
+    /// first. One range of one index.
+    public func timeline(
+        of room: RoomNID, from place: OrderedPlace, backwards: Bool, limit: Int, _ reader: any Reader
+    ) async throws -> [EventNID] {
+        try await reader.query(
+            backwards ? Self.backwards : Self.forwards,
+            [room.value, .integer(place.depth), .integer(place.position), .integer(Int64(limit))]
+        ) { EventNID($0.integer(0)) }
+    }
+
+    private static let latest = Statement(
+        """
+        SELECT event_nid, position FROM events WHERE room_nid = $1 AND position IS NOT NULL
+        ORDER BY order_depth DESC, position DESC LIMIT $2
+        """)
+
+    /// The newest events of a room with positions above `after` and up to `upTo`, newest first, `limit` at most. Live
+    /// events are in the order of their positions, so this is the end of one index range.
+    public func newestEvents(
+        in room: RoomNID, after: Int64, upTo: Int64, limit: Int, _ reader: any Reader
+    ) async throws -> [EventNID] {
+        // What was committed since `upTo` was read comes first and is skipped; as a rule there is none.
+        var ask = limit + 4
+        while true {
+            let newest = try await reader.query(Self.latest, [room.value, .integer(Int64(ask))]) {
+                (EventNID($0.integer(0)), $0.integer(1))
+            }
+            let wanted = newest.filter { $0.1 > after && $0.1 <= upTo }
+            let reachedTheEnd = newest.count < ask || newest.last!.1 <= after
+            if wanted.count >= limit || reachedTheEnd { return wanted.prefix(limit).map(\.0) }
+            ask *= 4
+        }
+    }
+
+    private static let changedRooms = Statement(
+        "SELECT DISTINCT room_nid FROM events WHERE position > $1 AND position <= $2")
+
+    /// The rooms that got events between two positions. One range of one index, as long as the number of those events.
+    public func rooms(withEventsAfter after: Int64, upTo: Int64, _ reader: any Reader) async throws -> [RoomNID] {
+        try await reader.query(Self.changedRooms, [.integer(after), .integer(upTo)]) { RoomNID($0.integer(0)) }
+    }
+}

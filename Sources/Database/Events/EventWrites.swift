@@ -1,0 +1,55 @@
+import MatrixCore
+
+extension Write {
+    private static let insertEvent = Statement(
+        """
+        INSERT INTO events (event_nid, event_key, event_id, room_nid, position, order_depth, type_nid, sender_nid,
+            state_key_nid, state_before, flags, origin_server_ts, redacted_by, replaces, previous, auth, transaction_key, cuts,
+            json)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+            (SELECT min(event_nid) FROM redactions WHERE target_key = $2), $13, $14, $15, $16, $17, $18)
+        """)
+
+    /// Adds an event. `position` is the one taken for it, or null; the event's own `position` does not count.
+    public mutating func insert(_ event: StoredEvent, position: SQLValue) {
+        run(
+            Self.insertEvent, event.nid.value, .blob(StoredEvent.key(of: event.eventID)), .identifier(event.eventID.string),
+            event.room.value, position, .integer(event.orderDepth), event.type.value, event.sender.value,
+            .optional(event.stateKey?.rawValue), .optional(event.stateBefore?.rawValue), .integer(event.flags.rawValue),
+            .integer(event.originServerTS), .optional(event.replaces?.rawValue), .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
+            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))), event.transactionKey.map(SQLValue.identifier) ?? .null,
+            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json))
+    }
+
+    private static let insertRedaction = Statement(
+        "INSERT INTO redactions (target_key, event_nid) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    private static let markRedacted = Statement(
+        "UPDATE events SET redacted_by = $2 WHERE event_key = $1 AND redacted_by IS NULL")
+
+    /// Lets a redaction take effect on its target, now or when the target comes.
+    public mutating func redact(_ target: EventID, by redaction: EventNID) {
+        let key = SQLValue.blob(StoredEvent.key(of: target))
+        run(Self.insertRedaction, key, redaction.value)
+        run(Self.markRedacted, key, redaction.value)
+    }
+
+    private static let insertTransaction = Statement(
+        "INSERT INTO transactions (user_nid, transaction_key, event_id, created_ts) VALUES ($1, $2, $3, $4)")
+
+    /// Remembers what a client's transaction made; a second one with the same key fails as a constraint.
+    public mutating func rememberTransaction(_ key: [UInt8], of user: UserNID, made event: EventID, at time: Int64) {
+        run(Self.insertTransaction, user.value, .blob(key), .identifier(event.string), .integer(time))
+    }
+}
+
+extension Database {
+    private static let transaction = Statement(
+        "SELECT event_id FROM transactions WHERE user_nid = $1 AND transaction_key = $2")
+
+    /// The event that a client's transaction made before.
+    public func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
+        try await read { reader in
+            try await reader.first(Self.transaction, [user.value, .blob(key)]) { EventID(unchecked: $0.text(0)) }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+import MatrixCore
+import Synchronization
+
+/// The type of an event, as a name of its own: types are compared as bytes.
+public struct EventType: Hashable, Sendable, CustomStringConvertible {
+    public let name: String
+
+    public init(_ name: String) { self.name = name }
+
+    public static func == (left: Self, right: Self) -> Bool { left.name.utf8.elementsEqual(right.name.utf8) }
+
+    public func hash(into hasher: inout Hasher) {
+        var name = name
+        name.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+    }
+
+    public var description: String { name }
+}
+
+/// An identifier that is kept in a table of its own with a number.
+protocol NumberedIdentifier: Hashable, Sendable {
+    associatedtype Entity
+    /// Selects the number of an identifier.
+    static var find: Statement { get }
+    /// Selects the columns of an identifier by its number.
+    static var name: Statement { get }
+    /// Adds an identifier, or does nothing if it is there.
+    static var add: Statement { get }
+    /// The values of `find` and `add`.
+    var columns: [SQLValue] { get }
+    init(row: any Row)
+}
+
+/// Finds the numbers of identifiers and the identifiers of numbers, and keeps those last used in memory.
+///
+/// Identifiers are added in short transactions of their own, before the write that uses them, and in the order of their
+/// bytes: batches don't deadlock, and what is rejected afterwards costs a row at most.
+final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
+    typealias Number = Numbered<Identifier.Entity>
+
+    private struct Known {
+        var numbers: BoundedCache<Identifier, Int64>
+        var identifiers: BoundedCache<Int64, Identifier>
+    }
+
+    /// The lock protects both caches; nothing is awaited while it is held.
+    private let known: Mutex<Known>
+
+    /// - Parameter capacity: identifiers kept at most.
+    init(capacity: Int) {
+        known = Mutex(Known(numbers: BoundedCache(capacity: capacity), identifiers: BoundedCache(capacity: capacity)))
+    }
+
+    private func remember(_ pairs: [(Identifier, Int64)]) {
+        known.withLock { known in
+            for (identifier, number) in pairs {
+                known.numbers.insert(number, for: identifier, size: 1)
+                known.identifiers.insert(identifier, for: number, size: 1)
+            }
+        }
+    }
+
+    /// The numbers of those identifiers that are in the database.
+    func existing(_ identifiers: [Identifier], _ engine: any Engine) async throws -> [Identifier: Number] {
+        var found: [Identifier: Number] = [:]
+        var missing: [Identifier] = []
+        known.withLock { known in
+            for identifier in identifiers {
+                if let number = known.numbers[identifier] {
+                    found[identifier] = Number(number)
+                } else {
+                    missing.append(identifier)
+                }
+            }
+        }
+        if missing.isEmpty { return found }
+        let asked = missing
+        let read = try await engine.read { reader in
+            try await reader.queryEach(Identifier.find, asked.map(\.columns)) { (asked[$0], $1.integer(0)) }
+        }
+        remember(read)
+        for (identifier, number) in read { found[identifier] = Number(number) }
+        return found
+    }
+
+    /// The numbers of all the identifiers; those that have none get one.
+    func numbers(_ identifiers: [Identifier], _ engine: any Engine) async throws -> [Identifier: Number] {
+        var found = try await existing(identifiers, engine)
+        let missing = Set(identifiers.filter { found[$0] == nil })
+        if missing.isEmpty { return found }
+        var write = Write()
+        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
+        _ = try await engine.write(write)
+        for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }
+        return found
+    }
+
+    /// The identifiers of numbers.
+    func identifiers(_ numbers: [Number], _ engine: any Engine) async throws -> [Number: Identifier] {
+        var found: [Number: Identifier] = [:]
+        var missing: [Int64] = []
+        known.withLock { known in
+            for number in numbers {
+                if let identifier = known.identifiers[number.rawValue] {
+                    found[number] = identifier
+                } else {
+                    missing.append(number.rawValue)
+                }
+            }
+        }
+        if missing.isEmpty { return found }
+        let asked = missing
+        let read = try await engine.read { reader in
+            try await reader.queryEach(Identifier.name, asked.map { [.integer($0)] }) { (Identifier(row: $1), asked[$0]) }
+        }
+        remember(read)
+        for (identifier, number) in read { found[Number(number)] = identifier }
+        return found
+    }
+
+    private static func inOrder(_ left: [SQLValue], _ right: [SQLValue]) -> Bool {
+        for case (.blob(let one), .blob(let other)) in zip(left, right) where one != other {
+            return one.lexicographicallyPrecedes(other)
+        }
+        return false
+    }
+}
+
+extension UserID: NumberedIdentifier {
+    typealias Entity = UserEntity
+    static let find = Statement("SELECT user_nid FROM users WHERE user_id = $1")
+    static let name = Statement("SELECT user_id FROM users WHERE user_nid = $1")
+    static let add = Statement("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT DO NOTHING")
+    var columns: [SQLValue] { [.identifier(string)] }
+    init(row: any Row) { self.init(unchecked: row.text(0)) }
+}
+
+extension EventType: NumberedIdentifier {
+    typealias Entity = EventTypeEntity
+    static let find = Statement("SELECT type_nid FROM event_types WHERE type = $1")
+    static let name = Statement("SELECT type FROM event_types WHERE type_nid = $1")
+    static let add = Statement("INSERT INTO event_types (type) VALUES ($1) ON CONFLICT DO NOTHING")
+    var columns: [SQLValue] { [.identifier(name)] }
+    init(row: any Row) { self.init(row.text(0)) }
+}
+
+extension StateKey: NumberedIdentifier {
+    typealias Entity = StateKeyEntity
+    static let find = Statement("SELECT state_key_nid FROM state_keys WHERE type = $1 AND state_key = $2")
+    static let name = Statement("SELECT type, state_key FROM state_keys WHERE state_key_nid = $1")
+    static let add = Statement("INSERT INTO state_keys (type, state_key) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    var columns: [SQLValue] { [.identifier(type), .identifier(key)] }
+    init(row: any Row) { self.init(type: row.text(0), key: row.text(1)) }
+}
+
+extension Database {
+    /// The numbers of users; those that have none get one.
+    public func numbers(ofUsers users: [UserID]) async throws -> [UserID: UserNID] {
+        try await self.users.numbers(users, engine)
+    }
+
+    /// The numbers of those of the users that are in the database.
+    public func existingNumbers(ofUsers users: [UserID]) async throws -> [UserID: UserNID] {
+        try await self.users.existing(users, engine)
+    }
+
+    public func number(ofUser user: UserID) async throws -> UserNID {
+        guard let number = try await users.numbers([user], engine)[user] else {
+            throw DatabaseError.corrupt("user \(user) has got no number")
+        }
+        return number
+    }
+
+    public func users(_ numbers: [UserNID]) async throws -> [UserNID: UserID] {
+        try await users.identifiers(numbers, engine)
+    }
+
+    public func numbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
+        try await eventTypes.numbers(types, engine)
+    }
+
+    public func existingNumbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
+        try await eventTypes.existing(types, engine)
+    }
+
+    public func types(_ numbers: [EventTypeNID]) async throws -> [EventTypeNID: EventType] {
+        try await eventTypes.identifiers(numbers, engine)
+    }
+
+    public func numbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
+        try await stateKeys.numbers(keys, engine)
+    }
+
+    public func existingNumbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
+        try await stateKeys.existing(keys, engine)
+    }
+
+    public func stateKeys(_ numbers: [StateKeyNID]) async throws -> [StateKeyNID: StateKey] {
+        try await stateKeys.identifiers(numbers, engine)
+    }
+}

@@ -1,0 +1,34 @@
+import MatrixCore
+
+extension Database {
+    private static let find = Statement("SELECT room_nid, creator_nid FROM room_aliases WHERE alias = $1")
+    private static let ofRoom = Statement("SELECT alias FROM room_aliases WHERE room_nid = $1 ORDER BY alias")
+
+    /// The room that an alias of this server points to, and who made the alias.
+    public func room(ofAlias alias: RoomAlias) async throws -> (room: RoomNID, creator: UserNID)? {
+        try await read { reader in
+            try await reader.first(Self.find, [.identifier(alias.string)]) {
+                (RoomNID($0.integer(0)), UserNID($0.integer(1)))
+            }
+        }
+    }
+
+    public func aliases(of room: RoomNID) async throws -> [RoomAlias] {
+        try await read { try await $0.query(Self.ofRoom, [room.value]) { RoomAlias(unchecked: $0.text(0)) } }
+    }
+}
+
+extension Write {
+    private static let insertAlias = Statement(
+        "INSERT INTO room_aliases (alias, room_nid, creator_nid, created_ts) VALUES ($1, $2, $3, $4)")
+    private static let deleteAlias = Statement("DELETE FROM room_aliases WHERE alias = $1")
+
+    /// Adds an alias; fails as a constraint if it is taken.
+    public mutating func addAlias(_ alias: RoomAlias, to room: RoomNID, by user: UserNID, at time: Int64) {
+        run(Self.insertAlias, .identifier(alias.string), room.value, user.value, .integer(time))
+    }
+
+    public mutating func removeAlias(_ alias: RoomAlias) {
+        expect(1, otherwise: "the alias is gone", Self.deleteAlias, .identifier(alias.string))
+    }
+}

@@ -1,0 +1,89 @@
+import MatrixCore
+
+/// What a user is in a room, as the database numbers it. The raw values are stored.
+public enum StoredMembership: Int64, Sendable {
+    case leave = 0
+    case join = 1
+    case invite = 2
+    case ban = 3
+    case knock = 4
+}
+
+/// A user's current membership of one room.
+public struct RoomMembership: Sendable {
+    public let room: RoomNID
+    public let membership: StoredMembership
+    public let event: EventNID
+    /// The position since which it is so.
+    public let position: Int64
+    public let forgotten: Bool
+}
+
+extension Database {
+    private static let ofUser = Statement(
+        "SELECT room_nid, membership, event_nid, position, forgotten FROM memberships WHERE user_nid = $1")
+
+    /// All memberships of a user. One range of one index.
+    public func memberships(of user: UserNID, _ reader: any Reader) async throws -> [RoomMembership] {
+        try await reader.query(Self.ofUser, [user.value]) { row in
+            RoomMembership(
+                room: RoomNID(row.integer(0)), membership: StoredMembership(rawValue: row.integer(1)) ?? .leave,
+                event: EventNID(row.integer(2)), position: row.integer(3), forgotten: row.flag(4))
+        }
+    }
+
+    private static let ofRoom = Statement(
+        "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = $2")
+
+    /// The users who are now so in a room. One range of one index.
+    public func users(
+        in room: RoomNID, _ membership: StoredMembership, _ reader: any Reader
+    ) async throws -> [UserNID] {
+        try await reader.query(Self.ofRoom, [room.value, .integer(membership.rawValue)]) { UserNID($0.integer(0)) }
+    }
+
+    private static let count = Statement("SELECT count(*) FROM memberships WHERE room_nid = $1 AND membership = $2")
+
+    /// How many users are now so in a room. One range of one index.
+    public func count(of membership: StoredMembership, in room: RoomNID, _ reader: any Reader) async throws -> Int {
+        try await reader.first(Self.count, [room.value, .integer(membership.rawValue)]) { Int($0.integer(0)) } ?? 0
+    }
+
+    private static let localOfRoom = Statement(
+        """
+        SELECT m.user_nid FROM memberships m JOIN accounts a ON a.user_nid = m.user_nid
+        WHERE m.room_nid = $1 AND m.membership = $2
+        """)
+
+    /// The users of a room who have accounts here.
+    public func localUsers(
+        in room: RoomNID, _ membership: StoredMembership, _ reader: any Reader
+    ) async throws -> [UserNID] {
+        try await reader.query(Self.localOfRoom, [room.value, .integer(membership.rawValue)]) { UserNID($0.integer(0)) }
+    }
+}
+
+extension Write {
+    private static let put = Statement(
+        """
+        INSERT INTO memberships (user_nid, room_nid, membership, event_nid, position, forgotten) VALUES ($1, $2, $3, $4, $5, 0)
+        ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid,
+            position = excluded.position, forgotten = 0
+        """)
+
+    public mutating func setMembership(
+        _ membership: StoredMembership, of user: UserNID, in room: RoomNID, event: EventNID, position: SQLValue
+    ) {
+        run(Self.put, user.value, room.value, .integer(membership.rawValue), event.value, position)
+        topics.append(.memberships(user))
+    }
+
+    private static let forget = Statement(
+        "UPDATE memberships SET forgotten = 1 WHERE user_nid = $1 AND room_nid = $2 AND membership IN (0, 3)")
+
+    /// Forgets a room that the user has left; fails as a conflict if the user has not.
+    public mutating func forget(_ room: RoomNID, for user: UserNID) {
+        expect(1, otherwise: "the user has not left the room", Self.forget, user.value, room.value)
+        topics.append(.memberships(user))
+    }
+}

@@ -1,0 +1,112 @@
+import MatrixCore
+
+/// What the database knows of a room now.
+public struct RoomRecord: Sendable {
+    public let nid: RoomNID
+    public let roomID: RoomID
+    /// The identifier of the room's version.
+    public let version: String
+    public var state: StateNID
+    /// The first row number of the room's state nodes that is not in use.
+    public var nextStateRow: Int64
+    public var extremities: [EventNID]
+    /// The order depth of the newest event.
+    public var depth: Int64
+    /// Counts changes of the current state.
+    public var stateVersion: Int64
+    /// Counts changes of the timeline.
+    public var timelineVersion: Int64
+
+    public init(
+        nid: RoomNID, roomID: RoomID, version: String, state: StateNID = StateNID(0), nextStateRow: Int64 = 1,
+        extremities: [EventNID] = [], depth: Int64 = 0, stateVersion: Int64 = 0, timelineVersion: Int64 = 0
+    ) {
+        self.nid = nid
+        self.roomID = roomID
+        self.version = version
+        self.state = state
+        self.nextStateRow = nextStateRow
+        self.extremities = extremities
+        self.depth = depth
+        self.stateVersion = stateVersion
+        self.timelineVersion = timelineVersion
+    }
+
+    static let columns = """
+        room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version, timeline_version
+        """
+
+    init(row: any Row) throws {
+        self.init(
+            nid: RoomNID(row.integer(0)), roomID: RoomID(unchecked: row.text(1)), version: row.text(2),
+            state: StateNID(row.integer(3)), nextStateRow: row.integer(4),
+            extremities: try PackedNumbers.unpack(row.blob(5)).map { EventNID($0) }, depth: row.integer(6),
+            stateVersion: row.integer(7), timelineVersion: row.integer(8))
+    }
+}
+
+extension Database {
+    private static let byID = Statement("SELECT \(RoomRecord.columns) FROM rooms WHERE room_id = $1")
+    private static let byNumber = Statement("SELECT \(RoomRecord.columns) FROM rooms WHERE room_nid = $1")
+
+    public func room(_ roomID: RoomID) async throws -> RoomRecord? {
+        try await read { try await $0.first(Self.byID, [.identifier(roomID.string)]) { try RoomRecord(row: $0) } }
+    }
+
+    public func room(_ nid: RoomNID) async throws -> RoomRecord? {
+        try await read { try await $0.first(Self.byNumber, [nid.value]) { try RoomRecord(row: $0) } }
+    }
+
+    private static let stateAt = Statement(
+        "SELECT state_nid FROM room_states WHERE room_nid = $1 AND position <= $2 ORDER BY position DESC LIMIT 1")
+
+    /// What the room's current state was at a position; the empty state before the room was known.
+    public func state(of room: RoomNID, at position: Int64, _ reader: any Reader) async throws -> StateNID {
+        try await reader.first(Self.stateAt, [room.value, .integer(position)]) { StateNID($0.integer(0)) } ?? StateNID(0)
+    }
+}
+
+extension Write {
+    private static let insertRoom = Statement(
+        """
+        INSERT INTO rooms (room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version,
+            timeline_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        """)
+
+    /// Adds a room; fails as a constraint if it is known already.
+    public mutating func insert(_ room: RoomRecord) {
+        run(
+            Self.insertRoom, room.nid.value, .identifier(room.roomID.string), .text(room.version), room.state.value,
+            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))), .integer(room.depth),
+            .integer(room.stateVersion), .integer(room.timelineVersion))
+    }
+
+    private static let updateRoom = Statement(
+        """
+        UPDATE rooms SET state_nid = $2, next_state_nid = $3, extremities = $4, depth = $5, state_version = $6,
+            timeline_version = $7 WHERE room_nid = $1 AND state_version = $8 AND timeline_version = $9
+        """)
+
+    /// Moves a room on from what it was read as. Fails as a conflict if somebody else has moved it meanwhile.
+    public mutating func update(_ room: RoomRecord, readAs before: RoomRecord) {
+        expect(
+            1, otherwise: "room \(room.roomID) has moved on", Self.updateRoom, room.nid.value, room.state.value,
+            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))), .integer(room.depth),
+            .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
+            .integer(before.timelineVersion))
+    }
+
+    private static let insertNodes = Statement(
+        "INSERT INTO state_nodes (room_nid, state_nid, nodes) VALUES ($1, $2, $3)")
+    private static let insertState = Statement(
+        "INSERT INTO room_states (room_nid, position, state_nid) VALUES ($1, $2, $3)")
+
+    public mutating func insert(_ change: StateTree.Change, room: RoomNID) {
+        for row in change.rows { run(Self.insertNodes, room.value, .integer(row.number), .blob(row.bytes)) }
+    }
+
+    /// Notes what the room's current state is from a position on.
+    public mutating func setState(_ state: StateNID, of room: RoomNID, from position: SQLValue) {
+        run(Self.insertState, room.value, position, state.value)
+    }
+}

@@ -1,0 +1,130 @@
+import Logging
+import Synchronization
+
+/// The embedded engine: one SQLite file with a write-ahead log.
+///
+/// - One thread writes. It puts up to fifty waiting writes into one transaction and syncs the disk once for all.
+/// - One thread copies the log into the file when it has grown, so that no commit waits for that.
+/// - Reads run on the caller's thread, each on a connection borrowed from a pool.
+public final class SQLiteEngine: Engine {
+    /// What of the engine's behaviour may be chosen.
+    public struct Options: Sendable {
+        /// Bytes of a page of a new database.
+        public var pageSize = 4096
+        /// Pages in the log from which on they are copied into the file.
+        public var checkpointPages = 4_000
+        /// A read that takes longer is ended.
+        public var readLimitNanoseconds: UInt64 = 30_000_000_000
+
+        public init() {}
+    }
+
+    /// Writes that share a transaction at most.
+    static let writesPerCommit = 50
+    /// Positions that are reserved at once, so that giving one out costs no writing. What is left of a reservation at the
+    /// end of the process is never used.
+    static let positionsPerReservation: Int64 = 1_000
+
+    private struct Pending: Sendable {
+        let write: Write
+        let continuation: CheckedContinuation<WriteResult, any Error>
+    }
+
+    private let path: String
+    private let options: Options
+    private let readers: Mutex<[SQLiteConnection]>
+    private let writer: SQLiteWriter
+    private let queue: WorkThread<Pending>
+    private let checkpointer: SQLiteCheckpointer
+
+    public init(path: String, options: Options = Options(), logger: Logger) async throws {
+        self.path = path
+        self.options = options
+        let connection = try SQLiteConnection(path: path, mode: .readWrite)
+        try connection.execute("PRAGMA page_size = \(options.pageSize)")
+        try connection.execute("PRAGMA journal_mode = WAL")
+        try connection.execute("PRAGMA synchronous = FULL")
+        try connection.execute("PRAGMA wal_autocheckpoint = 0")
+        try Migrations.carryOut(on: connection)
+        let writer = try SQLiteWriter(connection: connection, logger: logger)
+        self.writer = writer
+        checkpointer = try SQLiteCheckpointer(path: path, pages: options.checkpointPages, logger: logger)
+        checkpointer.watch(connection)
+        readers = Mutex([])
+        queue = WorkThread(most: Self.writesPerCommit) { pending in
+            let outcomes = writer.commit(pending.map(\.write))
+            for (one, outcome) in zip(pending, outcomes) { one.continuation.resume(with: outcome) }
+        }
+    }
+
+    public var committedPosition: Int64 { writer.committedPosition.load(ordering: .acquiring) }
+
+    public func onCommit(_ observe: @escaping @Sendable (Int64, [Topic]) -> Void) {
+        writer.observers.withLock { $0.append(observe) }
+    }
+
+    public func write(_ write: Write) async throws -> WriteResult {
+        try await withCheckedThrowingContinuation { continuation in
+            if !queue.add(Pending(write: write, continuation: continuation)) {
+                continuation.resume(throwing: DatabaseError.closed)
+            }
+        }
+    }
+
+    private static let begin = Statement("BEGIN")
+    private static let end = Statement("COMMIT")
+    private static let rollback = Statement("ROLLBACK")
+    /// Connections that are kept for the next read.
+    private static let idleReaders = 8
+
+    public func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+        let connection = try readers.withLock { $0.popLast() } ?? SQLiteConnection(path: path, mode: .readOnly)
+        connection.limitReads(nanoseconds: options.readLimitNanoseconds)
+        try connection.run(Self.begin, [])
+        let result: T
+        do {
+            result = try await body(SQLiteReader(connection: connection))
+        } catch {
+            // A connection that can't end its transaction is not used again.
+            try connection.run(Self.rollback, [])
+            giveBack(connection)
+            throw error
+        }
+        try connection.run(Self.end, [])
+        giveBack(connection)
+        return result
+    }
+
+    private func giveBack(_ connection: SQLiteConnection) {
+        connection.limitReads(nanoseconds: nil)
+        readers.withLock { if $0.count < Self.idleReaders { $0.append(connection) } }
+    }
+
+    public func close() async {
+        await queue.close()
+        await checkpointer.close()
+        readers.withLock { $0.removeAll() }
+    }
+}
+
+/// A read transaction on an SQLite connection. Its calls never suspend.
+struct SQLiteReader: Reader {
+    let connection: SQLiteConnection
+
+    func query<T>(_ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T) async throws -> [T] {
+        var result: [T] = []
+        try connection.run(statement, values) { result.append(try decode($0)) }
+        return result
+    }
+
+    func queryEach<T>(
+        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
+    ) async throws -> [T] {
+        var result: [T] = []
+        result.reserveCapacity(sets.count)
+        for (index, values) in sets.enumerated() {
+            try connection.run(statement, values) { result.append(try decode(index, $0)) }
+        }
+        return result
+    }
+}

@@ -1,0 +1,44 @@
+/// What is true of the database as a whole.
+extension Database {
+    private static let find = Statement("SELECT value FROM settings WHERE name = $1")
+    private static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+
+    public func setting(_ name: String) async throws -> [UInt8]? {
+        try await read { try await $0.first(Self.find, [.text(name)]) { $0.blob(0) } }
+    }
+
+    /// The value of a setting; `initial` if it has none yet, from now on.
+    public func setting(_ name: String, initial: [UInt8]) async throws -> [UInt8] {
+        if let value = try await setting(name) { return value }
+        var write = Write()
+        write.run(Self.insert, .text(name), .blob(initial))
+        try await self.write(write)
+        return try await setting(name) ?? initial
+    }
+
+    /// A signing key of this server.
+    public struct StoredSigningKey: Sendable {
+        /// `ed25519:` and the version.
+        public let keyID: String
+        /// 32 bytes.
+        public let seed: [UInt8]
+    }
+
+    private static let currentKey = Statement(
+        "SELECT key_id, seed FROM signing_keys WHERE expired_ts IS NULL ORDER BY created_ts DESC LIMIT 1")
+    private static let insertKey = Statement(
+        "INSERT INTO signing_keys (key_id, seed, created_ts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+
+    /// The key that this server signs with.
+    public func signingKey() async throws -> StoredSigningKey? {
+        try await read { reader in
+            try await reader.first(Self.currentKey, []) { StoredSigningKey(keyID: $0.text(0), seed: $0.blob(1)) }
+        }
+    }
+
+    public func putSigningKey(_ keyID: String, seed: [UInt8], at time: Int64) async throws {
+        var write = Write()
+        write.run(Self.insertKey, .text(keyID), .blob(seed), .integer(time))
+        try await self.write(write)
+    }
+}
