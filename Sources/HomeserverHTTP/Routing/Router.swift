@@ -113,7 +113,8 @@ extension Request {
         guard !rawQuery.isEmpty else { return path }
         let query = rawQuery.split(separator: "&").map { pair in
             let name = pair.prefix { $0 != "=" }
-            let isSecret = ["token", "secret", "password", "session", "mac"].contains { name.lowercased().contains($0) }
+            let plain = PercentDecoding.decode(name.utf8, plusIsSpace: true)?.lowercased()
+            let isSecret = ["token", "secret", "password", "session", "mac"].contains { plain?.contains($0) ?? true }
             return isSecret ? "\(name)=…" : String(pair)
         }
         return "\(path)?\(query.joined(separator: "&"))"

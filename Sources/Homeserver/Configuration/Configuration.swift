@@ -1,0 +1,151 @@
+import MatrixCore
+
+/// All settings of a server, checked and complete; a value like any other.
+///
+/// How they are read from a file, the environment and the command line, and what each of them means to the person who
+/// sets it, is told in one place: `ConfigurationKey` in the executable.
+public struct Configuration: Sendable, Hashable {
+    /// What comes after the colon in the identifiers of users and rooms; can never change.
+    public var serverName = ServerName(unchecked: "localhost")
+    /// Where clients reach the server, without a slash at the end: for well-known documents and links.
+    public var publicBaseURL = "http://localhost:8008"
+    /// The directory of everything that has no path of its own, of the lock and of the command line's socket.
+    public var dataPath = "data"
+    /// A file that seeds the database's signing key.
+    public var signingKeyPath = "data/signing.key"
+    /// The version of rooms whose creator doesn't ask for one.
+    public var defaultRoomVersion = RoomVersion.default.identifier
+    public var database = DatabaseLocation.sqlite(path: "data/roost.db")
+    public var media = Media()
+    public var listeners = [Listener()]
+    /// Proxies whose `X-Forwarded-For` counts.
+    public var trustedProxies: [AddressRange] = []
+    public var registration = Registration()
+    public var federation = Federation()
+    public var outgoing = Outgoing()
+    public var rateLimits = RateLimits()
+    public var presence = Presence()
+    /// Registration files of application services.
+    public var appservices: [String] = []
+    public var turn = Turn()
+    public var log = Log()
+
+    public init() {}
+
+    /// Where the data are.
+    public enum DatabaseLocation: Sendable, Hashable {
+        case sqlite(path: String)
+        /// A URL of libpq: `postgresql://user:password@host:port/name`.
+        case postgresql(url: String)
+    }
+
+    public struct Media: Sendable, Hashable {
+        public var path = "data/media"
+        /// Bytes of one file.
+        public var maxUploadSize = 100 * 1024 * 1024
+        public init() {}
+    }
+
+    /// An address where the server listens.
+    public struct Listener: Sendable, Hashable {
+        public enum API: String, Sendable, Hashable, CaseIterable {
+            case client, federation, admin, health
+        }
+
+        public struct TLS: Sendable, Hashable {
+            public var certificate: String
+            public var key: String
+
+            public init(certificate: String, key: String) {
+                self.certificate = certificate
+                self.key = key
+            }
+        }
+
+        /// An IP address or host name, or `unix:` and the path of a socket.
+        public var address: String
+        /// Without meaning for a Unix socket.
+        public var port: Int
+        public var tls: TLS?
+        public var serve: [API]
+
+        public init(
+            address: String = "127.0.0.1", port: Int = 8008, tls: TLS? = nil, serve: [API] = API.allCases
+        ) {
+            self.address = address
+            self.port = port
+            self.tls = tls
+            self.serve = serve
+        }
+    }
+
+    public struct Registration: Sendable, Hashable {
+        public enum Mode: String, Sendable, Hashable, CaseIterable {
+            /// Anyone may make an account.
+            case open
+            /// Whoever has a registration token may.
+            case token
+            /// Accounts are made on the command line only.
+            case closed
+        }
+
+        public var mode = Mode.closed
+        /// The secret of `/_synapse/admin/v1/register`; without it that endpoint isn't there.
+        public var sharedSecret: String?
+        public var guests = false
+        public init() {}
+    }
+
+    public struct Federation: Sendable, Hashable {
+        public var enabled = true
+        public var verifyCertificates = true
+        /// Files with certificate authorities to trust besides the system's.
+        public var caCertificates: [String] = []
+        /// Addresses that are never connected to; nil: private ranges.
+        public var ipDenylist: [AddressRange]?
+        public init() {}
+    }
+
+    /// Connections to others than homeservers: push, identity, previews.
+    public struct Outgoing: Sendable, Hashable {
+        /// Addresses that are never connected to; nil: private ranges.
+        public var ipDenylist: [AddressRange]?
+        public init() {}
+    }
+
+    public struct RateLimits: Sendable, Hashable {
+        public var enabled = true
+        public init() {}
+    }
+
+    public struct Presence: Sendable, Hashable {
+        public var enabled = true
+        public init() {}
+    }
+
+    /// A TURN server for calls.
+    public struct Turn: Sendable, Hashable {
+        public var uris: [String] = []
+        public var sharedSecret: String?
+        /// How long credentials are valid, in seconds.
+        public var lifetime = 24 * 60 * 60
+        public init() {}
+    }
+
+    public struct Log: Sendable, Hashable {
+        public enum Level: String, Sendable, Hashable, CaseIterable {
+            case trace, debug, info, notice, warning, error, critical
+        }
+
+        public enum Format: String, Sendable, Hashable, CaseIterable {
+            /// Lines for people.
+            case text
+            /// One JSON object a line.
+            case json
+        }
+
+        public var level = Level.info
+        public var format = Format.text
+        public init() {}
+    }
+}

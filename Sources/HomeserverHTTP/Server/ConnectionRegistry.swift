@@ -1,0 +1,63 @@
+import NIOCore
+import Synchronization
+
+/// All open connections, to be told of the end.
+///
+/// The mutex protects the table; nothing is awaited while it is held.
+final class ConnectionRegistry: Sendable {
+    private struct State {
+        var channels: [ObjectIdentifier: any Channel] = [:]
+        var isEmptied: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// Keeps track of a connection until it closes.
+    ///
+    /// - Returns: false when there are `limit` already.
+    func add(_ channel: any Channel, limit: Int) -> Bool {
+        let id = ObjectIdentifier(channel)
+        let isAdded = state.withLock { state in
+            guard state.channels.count < limit else { return false }
+            state.channels[id] = channel
+            return true
+        }
+        if isAdded {
+            channel.closeFuture.whenComplete { _ in self.remove(id) }
+        }
+        return isAdded
+    }
+
+    private func remove(_ id: ObjectIdentifier) {
+        let waiters = state.withLock { state in
+            state.channels[id] = nil
+            guard state.channels.isEmpty else { return [CheckedContinuation<Void, Never>]() }
+            defer { state.isEmptied = [] }
+            return state.isEmptied
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    private var channels: [any Channel] { state.withLock { Array($0.channels.values) } }
+
+    /// Tells every connection to close when it has nothing to do.
+    func quiesce() {
+        for channel in channels {
+            channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
+        }
+    }
+
+    func closeAll() {
+        for channel in channels { channel.close(promise: nil) }
+    }
+
+    func waitUntilEmpty() async {
+        await withCheckedContinuation { continuation in
+            let isEmpty = state.withLock { state in
+                if !state.channels.isEmpty { state.isEmptied.append(continuation) }
+                return state.channels.isEmpty
+            }
+            if isEmpty { continuation.resume() }
+        }
+    }
+}

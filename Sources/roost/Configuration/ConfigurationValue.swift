@@ -1,0 +1,171 @@
+import Homeserver
+import MatrixCore
+
+/// Why a value can't be taken: where within the key, and what would be right.
+struct ValueProblem: Error {
+    var line: Int
+    /// What follows the key's path, such as `[0].port`.
+    var within = ""
+    var message: String
+}
+
+/// Reads typed values out of nodes. Each function says what it wanted when it got something else.
+struct ConfigurationValue {
+    let node: YAMLNode
+    /// The directory that relative paths start from.
+    let base: String
+
+    func problem(_ message: String) -> ValueProblem { ValueProblem(line: node.line, message: message) }
+
+    private var shown: String {
+        switch node.content {
+        case .scalar(let text, _): node.isNull ? "nothing" : "“\(text)”"
+        case .sequence: "a list"
+        case .mapping: "a mapping"
+        }
+    }
+
+    /// A text without surrounding spaces; not empty.
+    func text(_ wanted: String) throws(ValueProblem) -> String {
+        guard case .scalar(let text, _) = node.content, !node.isNull, !text.isEmpty else {
+            throw problem("\(shown) is not \(wanted)")
+        }
+        return text
+    }
+
+    func truth() throws(ValueProblem) -> Bool {
+        switch node.content {
+        case .scalar("true", isPlain: true): return true
+        case .scalar("false", isPlain: true): return false
+        default: throw problem("\(shown) is neither true nor false; write one of the two, without quotes")
+        }
+    }
+
+    func integer(in range: ClosedRange<Int>) throws(ValueProblem) -> Int {
+        guard case .scalar(let text, _) = node.content, let number = Int(text), range.contains(number) else {
+            throw problem("\(shown) is not a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// A number of bytes, alone or with a unit.
+    func size() throws(ValueProblem) -> Int {
+        try scaled(
+            [
+                ("", 1), ("B", 1), ("kB", 1000), ("KB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000),
+                ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30),
+            ], wanted: "a size; write a number of bytes or one with KiB, MiB or GiB, such as 100MiB")
+    }
+
+    /// A time in seconds.
+    func seconds() throws(ValueProblem) -> Int {
+        try scaled(
+            [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)],
+            wanted: "a duration; write a number with s, m, h, d or w, such as 12h")
+    }
+
+    private func scaled(_ units: [(name: String, factor: Int)], wanted: String) throws(ValueProblem) -> Int {
+        guard case .scalar(let text, _) = node.content else { throw problem("\(shown) is not \(wanted)") }
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = text.dropFirst(digits.count).drop { $0 == " " }
+        guard let number = Int(digits), let factor = units.first(where: { $0.name == unit })?.factor,
+            !number.multipliedReportingOverflow(by: factor).overflow
+        else { throw problem("\(shown) is not \(wanted)") }
+        return number * factor
+    }
+
+    /// A path; a relative one starts from `base`.
+    func path() throws(ValueProblem) -> String {
+        Paths.resolve(try text("a path"), from: base)
+    }
+
+    func choice<Choice: RawRepresentable<String> & CaseIterable>(_: Choice.Type) throws(ValueProblem) -> Choice {
+        let names = Choice.allCases.map(\.rawValue)
+        guard case .scalar(let text, _) = node.content, let choice = Choice(rawValue: text) else {
+            throw problem("\(shown) is not possible; write \(names.joined(separator: ", ").replacingLastComma())")
+        }
+        return choice
+    }
+
+    func range() throws(ValueProblem) -> AddressRange {
+        let wanted = "an address or a block of addresses, such as 10.0.0.0/8 or fd00::/8"
+        guard let range = AddressRange(try text(wanted)) else { throw problem("\(shown) is not \(wanted)") }
+        return range
+    }
+
+    func list<Element>(
+        _ read: (ConfigurationValue) throws(ValueProblem) -> Element
+    ) throws(ValueProblem) -> [Element] {
+        guard case .sequence(let nodes) = node.content else {
+            throw problem("\(shown) is not a list; write [one, two], or [] for none")
+        }
+        var elements: [Element] = []
+        for (index, node) in nodes.enumerated() {
+            do {
+                elements.append(try read(ConfigurationValue(node: node, base: base)))
+            } catch {
+                throw ValueProblem(line: error.line, within: "[\(index)]\(error.within)", message: error.message)
+            }
+        }
+        return elements
+    }
+
+    /// nil for `null`, else what `read` makes of it.
+    func optional<Wrapped>(
+        _ read: (ConfigurationValue) throws(ValueProblem) -> Wrapped
+    ) throws(ValueProblem) -> Wrapped? {
+        node.isNull ? nil : try read(self)
+    }
+
+    /// The members of a mapping that may have the given names and no others.
+    func members(_ names: [String]) throws(ValueProblem) -> [String: ConfigurationValue] {
+        guard case .mapping(let pairs) = node.content else {
+            throw problem("\(shown) is not a mapping of \(names.joined(separator: ", ").replacingLastComma("and"))")
+        }
+        var members: [String: ConfigurationValue] = [:]
+        for (key, value) in pairs {
+            guard case .scalar(let name, _) = key.content, names.contains(name) else {
+                let name = ConfigurationValue(node: key, base: base).shown
+                throw ValueProblem(
+                    line: key.line, message: "\(name) is not a key here; there are \(names.joined(separator: ", "))")
+            }
+            guard members.updateValue(ConfigurationValue(node: value, base: base), forKey: name) == nil else {
+                throw ValueProblem(line: key.line, within: ".\(name)", message: "this is written twice; keep one")
+            }
+        }
+        return members
+    }
+}
+
+extension ValueProblem {
+    /// The same problem, seen from the mapping that has the member.
+    func within(_ member: String) -> ValueProblem {
+        ValueProblem(line: line, within: ".\(member)\(within)", message: message)
+    }
+}
+
+extension String {
+    /// `a, b, c` becomes `a, b or c`.
+    fileprivate func replacingLastComma(_ word: String = "or") -> String {
+        guard let comma = ranges(of: ", ").last else { return self }
+        return replacingCharacters(in: comma, with: " \(word) ")
+    }
+
+    private func replacingCharacters(in range: Range<Index>, with text: String) -> String {
+        String(self[..<range.lowerBound]) + text + String(self[range.upperBound...])
+    }
+}
+
+/// File paths as text.
+enum Paths {
+    /// An absolute path stays; a relative one is taken from `base`.
+    static func resolve(_ path: String, from base: String) -> String {
+        path.hasPrefix("/") || base.isEmpty ? path : base.hasSuffix("/") ? base + path : "\(base)/\(path)"
+    }
+
+    /// The directory of a file; empty for a name alone.
+    static func directory(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "" }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+}

@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Roost: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "roost", abstract: "A Matrix homeserver.")
+}
