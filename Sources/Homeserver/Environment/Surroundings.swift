@@ -1,0 +1,43 @@
+/// All that makes two runs of the server differ: it comes in from outside, so that tests and simulations decide it.
+public struct Surroundings: Sendable {
+    /// The time of day in milliseconds since 1970, for timestamps that others see.
+    public var now: @Sendable () -> Int64
+    /// So many unpredictable bytes.
+    public var randomBytes: @Sendable (Int) -> [UInt8]
+    /// Returns after so many milliseconds; throws when the task is cancelled.
+    public var sleep: @Sendable (Int64) async throws -> Void
+
+    public init(
+        now: @escaping @Sendable () -> Int64, randomBytes: @escaping @Sendable (Int) -> [UInt8],
+        sleep: @escaping @Sendable (Int64) async throws -> Void
+    ) {
+        self.now = now
+        self.randomBytes = randomBytes
+        self.sleep = sleep
+    }
+
+    /// The machine's clock and generator.
+    public static let real = Surroundings(
+        now: { SystemClock.millisecondsSince1970() },
+        randomBytes: { count in
+            var generator = SystemRandomNumberGenerator()
+            return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        },
+        sleep: { try await Task.sleep(nanoseconds: UInt64(max(0, $0)) * 1_000_000) })
+}
+
+extension Surroundings {
+    /// Random text of letters and digits that need no escaping anywhere.
+    func randomText(_ count: Int, from alphabet: StaticString = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") -> String {
+        let letters = UnsafeBufferPointer(start: alphabet.utf8Start, count: alphabet.utf8CodeUnitCount)
+        var text: [UInt8] = []
+        // Bytes beyond the last whole multiple of the alphabet are thrown away, so that all letters are equally likely.
+        let fair = 256 - 256 % letters.count
+        while text.count < count {
+            for byte in randomBytes(count) where Int(byte) < fair && text.count < count {
+                text.append(letters[Int(byte) % letters.count])
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+}
