@@ -56,6 +56,18 @@ extension Database {
         try await reader.query(Self.ofRoom, [room.value, .integer(membership.rawValue)]) { UserNID($0.integer(0)) }
     }
 
+    private static let someOfRoom = Statement(
+        "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = $2 ORDER BY user_nid LIMIT $3")
+
+    /// Some of the users who are now so in a room: those known here for longest.
+    public func users(
+        in room: RoomNID, _ membership: StoredMembership, limit: Int, _ reader: any Reader
+    ) async throws -> [UserNID] {
+        try await reader.query(
+            Self.someOfRoom, [room.value, .integer(membership.rawValue), .integer(Int64(limit))]
+        ) { UserNID($0.integer(0)) }
+    }
+
     private static let count = Statement("SELECT count(*) FROM memberships WHERE room_nid = $1 AND membership = $2")
 
     /// How many users are now so in a room. One range of one index.

@@ -4,16 +4,19 @@ public struct Surroundings: Sendable {
     public var now: @Sendable () -> Int64
     /// So many unpredictable bytes.
     public var randomBytes: @Sendable (Int) -> [UInt8]
-    /// Returns after so many milliseconds; throws when the task is cancelled.
-    public var sleep: @Sendable (Int64) async throws -> Void
+    /// Calls the closure after so many milliseconds, unless what is returned is called before.
+    public var after: @Sendable (_ milliseconds: Int64, _ run: @escaping @Sendable () -> Void) -> Cancel
+
+    /// Takes back what was to happen later.
+    public typealias Cancel = @Sendable () -> Void
 
     public init(
         now: @escaping @Sendable () -> Int64, randomBytes: @escaping @Sendable (Int) -> [UInt8],
-        sleep: @escaping @Sendable (Int64) async throws -> Void
+        after: @escaping @Sendable (Int64, @escaping @Sendable () -> Void) -> Cancel
     ) {
         self.now = now
         self.randomBytes = randomBytes
-        self.sleep = sleep
+        self.after = after
     }
 
     /// The machine's clock and generator.
@@ -23,7 +26,13 @@ public struct Surroundings: Sendable {
             var generator = SystemRandomNumberGenerator()
             return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
         },
-        sleep: { try await Task.sleep(nanoseconds: UInt64(max(0, $0)) * 1_000_000) })
+        after: { milliseconds, run in
+            let task = Task {
+                do { try await Task.sleep(for: .milliseconds(max(0, milliseconds))) } catch { return }
+                run()
+            }
+            return { task.cancel() }
+        })
 }
 
 extension Surroundings {

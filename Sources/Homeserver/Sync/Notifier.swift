@@ -19,7 +19,7 @@ public final class Notifier: Sendable {
             self.rooms = rooms
         }
 
-        fileprivate func wake() {
+        func wake() {
             let continuation = state.withLock { state in
                 state.isWoken = true
                 defer { state.continuation = nil }
