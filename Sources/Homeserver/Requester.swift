@@ -1,16 +1,17 @@
+import Database
+import MatrixCore
+
 /// Who makes a request, as its access token tells.
 public struct Requester: Sendable, Hashable {
-    /// The user's full identifier, `@localpart:server`.
-    public var userID: String
-    /// The device the access token belongs to; none for tokens of application services.
-    public var deviceID: String?
-    public var isAdmin: Bool
-    public var isGuest: Bool
+    public let nid: UserNID
+    public let userID: UserID
+    public let deviceID: String
+    public let isAdmin: Bool
 
-    public init(userID: String, deviceID: String?, isAdmin: Bool = false, isGuest: Bool = false) {
+    public init(nid: UserNID, userID: UserID, deviceID: String, isAdmin: Bool = false) {
+        self.nid = nid
         self.userID = userID
         self.deviceID = deviceID
         self.isAdmin = isAdmin
-        self.isGuest = isGuest
     }
 }

@@ -7,6 +7,13 @@ public struct RegistrationToken: Sendable {
     /// Milliseconds since 1970; nil: for ever.
     public let expiresTS: Int64?
 
+    public init(token: String, usesAllowed: Int64?, completed: Int64, expiresTS: Int64?) {
+        self.token = token
+        self.usesAllowed = usesAllowed
+        self.completed = completed
+        self.expiresTS = expiresTS
+    }
+
     /// Whether somebody may still register with it.
     public func isValid(at time: Int64) -> Bool {
         (usesAllowed.map { completed < $0 } ?? true) && (expiresTS.map { time < $0 } ?? true)

@@ -32,3 +32,10 @@ extension Write {
         expect(1, otherwise: "the alias is gone", Self.deleteAlias, .identifier(alias.string))
     }
 }
+
+extension Write {
+    private static let publishRoom = Statement("INSERT INTO published_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
+
+    /// Lists a room in the public directory.
+    public mutating func publish(_ room: RoomNID) { run(Self.publishRoom, room.value) }
+}

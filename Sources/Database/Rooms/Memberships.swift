@@ -25,11 +25,25 @@ extension Database {
 
     /// All memberships of a user. One range of one index.
     public func memberships(of user: UserNID, _ reader: any Reader) async throws -> [RoomMembership] {
-        try await reader.query(Self.ofUser, [user.value]) { row in
-            RoomMembership(
-                room: RoomNID(row.integer(0)), membership: StoredMembership(rawValue: row.integer(1)) ?? .leave,
-                event: EventNID(row.integer(2)), position: row.integer(3), forgotten: row.flag(4))
-        }
+        try await reader.query(Self.ofUser, [user.value], Self.membership)
+    }
+
+    private static let one = Statement(
+        """
+        SELECT room_nid, membership, event_nid, position, forgotten FROM memberships WHERE user_nid = $1 AND room_nid = $2
+        """)
+
+    private static func membership(_ row: any Row) -> RoomMembership {
+        RoomMembership(
+            room: RoomNID(row.integer(0)), membership: StoredMembership(rawValue: row.integer(1)) ?? .leave,
+            event: EventNID(row.integer(2)), position: row.integer(3), forgotten: row.flag(4))
+    }
+
+    /// A user's membership of one room; nil if there never was one. One point read.
+    public func membership(
+        of user: UserNID, in room: RoomNID, _ reader: any Reader
+    ) async throws -> RoomMembership? {
+        try await reader.first(Self.one, [user.value, room.value], Self.membership)
     }
 
     private static let ofRoom = Statement(
@@ -40,6 +54,18 @@ extension Database {
         in room: RoomNID, _ membership: StoredMembership, _ reader: any Reader
     ) async throws -> [UserNID] {
         try await reader.query(Self.ofRoom, [room.value, .integer(membership.rawValue)]) { UserNID($0.integer(0)) }
+    }
+
+    private static let someOfRoom = Statement(
+        "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = $2 ORDER BY user_nid LIMIT $3")
+
+    /// Some of the users who are now so in a room: those known here for longest.
+    public func users(
+        in room: RoomNID, _ membership: StoredMembership, limit: Int, _ reader: any Reader
+    ) async throws -> [UserNID] {
+        try await reader.query(
+            Self.someOfRoom, [room.value, .integer(membership.rawValue), .integer(Int64(limit))]
+        ) { UserNID($0.integer(0)) }
     }
 
     private static let count = Statement("SELECT count(*) FROM memberships WHERE room_nid = $1 AND membership = $2")

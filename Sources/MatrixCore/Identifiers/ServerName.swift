@@ -9,7 +9,8 @@ public struct ServerName: Identifier {
     public init?(_ string: String) {
         guard let (host, port) = Self.split(string), Self.isValidHost(host) else { return nil }
         if let port {
-            guard (1...5).contains(port.utf8.count), port.utf8.allSatisfy({ $0 &- 0x30 < 10 }), UInt16(port) != nil else {
+            guard (1...5).contains(port.utf8.count), port.utf8.allSatisfy({ $0 &- 0x30 < 10 }), UInt16(port) != nil
+            else {
                 return nil
             }
         }
@@ -56,7 +57,9 @@ public struct ServerName: Identifier {
             }
         }
         // Four numbers are an address literal and nothing else: "1.2.3.999" names no host.
-        guard digitsAndDots, utf8.split(separator: 0x2E, omittingEmptySubsequences: false).count == 4 else { return true }
+        guard digitsAndDots, utf8.split(separator: 0x2E, omittingEmptySubsequences: false).count == 4 else {
+            return true
+        }
         return IPLiteral.isIPv4(host)
     }
 }

@@ -52,7 +52,9 @@ enum JSONEscapes {
     }
 
     private static func appendUTF8(_ scalar: UInt32, to result: inout [UInt8]) {
-        if let unicode = Unicode.Scalar(scalar) { result.append(contentsOf: UTF8.encode(unicode) ?? UTF8.encodedReplacementCharacter) }
+        if let unicode = Unicode.Scalar(scalar) {
+            result.append(contentsOf: UTF8.encode(unicode) ?? UTF8.encodedReplacementCharacter)
+        }
     }
 
     /// Appends `text`, which is UTF-8, as a quoted string with no escape that is not needed

@@ -23,7 +23,9 @@ struct JSONParser {
     static func parse(_ bytes: [UInt8], limits: JSONLimits) throws(JSONError) -> [UInt64] {
         guard bytes.count <= limits.maxBytes else { throw JSONError(.tooLong, at: limits.maxBytes) }
         let result: Result<[UInt64], JSONError> = bytes.withUnsafeBufferPointer { buffer in
-            guard let base = buffer.baseAddress, buffer.count > 0 else { return .failure(JSONError(.unexpectedEnd, at: 0)) }
+            guard let base = buffer.baseAddress, buffer.count > 0 else {
+                return .failure(JSONError(.unexpectedEnd, at: 0))
+            }
             // Most texts hold a value per ten bytes; the tape grows when one is denser.
             var parser = JSONParser(base: base, end: buffer.count, limits: limits, capacity: buffer.count / 6 + 16)
             defer { parser.tape.deallocate() }

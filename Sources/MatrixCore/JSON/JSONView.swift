@@ -52,7 +52,8 @@ public struct JSONView: Sendable {
         return document.bytes.withUnsafeBufferPointer { bytes in
             let content = UnsafeBufferPointer(rebasing: bytes[word.start + 1..<word.start + word.extent - 1])
             return word.flag
-                ? String(decoding: JSONEscapes.decode(content), as: UTF8.self) : String(decoding: content, as: UTF8.self)
+                ? String(decoding: JSONEscapes.decode(content), as: UTF8.self)
+                : String(decoding: content, as: UTF8.self)
         }
     }
 

@@ -43,7 +43,7 @@ public struct RoomVersionRules: Sendable {
 public struct RedactionRules: Sendable {
     public var topLevel: [String]
     /// Keys that `content` keeps, by event type; none for other types.
-    public var content: [String: [String]]
+    public var content: [ByteString: [String]]
     /// Types whose whole content stays.
     public var wholeContent: [String]
     /// Member events keep `third_party_invite.signed`.

@@ -1,0 +1,68 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// Finds out whose access token a request carries (Client-Server API, "Using access tokens").
+///
+/// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``forget(devicesOf:)`` drops them
+/// when a session ends, before the end is acknowledged.
+public final class AccessTokens: Sendable {
+    private let database: Database
+    private let surroundings: Surroundings
+
+    private struct Known: Sendable {
+        var requester: Requester
+        var expiresTS: Int64?
+    }
+
+    private struct Cache {
+        var byHash = BoundedCache<[UInt8], Known>(capacity: 20_000)
+        /// Goes up with each session that ends; what was read before must not be kept after.
+        var generation = 0
+    }
+
+    /// The lock protects the cache; nothing is awaited while it is held.
+    private let cache = Mutex(Cache())
+
+    init(database: Database, surroundings: Surroundings) {
+        self.database = database
+        self.surroundings = surroundings
+    }
+
+    /// A new token and the hash under which it is stored.
+    func make() -> (token: String, hash: [UInt8]) {
+        let token = "roost_" + Base64.encode(surroundings.randomBytes(32), alphabet: .urlSafe)
+        return (token, Self.hash(token))
+    }
+
+    static func hash(_ token: String) -> [UInt8] { Hashing.sha256(Array(token.utf8)) }
+
+    /// - Throws: `M_UNKNOWN_TOKEN` if it is nobody's, with `soft_logout` if it has expired.
+    public func requester(for token: String) async throws -> Requester {
+        let hash = Self.hash(token)
+        let (known, generation) = cache.withLock { ($0.byHash[hash], $0.generation) }
+        if let known { return try check(known) }
+        guard let owner = try await database.owner(ofToken: hash),
+            let account = try await database.account(owner.user), !account.isDeactivated
+        else { throw MatrixError.unknownToken() }
+        let found = Known(
+            requester: Requester(
+                nid: account.nid, userID: account.userID, deviceID: owner.deviceID, isAdmin: account.isAdmin),
+            expiresTS: owner.expiresTS)
+        cache.withLock { if $0.generation == generation { $0.byHash.insert(found, for: hash, size: 1) } }
+        return try check(found)
+    }
+
+    private func check(_ known: Known) throws -> Requester {
+        if let expires = known.expiresTS, surroundings.now() >= expires { throw MatrixError.unknownToken(softLogout: true) }
+        return known.requester
+    }
+
+    /// Sessions have ended, or what their users may do has changed: nothing read before holds any longer.
+    func forgetAll() {
+        cache.withLock { cache in
+            cache.byHash.removeAll()
+            cache.generation += 1
+        }
+    }
+}

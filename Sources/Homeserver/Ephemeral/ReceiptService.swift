@@ -1,0 +1,66 @@
+import Database
+import MatrixCore
+
+/// Receipts, read markers and typing: what members show each other besides messages.
+public final class ReceiptService: Sendable {
+    let rooms: RoomRegistry
+    let typing: Typing
+    var database: Database { rooms.database }
+
+    init(rooms: RoomRegistry, typing: Typing) {
+        self.rooms = rooms
+        self.typing = typing
+    }
+
+    private func joined(_ roomID: RoomID, _ requester: Requester) async throws -> Room {
+        let (room, access) = try await rooms.readable(roomID, by: requester)
+        guard access.leftAt == nil else { throw MembershipService.notInRoom }
+        return room
+    }
+
+    /// Moves a receipt (Client-Server API, "Receipts") or the read marker (`m.fully_read`, which is account data).
+    ///
+    /// - Parameter thread: `main` or the root of a thread; nil for a receipt of no thread.
+    public func setReceipt(
+        _ type: String, on eventID: EventID, thread: String?, in roomID: RoomID, by requester: Requester
+    ) async throws {
+        let room = try await joined(roomID, requester)
+        var write = Write()
+        try add(type, eventID, thread, room, requester, to: &write)
+        try await database.write(write)
+    }
+
+    /// Moves the read marker and receipts together (`POST /rooms/{roomId}/read_markers`).
+    public func setReadMarkers(
+        fullyRead: EventID?, read: EventID?, readPrivate: EventID?, in roomID: RoomID, by requester: Requester
+    ) async throws {
+        let room = try await joined(roomID, requester)
+        var write = Write()
+        if let fullyRead { try add("m.fully_read", fullyRead, nil, room, requester, to: &write) }
+        if let read { try add("m.read", read, nil, room, requester, to: &write) }
+        if let readPrivate { try add("m.read.private", readPrivate, nil, room, requester, to: &write) }
+        if !write.isEmpty { try await database.write(write) }
+    }
+
+    private func add(
+        _ type: String, _ eventID: EventID, _ thread: String?, _ room: Room, _ requester: Requester, to write: inout Write
+    ) throws {
+        switch type {
+        case "m.read", "m.read.private":
+            write.putReceipt(
+                in: room.nid, of: requester.nid, type: type, thread: thread ?? "", event: eventID,
+                at: rooms.context.surroundings.now())
+        case "m.fully_read":
+            guard thread == nil else { throw MatrixError.invalidParam("m.fully_read has no thread_id.") }
+            let content: JSON = ["event_id": .string(eventID.string)]
+            write.putAccountData(of: requester.nid, room: room.nid, type: type, content: content.encoded())
+        default: throw MatrixError.invalidParam("“\(type)” is not a type of receipts.")
+        }
+    }
+
+    /// - Parameter milliseconds: how long the user is going to be typing; nil when it has stopped.
+    public func setTyping(_ milliseconds: Int64?, in roomID: RoomID, by requester: Requester) async throws {
+        let room = try await joined(roomID, requester)
+        typing.set(requester.userID, in: room.nid, for: milliseconds)
+    }
+}

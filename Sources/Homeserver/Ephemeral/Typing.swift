@@ -1,0 +1,86 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// Who is typing where (Client-Server API, "Typing Notifications"). Kept in memory only; each change has a number, by which
+/// syncs know what they have told.
+public final class Typing: Sendable {
+    private struct Entry {
+        var until: Int64
+    }
+
+    private struct RoomState {
+        var users: [UserID: Entry] = [:]
+        /// The number of the last change.
+        var serial: Int64 = 0
+    }
+
+    private struct Table {
+        var rooms: [RoomNID: RoomState] = [:]
+        var serial: Int64 = 0
+    }
+
+    /// The lock protects the table; nothing is awaited while it is held.
+    private let table = Mutex(Table())
+    private let notifier: Notifier
+    private let surroundings: Surroundings
+
+    /// The longest time a client may ask for, in milliseconds.
+    static let longest: Int64 = 120_000
+
+    init(notifier: Notifier, surroundings: Surroundings) {
+        self.notifier = notifier
+        self.surroundings = surroundings
+    }
+
+    /// The number of the last change anywhere.
+    var serial: Int64 { table.withLock { $0.serial } }
+
+    /// Notes that a user is typing for so many milliseconds, or has stopped (nil).
+    func set(_ user: UserID, in room: RoomNID, for milliseconds: Int64?) {
+        let now = surroundings.now()
+        let changed = table.withLock { table in
+            var state = table.rooms[room] ?? RoomState()
+            let was = state.users[user] != nil
+            state.users[user] = milliseconds.map { Entry(until: now + min(max($0, 0), Self.longest)) }
+            if was != (milliseconds != nil) {
+                table.serial += 1
+                state.serial = table.serial
+            }
+            table.rooms[room] = state
+            return was != (milliseconds != nil)
+        }
+        if changed { notifier.publish([.room(room)]) }
+    }
+
+    /// Ends what has run out of time. Called regularly while there is any.
+    func expire() {
+        let now = surroundings.now()
+        let changed = table.withLock { table in
+            var changed: [RoomNID] = []
+            for (room, state) in table.rooms {
+                let left = state.users.filter { $0.value.until > now }
+                if left.count == state.users.count { continue }
+                table.serial += 1
+                table.rooms[room] = RoomState(users: left, serial: table.serial)
+                changed.append(room)
+            }
+            return changed
+        }
+        notifier.publish(changed.map { .room($0) })
+    }
+
+    /// The first moment at which something runs out; nil if nobody is typing.
+    var nextExpiry: Int64? {
+        table.withLock { table in table.rooms.values.lazy.flatMap { $0.users.values }.map(\.until).min() }
+    }
+
+    /// Those who type in a room, if that has changed since a number; nil if it hasn't.
+    func users(in room: RoomNID, changedSince serial: Int64) -> [UserID]? {
+        table.withLock { table in
+            guard let state = table.rooms[room], state.serial > serial else { return nil }
+            // Somebody who began after the token is told; that nobody types, only to those who may think so.
+            return state.users.keys.sorted()
+        }
+    }
+}

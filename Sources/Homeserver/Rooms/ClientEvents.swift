@@ -1,0 +1,127 @@
+import Database
+import MatrixCore
+
+/// Writes events as clients get them: the stored bytes without what only servers need, with the event's ID and a freshly
+/// made `unsigned` (Client-Server API, "Room event format").
+struct ClientEvents: Sendable {
+    let context: RoomContext
+
+    /// What a page of events needs besides itself, read together.
+    struct Page: Sendable {
+        let events: [StoredEvent]
+        /// Replaced state events, and redactions, by their numbers.
+        fileprivate let related: [EventNID: StoredEvent]
+        fileprivate let redactors: [UserNID: UserID]
+    }
+
+    /// Whose answer it is.
+    struct Audience: Sendable {
+        let user: UserNID
+        let deviceID: String
+        let now: Int64
+
+        init(_ requester: Requester, now: Int64) {
+            user = requester.nid
+            deviceID = requester.deviceID
+            self.now = now
+        }
+    }
+
+    /// Reads what the events refer to. One query for all of them.
+    func page(_ events: [StoredEvent], _ reader: any Reader) async throws -> Page {
+        var wanted: [EventNID] = []
+        for event in events {
+            if let replaced = event.replaces { wanted.append(replaced) }
+            if let redaction = event.redactedBy { wanted.append(redaction) }
+        }
+        if wanted.isEmpty { return Page(events: events, related: [:], redactors: [:]) }
+        let read = try await context.database.events(wanted, reader)
+        return Page(
+            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 },
+            redactors: try await context.database.users(read.map(\.sender)))
+    }
+
+    /// Writes one event of a page as an object.
+    func write(
+        _ event: StoredEvent, of page: Page, version: RoomVersion, for reader: Audience, into writer: inout JSONWriter
+    ) throws {
+        let redaction = event.redactedBy.flatMap { page.related[$0] }
+        if redaction != nil {
+            let pruned = try context.parse(event, version).redacted()
+            appendKept(pruned.json, pruned.clientCuts, into: &writer)
+        } else {
+            appendKept(event.json, event.cuts, into: &writer)
+        }
+        writer.append(#","event_id":""#.utf8)
+        // IDs of the first room versions may hold what JSON escapes.
+        let id = event.eventID.string
+        if Self.isPlain(id) { writer.append(id.utf8) } else { writer.append(JSON.string(id).encoded().dropFirst().dropLast()) }
+        writer.append(#"","unsigned":{"age":"#.utf8)
+        writer.append(String(max(0, reader.now - event.originServerTS)).utf8)
+        if event.sender == reader.user, let (device, id) = event.transaction,
+            device.utf8.elementsEqual(reader.deviceID.utf8)
+        {
+            writer.append(#","transaction_id":"#.utf8)
+            writer.append(JSON.string(String(id)).encoded())
+        }
+        if let replaced = event.replaces.flatMap({ page.related[$0] }) {
+            let content = try context.parse(replaced, version)
+            let shown = replaced.redactedBy == nil ? content : content.redacted()
+            writer.append(#","prev_content":"#.utf8)
+            writer.append(shown.content.raw)
+            writer.append(#","replaces_state":"#.utf8)
+            writer.append(JSON.string(replaced.eventID.string).encoded())
+        }
+        if let redaction {
+            writer.append(#","redacted_because":"#.utf8)
+            appendKept(redaction.json, redaction.cuts, into: &writer, continuing: true)
+            writer.append(#","event_id":"#.utf8)
+            writer.append(JSON.string(redaction.eventID.string).encoded())
+            writer.append("}".utf8)
+        }
+        writer.append("}".utf8)
+        if version.rules.roomIDs == .createEventHash, event.stateBefore?.rawValue == 0 {
+            // The create event, whose room ID is not in its bytes.
+            writer.append(#","room_id":""#.utf8)
+            writer.append(try context.parse(event, version).roomID.string.utf8)
+            writer.append(#"""#.utf8)
+        }
+        writer.append("}".utf8)
+    }
+
+    private static func isPlain(_ text: String) -> Bool {
+        text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x22 && $0 != 0x5C }
+    }
+
+    /// Writes the parts of an event that are not cut, without the last brace.
+    private func appendKept(
+        _ json: [UInt8], _ cuts: [Range<Int>], into writer: inout JSONWriter, continuing: Bool = false
+    ) {
+        var start = 0
+        var isFirst = !continuing
+        func keep(_ range: Range<Int>, _ writer: inout JSONWriter) {
+            if range.isEmpty { return }
+            if isFirst { writer.raw(json[range]) } else { writer.append(json[range]) }
+            isFirst = false
+        }
+        for cut in cuts {
+            keep(start..<cut.lowerBound, &writer)
+            start = cut.upperBound
+        }
+        keep(start..<max(start, json.count - 1), &writer)
+    }
+
+    /// Writes a state event in the stripped form (Client-Server API, "Stripped state").
+    func writeStripped(_ event: Event, into writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("content")
+        writer.raw(event.content.raw)
+        writer.key("sender")
+        writer.string(event.sender.string)
+        writer.key("state_key")
+        writer.string(event.stateKey ?? "")
+        writer.key("type")
+        writer.string(event.type)
+        writer.endObject()
+    }
+}

@@ -1,0 +1,101 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// A room that is in use on this node: what is known of its present, and the queue through which all that is written into
+/// it goes.
+///
+/// Jobs are done one after another. While one batch is being committed, the jobs that arrive wait together and become the
+/// next batch: each is built upon the one before, all go into one write, and all are answered by one sync of the disk.
+/// Nothing is ever built upon what is not committed, except within a batch, which is committed whole.
+public final class Room: Sendable {
+    public let nid: RoomNID
+    public let roomID: RoomID
+    public let version: RoomVersion
+
+    /// The lock protects the queue and the record; nothing is awaited while it is held.
+    private let state: Mutex<State>
+
+    private struct State {
+        var record: RoomRecord
+        var isBusy = false
+        var waiting: [RoomJob] = []
+    }
+
+    init(record: RoomRecord, version: RoomVersion) {
+        nid = record.nid
+        roomID = record.roomID
+        self.version = version
+        state = Mutex(State(record: record))
+    }
+
+    /// The room as it was committed last.
+    var record: RoomRecord { state.withLock { $0.record } }
+
+    func moved(to record: RoomRecord) { state.withLock { $0.record = record } }
+
+    /// Jobs of a batch at most, and jobs that may wait.
+    private static let jobsPerBatch = 50
+    private static let mostWaiting = 5_000
+
+    enum Turn: Sendable {
+        /// The room is free: do this job, and all others that wait.
+        case lead
+        /// Somebody else has done the job.
+        case done
+    }
+
+    /// Queues a job and waits for its turn.
+    ///
+    /// - Throws: `M_LIMIT_EXCEEDED` when too many are waiting: one room may not hold up the server.
+    func enter(_ job: RoomJob) async throws -> Turn {
+        try await withCheckedThrowingContinuation { continuation in
+            let turn: Result<Turn, any Error>? = state.withLock { state in
+                if !state.isBusy {
+                    state.isBusy = true
+                    return .success(.lead)
+                }
+                guard state.waiting.count < Self.mostWaiting else {
+                    return .failure(MatrixError.limitExceeded(retryAfterMS: 1_000))
+                }
+                job.continuation = continuation
+                state.waiting.append(job)
+                return nil
+            }
+            if let turn { continuation.resume(with: turn) }
+        }
+    }
+
+    /// The jobs that a leader does together with its own.
+    func takeWaiting() -> [RoomJob] {
+        state.withLock { state in
+            let taken = Array(state.waiting.prefix(Self.jobsPerBatch - 1))
+            state.waiting.removeFirst(taken.count)
+            return taken
+        }
+    }
+
+    /// The leader is through: the first of those that wait leads next.
+    func leave() {
+        let next: RoomJob? = state.withLock { state in
+            if state.waiting.isEmpty {
+                state.isBusy = false
+                return nil
+            }
+            return state.waiting.removeFirst()
+        }
+        next?.continuation?.resume(returning: .lead)
+    }
+}
+
+/// A piece of work on a room. It may be run several times: whenever somebody else has moved the room meanwhile.
+///
+/// Used by one task at a time: that of the leader, and after its turn that of whoever queued it.
+final class RoomJob: @unchecked Sendable {
+    let run: (inout RoomDraft) async throws -> Void
+    /// Why it failed; nil if it didn't.
+    var failure: (any Error)?
+    var continuation: CheckedContinuation<Room.Turn, any Error>?
+
+    init(run: @escaping (inout RoomDraft) async throws -> Void) { self.run = run }
+}

@@ -1,0 +1,107 @@
+import Database
+import MatrixCore
+
+/// Until when a user may read a room.
+struct RoomAccess: Sendable {
+    /// nil: the user is in the room, and sees what happens.
+    let leftAt: Int64?
+    let membership: StoredMembership
+}
+
+/// Which events a user may read (Client-Server API, "Room History Visibility").
+///
+/// Looks at the state before each event; events with the same state before them, as messages in a row have, cost one look.
+struct EventVisibility {
+    let context: RoomContext
+    let room: Room
+    let user: UserID
+    let userNID: UserNID
+    let access: RoomAccess
+    private let tree: StateTree
+    private let reader: any Reader
+    private var visibilityKey: StateKeyNID?
+    private var memberKey: StateKeyNID?
+    private var verdicts: [StateNID: Standing] = [:]
+
+    private struct Standing {
+        var visibility: String
+        var membership: Membership
+    }
+
+    init(
+        _ context: RoomContext, room: Room, user: UserID, nid: UserNID, access: RoomAccess, reader: any Reader
+    ) async throws {
+        self.context = context
+        self.room = room
+        self.user = user
+        userNID = nid
+        self.access = access
+        self.reader = reader
+        tree = StateTree(rows: context.database.stateRows, room: room.nid)
+        let keys = [StateKey.historyVisibility, StateKey.member(user)]
+        let numbers = try await context.database.existingNumbers(ofStateKeys: keys)
+        visibilityKey = numbers[keys[0]]
+        memberKey = numbers[keys[1]]
+    }
+
+    /// Whether the user may read the event.
+    mutating func allows(_ event: StoredEvent) async throws -> Bool {
+        guard let position = event.position, event.flags.isEmpty else { return false }
+        if let leftAt = access.leftAt, position > leftAt { return false }
+        guard let before = event.stateBefore else { return false }
+        let standing = try await standing(before)
+        if standing.visibility == "world_readable" || standing.membership == .join { return true }
+        // Who joins, or is invited, sees the event by which it happens; who leaves has been handled above.
+        if let stateKey = event.stateKey, stateKey == memberKey { return true }
+        if standing.visibility == "joined" { return false }
+        if standing.visibility == "invited" { return standing.membership == .invite }
+        // "shared", and whatever it isn't: visible to those who have been in the room at any time since.
+        return access.membership == .join || access.leftAt != nil
+    }
+
+    private mutating func standing(_ state: StateNID) async throws -> Standing {
+        if let known = verdicts[state] { return known }
+        var standing = Standing(visibility: "shared", membership: .leave)
+        if let event = try await event(visibilityKey, state) {
+            let value = event.content["history_visibility"]?.string ?? "shared"
+            if ["world_readable", "shared", "invited", "joined"].contains(value) { standing.visibility = value }
+        }
+        if let event = try await event(memberKey, state) {
+            standing.membership = Membership(event.content["membership"]) ?? .leave
+        }
+        verdicts[state] = standing
+        return standing
+    }
+
+    private func event(_ key: StateKeyNID?, _ state: StateNID) async throws -> Event? {
+        guard let key, let nid = try await tree.event(for: key, in: state, reader),
+            let stored = try await context.database.events([nid], reader).first
+        else { return nil }
+        return try context.parse(stored, room.version)
+    }
+}
+
+extension RoomRegistry {
+    /// The room and how far the requester may read it.
+    ///
+    /// - Throws: `M_FORBIDDEN` for those who never were in it, and for rooms that don't exist: both look the same.
+    func readable(_ roomID: RoomID, by requester: Requester) async throws -> (Room, RoomAccess) {
+        let refused = MatrixError.forbidden("You are not in this room.")
+        guard let room = try await room(roomID) else { throw refused }
+        let membership = try await database.read { reader in
+            try await self.database.membership(of: requester.nid, in: room.nid, reader)
+        }
+        guard let membership, !membership.forgotten else { throw refused }
+        switch membership.membership {
+        case .join: return (room, RoomAccess(leftAt: nil, membership: .join))
+        case .leave, .ban:
+            // Only who was in the room before may read it after.
+            guard let event = try await database.events([membership.event]).first, let replaced = event.replaces,
+                let before = try await database.events([replaced]).first,
+                Membership(try context.parse(before, room.version).content["membership"]) == .join
+            else { throw refused }
+            return (room, RoomAccess(leftAt: membership.position, membership: membership.membership))
+        case .invite, .knock: throw refused
+        }
+    }
+}

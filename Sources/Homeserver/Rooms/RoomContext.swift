@@ -1,0 +1,47 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// What all that is done with rooms needs: the database, who this server is, and with which key it signs.
+final class RoomContext: Sendable {
+    let database: Database
+    let serverName: ServerName
+    let signingKey: SigningKey
+    let surroundings: Surroundings
+
+    /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
+    /// the cache alone.
+    private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
+
+    init(database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings) {
+        self.database = database
+        self.serverName = serverName
+        self.signingKey = signingKey
+        self.surroundings = surroundings
+    }
+
+    /// The event that is stored, as the protocol sees it.
+    func parse(_ stored: StoredEvent, _ version: RoomVersion) throws -> Event {
+        if let event = parsed.withLock({ $0[stored.nid] }) { return event }
+        let event: Event
+        do {
+            event = try Event(stored: stored.json, eventID: stored.eventID, version: version)
+        } catch {
+            throw DatabaseError.corrupt("event \(stored.eventID) can't be read: \(error)")
+        }
+        parsed.withLock { $0.insert(event, for: stored.nid, size: 2 * stored.json.count + 500) }
+        return event
+    }
+
+    func sign(_ template: EventTemplate) throws -> Event {
+        do {
+            return try template.signed(by: signingKey, as: serverName)
+        } catch .tooLarge {
+            throw MatrixError.tooLarge("The event is larger than the 65,536 bytes that an event may have.")
+        } catch .fieldTooLong(let field) {
+            throw MatrixError.tooLarge("The event's \(field) is longer than 255 bytes.")
+        } catch {
+            throw MatrixError.badJSON("This can't become an event: \(error).")
+        }
+    }
+}

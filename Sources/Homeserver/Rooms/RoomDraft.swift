@@ -1,0 +1,223 @@
+import Database
+import MatrixCore
+
+/// What a batch is going to write into a room: events built one upon the other, and the state they lead to.
+///
+/// A value: a job that fails half-way is undone by going back to the copy from before it.
+struct RoomDraft {
+    let context: RoomContext
+    let version: RoomVersion
+    /// The room as it was read; nil for a room that is being made.
+    let before: RoomRecord?
+    private(set) var record: RoomRecord
+    private(set) var added: [Added] = []
+    /// What is to be written besides the events.
+    var write = Write()
+    /// Events that are to be read anew once this is committed: redactions took effect on them.
+    private(set) var outdated: [EventNID] = []
+    private(set) var tree: StateTree
+    private let reader: any Reader
+    /// State that has been looked up.
+    private var known: [StateKey: Event?] = [:]
+    private var tips: [Tip]
+    /// What transactions of this batch have made.
+    var transactions: [[UInt8]: EventID] = [:]
+
+    struct Added {
+        let event: StoredEvent
+        let parsed: Event
+        /// The user and the new membership, for member events.
+        let membership: (user: UserNID, StoredMembership)?
+        let stateChange: StateTree.Change?
+    }
+
+    /// A forward extremity: what the next event comes after.
+    private struct Tip {
+        let nid: EventNID
+        let eventID: EventID
+        let depth: Int64
+    }
+
+    /// - Parameter before: nil for a room that is being made.
+    init(
+        _ record: RoomRecord, isNew: Bool, version: RoomVersion, context: RoomContext, reader: any Reader
+    ) async throws {
+        self.record = record
+        self.version = version
+        self.context = context
+        self.reader = reader
+        before = isNew ? nil : record
+        tree = StateTree(rows: context.database.stateRows, room: record.nid)
+        tips = []
+        for stored in try await context.database.events(record.extremities, reader) {
+            let event = try context.parse(stored, version)
+            tips.append(Tip(nid: stored.nid, eventID: stored.eventID, depth: event.depth))
+        }
+    }
+
+    var isEmpty: Bool { added.isEmpty && write.isEmpty }
+
+    // MARK: - Reading
+
+    /// The state event that holds a key now.
+    mutating func state(_ key: StateKey) async throws -> Event? {
+        if let event = known[key] { return event }
+        var found: Event?
+        if let nid = try await stateEventNID(key) { found = try await event(nid) }
+        known[key] = .some(found)
+        return found
+    }
+
+    func stateEventNID(_ key: StateKey) async throws -> EventNID? {
+        guard let number = try await context.database.existingNumbers(ofStateKeys: [key])[key] else { return nil }
+        return try await tree.event(for: number, in: record.state, reader)
+    }
+
+    private func event(_ nid: EventNID) async throws -> Event? {
+        if let fresh = added.last(where: { $0.event.nid == nid }) { return fresh.parsed }
+        guard let stored = try await context.database.events([nid], reader).first else {
+            throw DatabaseError.corrupt("state event \(nid) is missing")
+        }
+        return try context.parse(stored, version)
+    }
+
+    mutating func membership(of user: UserID) async throws -> Membership {
+        guard let event = try await state(.member(user)) else { return .leave }
+        return Membership(event.content["membership"]) ?? .leave
+    }
+
+    mutating func powerLevels() async throws -> PowerLevels {
+        guard let create = try await state(.create) else { throw DatabaseError.corrupt("a room has no create event") }
+        return PowerLevels(event: try await state(.powerLevels), create: create)
+    }
+
+    /// The event that the transaction has made, in this batch or before.
+    func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
+        if let event = transactions[key] { return event }
+        return try await context.database.event(ofTransaction: key, by: user)
+    }
+
+    // MARK: - Building
+
+    /// Makes an event on the forward extremities, checks that it is allowed, and adds it.
+    ///
+    /// - Throws: `M_FORBIDDEN` if the authorisation rules refuse it, `M_TOO_LARGE` and `M_BAD_JSON` if it would not be an
+    ///   event.
+    @discardableResult
+    mutating func append(
+        _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
+        transactionKey: String? = nil, timestamp: Int64? = nil
+    ) async throws -> StoredEvent {
+        var authEvents: [EventID] = []
+        let required = Authorization.requiredStateKeys(
+            type: type, stateKey: stateKey, sender: sender, content: content, version: version)
+        for key in required {
+            if let event = try await state(key) { authEvents.append(event.eventID) }
+        }
+        // A peer's depth is a claim of up to 2^53 − 1; the next one stays within bounds.
+        let depth = min((tips.map(\.depth).max() ?? 0) + 1, 1 << 53 - 1)
+        let template = EventTemplate(
+            version: version, roomID: record.roomID, sender: sender, type: type, stateKey: stateKey, content: content,
+            prevEvents: tips.map(\.eventID).prefix(20).map { $0 }, authEvents: authEvents, depth: depth,
+            originServerTS: timestamp ?? context.surroundings.now(), redacts: redacts,
+            eventID: version.rules.eventIDs == .assigned
+                ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil)
+        let event = try context.sign(template)
+        return try await append(event, transactionKey: transactionKey)
+    }
+
+    /// Adds an event of this server that has been built already.
+    @discardableResult
+    mutating func append(_ event: Event, transactionKey: String? = nil) async throws -> StoredEvent {
+        try await authorize(event)
+        let database = context.database
+        let type = EventType(event.type)
+        let nid = try await database.newEventNumbers(1)
+        var stateKey: StateKeyNID?
+        var replaces: EventNID?
+        if let key = event.stateMapKey {
+            stateKey = try await database.numbers(ofStateKeys: [key])[key]
+            if let stateKey { replaces = try await tree.event(for: stateKey, in: record.state, reader) }
+        }
+        var auth: [EventNID] = []
+        for eventID in event.authEvents {
+            if let nid = try await number(ofAuthEvent: eventID) { auth.append(nid) }
+        }
+        guard let typeNID = try await database.numbers(ofTypes: [type])[type] else {
+            throw DatabaseError.corrupt("event type \(type) has got no number")
+        }
+        record.depth += 1
+        let stored = StoredEvent(
+            nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
+            sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
+            flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces,
+            previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts, json: event.json)
+        var change: StateTree.Change?
+        if let stateKey, let key = event.stateMapKey {
+            let made = try await tree.change([stateKey: nid], in: record.state, nextRow: record.nextStateRow, reader)
+            record.state = made.state
+            record.nextStateRow += Int64(made.rows.count)
+            record.stateVersion += 1
+            known[key] = .some(event)
+            change = made
+        }
+        if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
+        added.append(
+            Added(
+                event: stored, parsed: event, membership: try await membershipChange(event), stateChange: change))
+        tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
+        record.extremities = [nid]
+        record.timelineVersion += 1
+        return stored
+    }
+
+    private mutating func authorize(_ event: Event) async throws {
+        var needed = Authorization.requiredStateKeys(for: event)
+        if !needed.contains(.create) { needed.append(.create) }
+        var state: [StateKey: Event] = [:]
+        for key in needed { state[key] = try await self.state(key) }
+        do {
+            try Authorization.check(event, state: { state[$0] })
+        } catch {
+            throw MatrixError.forbidden("\(error.reason.prefix(1).uppercased() + error.reason.dropFirst()).")
+        }
+    }
+
+    private func number(ofAuthEvent eventID: EventID) async throws -> EventNID? {
+        if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event.nid }
+        return try await context.database.event(eventID)?.nid
+    }
+
+    private func membershipChange(_ event: Event) async throws -> (UserNID, StoredMembership)? {
+        guard event.type == "m.room.member", let user = event.stateKey.flatMap({ UserID($0) }),
+            let membership = Membership(event.content["membership"])
+        else { return nil }
+        return (try await context.database.number(ofUser: user), StoredMembership(membership))
+    }
+
+    /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
+    private mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID) async throws {
+        guard let stored = try await context.database.event(target), stored.room == record.nid else { return }
+        let event = try context.parse(stored, version)
+        guard Authorization.redactionApplies(redaction, to: event, powerLevels: try await powerLevels()) else {
+            throw MatrixError.forbidden("You may not redact this message.")
+        }
+        write.redact(target, by: nid)
+        outdated.append(stored.nid)
+    }
+
+    mutating func committed() { tree.committed() }
+}
+
+extension StoredMembership {
+    init(_ membership: Membership) {
+        self =
+            switch membership {
+            case .join: .join
+            case .invite: .invite
+            case .ban: .ban
+            case .knock: .knock
+            case .leave: .leave
+            }
+    }
+}

@@ -1,0 +1,59 @@
+import Database
+import MatrixCore
+
+/// Sending messages and state into rooms (Client-Server API, "Sending events to a room").
+public final class SendingService: Sendable {
+    let rooms: RoomRegistry
+    var database: Database { rooms.database }
+
+    init(rooms: RoomRegistry) { self.rooms = rooms }
+
+    private func known(_ roomID: RoomID) async throws -> Room {
+        guard let room = try await rooms.room(roomID) else { throw MembershipService.notInRoom }
+        return room
+    }
+
+    /// The key under which a transaction is remembered: of the device and the endpoint, as the specification scopes
+    /// transaction IDs.
+    private static func key(_ requester: Requester, endpoint: String, _ transactionID: String) -> [UInt8] {
+        Array(Hashing.sha256(Array("\(requester.deviceID)\0\(endpoint)\0\(transactionID)".utf8)).prefix(16))
+    }
+
+    /// Sends a message event. The same transaction again answers the event it made.
+    ///
+    /// - Parameter redacts: for redactions, what they redact.
+    public func send(
+        _ type: String, content: JSON, to roomID: RoomID, transactionID: String, redacts: EventID? = nil,
+        by requester: Requester
+    ) async throws -> EventID {
+        let room = try await known(roomID)
+        let endpoint = "\(redacts == nil ? "send" : "redact")\0\(roomID)\0\(redacts?.string ?? type)"
+        let key = Self.key(requester, endpoint: endpoint, transactionID)
+        let now = rooms.context.surroundings.now()
+        return try await rooms.perform(in: room) { draft in
+            if let made = try await draft.event(ofTransaction: key, by: requester.nid) { return made }
+            let redacts = redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
+            let stored = try await draft.append(
+                type, content: content, sender: requester.userID, redacts: redacts,
+                transactionKey: "\(requester.deviceID)\0\(transactionID)")
+            draft.write.rememberTransaction(key, of: requester.nid, made: stored.eventID, at: now)
+            draft.transactions[key] = stored.eventID
+            return stored.eventID
+        }
+    }
+
+    /// Sets a piece of state; setting what the requester has set already changes nothing and answers that event.
+    public func setState(
+        _ key: StateKey, content: JSON, in roomID: RoomID, by requester: Requester
+    ) async throws -> EventID {
+        let room = try await known(roomID)
+        return try await rooms.perform(in: room) { draft in
+            if let current = try await draft.state(key), current.sender == requester.userID,
+                let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted
+            {
+                return current.eventID
+            }
+            return try await draft.append(key.type, stateKey: key.key, content: content, sender: requester.userID).eventID
+        }
+    }
+}

@@ -1,0 +1,194 @@
+import Database
+import MatrixCore
+
+/// Builds the answer to one sync, for what lies between two positions.
+struct SyncBuilder {
+    let service: SyncService
+    let requester: Requester
+    /// nil: an initial sync.
+    let since: SyncToken?
+    let upTo: SyncToken
+    let filter: SyncFilter
+    let fullState: Bool
+    let now: Int64
+
+    var database: Database { service.database }
+    var context: RoomContext { service.context }
+    var audience: ClientEvents.Audience { ClientEvents.Audience(requester, now: now) }
+    /// Everything up to here is known to the client.
+    var sincePosition: Int64 { since?.position ?? 0 }
+
+    /// - Returns: the encoded answer, and whether it tells nothing new.
+    func build(_ memberships: [RoomMembership]) async throws -> ([UInt8], isEmpty: Bool) {
+        let candidates = candidates(memberships)
+        let ownChanged = activityConcernsUser
+        if candidates.isEmpty, !ownChanged { return (emptyAnswer(), true) }
+        return try await database.read { reader in
+            var accountData: [AccountDataEntry] = []
+            if ownChanged {
+                accountData = try await self.database.accountData(
+                    of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader)
+            }
+            return try await self.build(candidates, accountData, memberships, reader)
+        }
+    }
+
+    private var activityConcernsUser: Bool {
+        since == nil || service.activity.mayHaveChanged(requester.nid, after: sincePosition)
+    }
+
+    /// The memberships that there may be something to tell about.
+    private func candidates(_ memberships: [RoomMembership]) -> [RoomMembership] {
+        guard since != nil, !fullState else { return memberships.filter { !$0.forgotten } }
+        let joined = memberships.filter { $0.membership == .join }.map(\.room)
+        let changed = service.activity.changed(joined, after: sincePosition)
+        return memberships.filter { membership in
+            if membership.forgotten { return false }
+            if membership.position > sincePosition { return true }
+            return membership.membership == .join
+                && (changed.contains(membership.room) || typingChanged(in: membership.room) != nil)
+        }
+    }
+
+    /// Who is typing, if the client doesn't know yet.
+    func typingChanged(in room: RoomNID) -> [UserID]? {
+        guard let since else { return service.typing.users(in: room, changedSince: 0).flatMap { $0.isEmpty ? nil : $0 } }
+        if since.run == service.run { return service.typing.users(in: room, changedSince: since.ephemeral) }
+        // The client may still show somebody who was typing when another process gave it the token.
+        return service.typing.users(in: room, changedSince: 0) ?? []
+    }
+
+    private func emptyAnswer() -> [UInt8] {
+        var writer = JSONWriter(capacity: 96)
+        writer.beginObject()
+        writer.key("next_batch")
+        writer.string(upTo.text)
+        writer.endObject()
+        return writer.bytes
+    }
+
+    private func build(
+        _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ memberships: [RoomMembership],
+        _ reader: any Reader
+    ) async throws -> ([UInt8], isEmpty: Bool) {
+        var join = JSONWriter(capacity: 16_384), invite = JSONWriter(), knock = JSONWriter(), leave = JSONWriter()
+        join.beginObject()
+        invite.beginObject()
+        knock.beginObject()
+        leave.beginObject()
+        var counts = (join: 0, invite: 0, knock: 0, leave: 0)
+        let ofRooms = Dictionary(grouping: accountData.filter { $0.room != nil }) { $0.room! }
+        var pending = candidates
+        // Rooms of which only account data changed.
+        let listed = Set(candidates.map(\.room))
+        pending += memberships.filter { !$0.forgotten && ofRooms[$0.room] != nil && !listed.contains($0.room) }
+        for membership in pending {
+            let room = try await service.rooms.room(membership.room)
+            guard filter.rooms.admits(room.roomID) else { continue }
+            switch membership.membership {
+            case .join, .leave, .ban:
+                if membership.membership != .join, !showsLeft(membership) { continue }
+                let part = SyncRoom(builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                if membership.membership == .join {
+                    if try await part.write(into: &join, reader) { counts.join += 1 }
+                } else if try await part.write(into: &leave, reader) {
+                    counts.leave += 1
+                }
+            case .invite:
+                guard membership.position > sincePosition || fullState else { continue }
+                try await writeStripped(membership, room, "invite_state", into: &invite, reader)
+                counts.invite += 1
+            case .knock:
+                guard membership.position > sincePosition || fullState else { continue }
+                try await writeStripped(membership, room, "knock_state", into: &knock, reader)
+                counts.knock += 1
+            }
+        }
+        join.endObject()
+        invite.endObject()
+        knock.endObject()
+        leave.endObject()
+        let global = accountData.filter { $0.room == nil && filter.accountData.admits(type: $0.type) }
+        var writer = JSONWriter(capacity: join.bytes.count + 1_024)
+        writer.beginObject()
+        writer.key("next_batch")
+        writer.string(upTo.text)
+        if !global.isEmpty {
+            writer.key("account_data")
+            Self.write(global, into: &writer)
+        }
+        let total = counts.join + counts.invite + counts.knock + counts.leave
+        if total > 0 {
+            writer.key("rooms")
+            writer.beginObject()
+            for (name, count, part) in [
+                ("join", counts.join, join), ("invite", counts.invite, invite), ("knock", counts.knock, knock),
+                ("leave", counts.leave, leave),
+            ] where count > 0 {
+                writer.key(name)
+                writer.raw(part.bytes)
+            }
+            writer.endObject()
+        }
+        writer.endObject()
+        return (writer.bytes, total == 0 && global.isEmpty)
+    }
+
+    /// Whether a room that the user has left is told of: when it is news, or when the filter asks for it.
+    private func showsLeft(_ membership: RoomMembership) -> Bool {
+        since == nil || fullState ? filter.includesLeft : membership.position > sincePosition
+    }
+
+    /// Writes account data as `{"events": […]}`.
+    static func write(_ entries: [AccountDataEntry], into writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("events")
+        writer.beginArray()
+        for entry in entries {
+            writer.beginObject()
+            writer.key("type")
+            writer.string(entry.type)
+            writer.key("content")
+            writer.raw(entry.content)
+            writer.endObject()
+        }
+        writer.endArray()
+        writer.endObject()
+    }
+
+    /// The state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").
+    private static let strippedTypes = [
+        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
+        "m.room.encryption", "m.room.topic",
+    ]
+
+    private func writeStripped(
+        _ membership: RoomMembership, _ room: Room, _ name: String, into writer: inout JSONWriter, _ reader: any Reader
+    ) async throws {
+        guard let own = try await database.events([membership.event], reader).first else {
+            throw DatabaseError.corrupt("member event \(membership.event) is missing")
+        }
+        let tree = StateTree(rows: database.stateRows, room: room.nid)
+        var numbers: [EventNID] = []
+        if let before = own.stateBefore {
+            let keys = Self.strippedTypes.map { StateKey($0) }
+            let known = try await database.existingNumbers(ofStateKeys: keys)
+            for key in keys {
+                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else { continue }
+                numbers.append(event)
+            }
+        }
+        writer.key(room.roomID.string)
+        writer.beginObject()
+        writer.key(name)
+        writer.beginObject()
+        writer.key("events")
+        writer.beginArray()
+        for stored in try await database.events(numbers, reader) + [own] {
+            service.events.writeStripped(try context.parse(stored, room.version), into: &writer)
+        }
+        writer.endArray()
+        writer.endObject()
+        writer.endObject()
+    }
+}

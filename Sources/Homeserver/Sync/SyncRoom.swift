@@ -1,0 +1,263 @@
+import Database
+import MatrixCore
+
+/// One room of a sync: joined, or left.
+struct SyncRoom {
+    let builder: SyncBuilder
+    let room: Room
+    let membership: RoomMembership
+    let accountData: [AccountDataEntry]
+
+    private var database: Database { builder.database }
+    private var context: RoomContext { builder.context }
+    private var filter: SyncFilter { builder.filter }
+    private var isJoined: Bool { membership.membership == .join }
+    private var tree: StateTree { StateTree(rows: database.stateRows, room: room.nid) }
+    /// What is told ends here: with the leaving, for who has left.
+    private var upTo: Int64 { isJoined ? builder.upTo.position : min(builder.upTo.position, membership.position) }
+
+    private struct Timeline {
+        /// Oldest first.
+        var events: [StoredEvent] = []
+        /// Whether there is more between what the client knows and these events.
+        var isLimited = false
+        /// Where going back goes on.
+        var before: Database.OrderedPlace?
+    }
+
+    /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
+    ///
+    /// - Returns: whether it was written.
+    func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
+        guard try await isShown(reader) else { return false }
+        let knew = try await wasJoinedBefore(reader)
+        let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
+        let state = try await state(at: timeline, knew: knew, reader)
+        let receipts = isJoined ? try await receipts(reader) : nil
+        let typing = isJoined ? builder.typingChanged(in: room.nid) : nil
+        let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
+        let isNew = !knew || builder.fullState
+        guard isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+        else { return false }
+
+        writer.key(room.roomID.string)
+        writer.beginObject()
+        if isJoined, isNew || changesMembers(timeline.events + state) { try await writeSummary(into: &writer, reader) }
+        writer.key("timeline")
+        writer.beginObject()
+        writer.key("events")
+        try await write(timeline.events, into: &writer, reader)
+        writer.key("limited")
+        writer.bool(timeline.isLimited)
+        if let before = timeline.before {
+            writer.key("prev_batch")
+            writer.string(PaginationToken(before).text)
+        }
+        writer.endObject()
+        writer.key("state")
+        writer.beginObject()
+        writer.key("events")
+        try await write(state, into: &writer, reader)
+        writer.endObject()
+        if isJoined { writeEphemeral(receipts: receipts, typing: typing, into: &writer) }
+        if !own.isEmpty {
+            writer.key("account_data")
+            SyncBuilder.write(own, into: &writer)
+        }
+        writer.endObject()
+        return true
+    }
+
+    private func write(_ events: [StoredEvent], into writer: inout JSONWriter, _ reader: any Reader) async throws {
+        let page = try await builder.service.events.page(events, reader)
+        writer.beginArray()
+        for event in page.events {
+            try builder.service.events.write(
+                event, of: page, version: room.version, for: builder.audience, into: &writer)
+        }
+        writer.endArray()
+    }
+
+    /// Of the rooms that were left, those that the user had been in: an invitation turned down shows, too.
+    private func isShown(_ reader: any Reader) async throws -> Bool {
+        if isJoined { return true }
+        return try await database.events([membership.event], reader).first?.replaces != nil
+    }
+
+    /// Whether the client has been told of the room as joined.
+    private func wasJoinedBefore(_ reader: any Reader) async throws -> Bool {
+        guard builder.since != nil else { return false }
+        if isJoined, membership.position <= builder.sincePosition { return true }
+        let state = try await database.state(of: room.nid, at: builder.sincePosition, reader)
+        let key = StateKey.member(builder.requester.userID)
+        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
+            let nid = try await tree.event(for: number, in: state, reader),
+            let stored = try await database.events([nid], reader).first
+        else { return false }
+        return Membership(try context.parse(stored, room.version).content["membership"]) == .join
+    }
+
+    // MARK: - Timeline
+
+    /// Events that are looked at for one room at most; what is beyond is behind a gap.
+    private static let mostExamined = 1_000
+
+    /// - Parameter after: the position up to which the client knows the room; nil if it doesn't.
+    private func timeline(after: Int64?, _ reader: any Reader) async throws -> Timeline {
+        let limit = filter.timelineLimit
+        guard filter.timeline.admits(room.roomID) else { return Timeline() }
+        let access = RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
+        var visibility = try await EventVisibility(
+            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access, reader: reader)
+        var newestFirst: [StoredEvent] = []
+        var result = Timeline()
+        var examined = 0
+        let start = Database.OrderedPlace(depth: .max, position: .max)
+        var place = start
+        paging: while true {
+            let ask = max(limit - newestFirst.count + 1, 8)
+            let numbers = try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
+            for stored in try await database.events(numbers, reader) {
+                guard let position = stored.position else { continue }
+                // A gap, or older than what the client knows.
+                if position < 0 || position <= after ?? 0 { break paging }
+                if position <= upTo {
+                    if newestFirst.count >= limit || examined >= Self.mostExamined {
+                        result.isLimited = true
+                        break paging
+                    }
+                    examined += 1
+                    if try await visibility.allows(stored),
+                        try await filter.timeline.admits(stored, context, room.version)
+                    {
+                        newestFirst.append(stored)
+                    }
+                }
+                place = Database.OrderedPlace(depth: stored.orderDepth, position: position - 1)
+            }
+            if numbers.count < ask { break }
+        }
+        result.events = newestFirst.reversed()
+        if place != start {
+            result.before = place
+        } else if let newest = try await database.timeline(
+            of: room.nid, from: place, backwards: true, limit: 1, reader).first,
+            let event = try await database.events([newest], reader).first
+        {
+            result.before = Database.OrderedPlace(depth: event.orderDepth, position: event.position ?? 0)
+        }
+        return result
+    }
+
+    // MARK: - State
+
+    /// The state that the client needs to know what held before the timeline's first event.
+    private func state(at timeline: Timeline, knew: Bool, _ reader: any Reader) async throws -> [StoredEvent] {
+        guard filter.state.admits(room.roomID) else { return [] }
+        let now = try await database.state(of: room.nid, at: upTo, reader)
+        let start = timeline.events.first?.stateBefore ?? now
+        let known = knew ? try await database.state(of: room.nid, at: builder.sincePosition, reader) : StateNID(0)
+        // A full state is told whole, whatever the client knows.
+        let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
+        var numbers = differences.compactMap(\.new)
+        if filter.lazyLoadsMembers {
+            numbers = try await lazily(numbers, timeline, start, reader)
+        }
+        let shown = Set(timeline.events.map(\.nid))
+        var chosen: [StoredEvent] = []
+        for event in try await database.events(numbers, reader) where !shown.contains(event.nid) {
+            if try await filter.state.admits(event, context, room.version) { chosen.append(event) }
+        }
+        return chosen
+    }
+
+    /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
+    private func lazily(
+        _ numbers: [EventNID], _ timeline: Timeline, _ state: StateNID, _ reader: any Reader
+    ) async throws -> [EventNID] {
+        let memberType = EventType("m.room.member")
+        let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
+        var chosen = try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
+        var users = Set(timeline.events.map(\.sender))
+        users.insert(builder.requester.nid)
+        let names = try await database.users(Array(users))
+        let keys = try await database.existingNumbers(ofStateKeys: names.values.map { .member($0) })
+        for key in keys.values.sorted() {
+            if let nid = try await tree.event(for: key, in: state, reader) { chosen.append(nid) }
+        }
+        return chosen
+    }
+
+    private func changesMembers(_ events: [StoredEvent]) -> Bool {
+        events.contains { event in
+            event.stateKey != nil
+                && ((try? context.parse(event, room.version))?.type == "m.room.member")
+        }
+    }
+
+    // MARK: - Summary
+
+    /// Members that name a room which has no name.
+    private static let heroes = 5
+
+    private func writeSummary(into writer: inout JSONWriter, _ reader: any Reader) async throws {
+        let joined = try await database.count(of: .join, in: room.nid, reader)
+        let invited = try await database.count(of: .invite, in: room.nid, reader)
+        var heroes = try await database.users(in: room.nid, .join, limit: Self.heroes + 1, reader)
+        if heroes.count <= Self.heroes {
+            heroes += try await database.users(in: room.nid, .invite, limit: Self.heroes + 1, reader)
+        }
+        let chosen = heroes.filter { $0 != builder.requester.nid }.prefix(Self.heroes)
+        let names = try await database.users(Array(chosen))
+        writer.key("summary")
+        writer.beginObject()
+        writer.key("m.joined_member_count")
+        writer.integer(joined)
+        writer.key("m.invited_member_count")
+        writer.integer(invited)
+        writer.key("m.heroes")
+        writer.beginArray()
+        for hero in chosen { if let name = names[hero] { writer.string(name.string) } }
+        writer.endArray()
+        writer.endObject()
+    }
+
+    // MARK: - Ephemeral events
+
+    /// The content of an `m.receipt` event; nil if there is nothing new.
+    private func receipts(_ reader: any Reader) async throws -> JSON? {
+        guard filter.ephemeral.admits(room.roomID), filter.ephemeral.events.admits(type: "m.receipt") else { return nil }
+        let receipts = try await database.receipts(
+            in: room.nid, after: builder.sincePosition, upTo: builder.upTo.position, reader
+        ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
+        if receipts.isEmpty { return nil }
+        let names = try await database.users(receipts.map(\.user))
+        var content: JSON = [:]
+        for receipt in receipts {
+            guard let user = names[receipt.user] else { continue }
+            var data: JSON = ["ts": .integer(receipt.timestamp)]
+            if !receipt.thread.isEmpty { data["thread_id"] = .string(receipt.thread) }
+            var types = content[receipt.eventID] ?? [:]
+            var users = types[receipt.type] ?? [:]
+            users[user.string] = data
+            types[receipt.type] = users
+            content[receipt.eventID] = types
+        }
+        return content
+    }
+
+    private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {
+        let typing = filter.ephemeral.events.admits(type: "m.typing") ? typing : nil
+        if receipts == nil, typing == nil { return }
+        writer.key("ephemeral")
+        writer.beginObject()
+        writer.key("events")
+        writer.beginArray()
+        if let receipts { writer.value(["type": "m.receipt", "content": receipts]) }
+        if let typing {
+            writer.value(["type": "m.typing", "content": ["user_ids": .array(typing.map { .string($0.string) })]])
+        }
+        writer.endArray()
+        writer.endObject()
+    }
+}

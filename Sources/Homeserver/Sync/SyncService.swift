@@ -1,0 +1,98 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// Sync: what has happened for a user between two positions (Client-Server API, "Syncing").
+public final class SyncService: Sendable {
+    let rooms: RoomRegistry
+    let notifier: Notifier
+    let typing: Typing
+    let events: ClientEvents
+    let activity: Activity
+    /// Of the database, and of this process.
+    let epoch: String
+    let run: String
+
+    private struct KnownMemberships: Sendable {
+        var asOf: Int64
+        var list: [RoomMembership]
+    }
+
+    /// The lock protects the cache; nothing is awaited while it is held.
+    private let memberships = Mutex(BoundedCache<UserNID, KnownMemberships>(capacity: 200_000))
+
+    var database: Database { rooms.database }
+    var context: RoomContext { rooms.context }
+
+    init(rooms: RoomRegistry, notifier: Notifier, typing: Typing, activity: Activity, epoch: String, run: String) {
+        self.rooms = rooms
+        self.notifier = notifier
+        self.typing = typing
+        self.activity = activity
+        self.epoch = epoch
+        self.run = run
+        events = ClientEvents(context: rooms.context)
+    }
+
+    /// What a client asks for (`GET /sync`).
+    public struct Request: Sendable {
+        public var since: String?
+        /// Milliseconds to wait for something new.
+        public var timeout: Int64
+        public var fullState: Bool
+        public var filter: SyncFilter
+
+        public init(since: String?, timeout: Int64, fullState: Bool, filter: SyncFilter) {
+            self.since = since
+            self.timeout = timeout
+            self.fullState = fullState
+            self.filter = filter
+        }
+    }
+
+    /// The longest wait that a client may ask for, in milliseconds.
+    static let longestWait: Int64 = 300_000
+
+    /// Answers at once if there is something to tell, and otherwise when there is or when the time is up.
+    ///
+    /// - Returns: the encoded answer.
+    /// - Throws: `M_INVALID_PARAM` if `since` is not a token of this server.
+    public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
+        let since = try request.since.flatMap { try token($0) }
+        let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
+        while true {
+            let memberships = try await memberships(of: requester.nid)
+            let concerned = memberships.filter { $0.membership == .join }.map(\.room)
+            // Registered before anything is read: what happens from here on wakes it.
+            let waiter = notifier.register(requester.nid, rooms: Set(concerned))
+            defer { notifier.remove(waiter) }
+            let upTo = SyncToken(epoch: epoch, position: database.committedPosition, run: run, ephemeral: typing.serial)
+            let builder = SyncBuilder(
+                service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
+                fullState: request.fullState, now: context.surroundings.now())
+            let (answer, isEmpty) = try await builder.build(memberships)
+            let left = deadline - context.surroundings.now()
+            if !isEmpty || since == nil || request.fullState || left <= 0 || notifier.isDraining { return answer }
+            let cancel = context.surroundings.after(left) { waiter.wake() }
+            await waiter.wait()
+            cancel()
+            try Task.checkCancellation()
+        }
+    }
+
+    /// nil for tokens of another epoch: the client begins anew.
+    private func token(_ text: String) throws -> SyncToken? {
+        guard let token = SyncToken(text) else {
+            throw MatrixError.invalidParam("“since” is not a token that this server gave out.")
+        }
+        return token.epoch == epoch && token.position <= database.committedPosition ? token : nil
+    }
+
+    private func memberships(of user: UserNID) async throws -> [RoomMembership] {
+        let asOf = activity.lastMembershipChange(of: user)
+        if let known = memberships.withLock({ $0[user] }), known.asOf == asOf { return known.list }
+        let list = try await database.read { try await self.database.memberships(of: user, $0) }
+        memberships.withLock { $0.insert(KnownMemberships(asOf: asOf, list: list), for: user, size: 1 + list.count) }
+        return list
+    }
+}

@@ -1,0 +1,29 @@
+import Database
+
+/// Where a client's sync has come to: `s1-<epoch>-<position>-<run>-<ephemeral>`. Clients treat it as opaque.
+///
+/// The epoch is that of the database: after a restore, tokens from before it mean nothing. The run is that of the process
+/// that gave the token out; what is ephemeral (typing) is counted per run and resent whole to tokens of another one.
+struct SyncToken: Sendable, Equatable {
+    var epoch: String
+    var position: Int64
+    var run: String
+    var ephemeral: Int64
+
+    var text: String { "s1-\(epoch)-\(position)-\(run)-\(ephemeral)" }
+
+    init(epoch: String, position: Int64, run: String, ephemeral: Int64) {
+        self.epoch = epoch
+        self.position = position
+        self.run = run
+        self.ephemeral = ephemeral
+    }
+
+    init?(_ text: String) {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 5, parts[0] == "s1", let position = Int64(parts[2]), position >= 0,
+            let ephemeral = Int64(parts[4]), ephemeral >= 0
+        else { return nil }
+        self.init(epoch: String(parts[1]), position: position, run: String(parts[3]), ephemeral: ephemeral)
+    }
+}
