@@ -60,6 +60,8 @@ let package = Package(
                 "Homeserver", "HomeserverHTTP", "CYAML",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
             ]
         ),
         .testTarget(name: "MatrixCoreTests", dependencies: ["MatrixCore"], resources: [.copy("Vectors")]),

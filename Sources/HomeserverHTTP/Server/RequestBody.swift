@@ -28,6 +28,10 @@ public struct RequestBody: AsyncSequence, Sendable {
         self.init(.complete(buffer), declaredLength: buffer.readableBytes)
     }
 
+    public init(bytes: [UInt8]) {
+        self.init(ByteBuffer(bytes: bytes))
+    }
+
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(storage: storage) }
 
     public struct AsyncIterator: AsyncIteratorProtocol {

@@ -34,7 +34,8 @@ struct ConfigurationKey: Sendable {
             let text = try value.text("a server name, such as example.org")
             guard let name = ServerName(text) else {
                 throw value.problem(
-                    "“\(text)” is not a server name; write a host name such as example.org, without https:// and slashes")
+                    "“\(text)” is not a server name; write a host name such as example.org, without https:// and slashes"
+                )
             }
             configuration.serverName = name
         },
@@ -47,7 +48,8 @@ struct ConfigurationKey: Sendable {
                 return
             }
             let text = try value.text("a URL, such as https://chat.example.org")
-            let host = text.hasPrefix("https://") ? text.dropFirst(8) : text.hasPrefix("http://") ? text.dropFirst(7) : ""
+            let host =
+                text.hasPrefix("https://") ? text.dropFirst(8) : text.hasPrefix("http://") ? text.dropFirst(7) : ""
             guard !host.isEmpty, !host.hasPrefix("/"), !text.contains(where: { " ?#\"<>".contains($0) }) else {
                 throw value.problem("“\(text)” is not the URL of a server; write it like https://chat.example.org")
             }
@@ -200,7 +202,8 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in configuration.federation.enabled = try value.truth()
         },
         ConfigurationKey(
-            "federation.verify_certificates", "true", "Whether other servers must have valid certificates; false is for tests."
+            "federation.verify_certificates", "true",
+            "Whether other servers must have valid certificates; false is for tests."
         ) { configuration, value throws(ValueProblem) in
             configuration.federation.verifyCertificates = try value.truth()
         },
@@ -236,7 +239,8 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in configuration.rateLimits.enabled = try value.truth()
         },
         ConfigurationKey(
-            "log.level", "info", "How much is logged: trace, debug, info, notice, warning, error or critical. SIGHUP reloads it."
+            "log.level", "info",
+            "How much is logged: trace, debug, info, notice, warning, error or critical. SIGHUP reloads it."
         ) { configuration, value throws(ValueProblem) in
             configuration.log.level = try value.choice(Configuration.Log.Level.self)
         },

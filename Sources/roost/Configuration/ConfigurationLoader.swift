@@ -101,7 +101,8 @@ struct ConfigurationLoader {
     }
 
     private static func nearest(_ path: String) -> String {
-        let paths = ConfigurationKey.all.map(\.path)
+        let sections = Set(ConfigurationKey.all.compactMap { $0.path.contains(".") ? $0.path.prefix { $0 != "." } : nil })
+        let paths = ConfigurationKey.all.map(\.path) + sections.sorted().map(String.init)
         return paths.min { EditDistance.between($0, path) < EditDistance.between($1, path) } ?? ""
     }
 
@@ -150,14 +151,17 @@ struct ConfigurationLoader {
             if let listener = Self.listener(listen) {
                 configuration.listeners = [listener]
             } else {
-                problem("--listen", "“\(listen)” is not an address; write it like 127.0.0.1:8008, [::1]:8008 or unix:/path")
+                problem(
+                    "--listen", "“\(listen)” is not an address; write it like 127.0.0.1:8008, [::1]:8008 or unix:/path")
             }
         }
     }
 
     private static func listener(_ text: String) -> Configuration.Listener? {
         if text.hasPrefix("unix:"), text.count > 5 { return .init(address: text, port: 0) }
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            return nil
+        }
         var host = String(text[..<colon])
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
         guard !host.isEmpty, !host.contains(" "), !host.contains("/") else { return nil }

@@ -14,7 +14,11 @@ struct YAMLNode {
 
     /// Whether nothing was written, or `null` or `~`.
     var isNull: Bool {
-        if case .scalar(let text, isPlain: true) = content { ["", "~", "null", "Null", "NULL"].contains(text) } else { false }
+        if case .scalar(let text, isPlain: true) = content {
+            ["", "~", "null", "Null", "NULL"].contains(text)
+        } else {
+            false
+        }
     }
 }
 
@@ -53,7 +57,8 @@ enum YAMLReader {
             guard yaml_parser_load(&parser, &next) == 1 else { return .failure(failure(of: parser)) }
             defer { yaml_document_delete(&next) }
             if let second = yaml_document_get_root_node(&next) {
-                throw Failure(line: line(of: second), reason: "a second document begins here; write everything into one")
+                throw Failure(
+                    line: line(of: second), reason: "a second document begins here; write everything into one")
             }
             return .success(node)
         } catch {
