@@ -9,6 +9,7 @@ public final class Homeserver: Sendable {
     public let database: Database
     public let accounts: AccountService
     public let memberships: MembershipService
+    public let deactivation: DeactivationService
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
@@ -52,6 +53,7 @@ public final class Homeserver: Sendable {
             throw DatabaseError.unusable("default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
         memberships = MembershipService(rooms: rooms)
+        deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
@@ -75,6 +77,9 @@ public final class Homeserver: Sendable {
             notifier.publish(topics)
         }
     }
+
+    /// Whether anybody has an account yet.
+    public func hasAccounts() async throws -> Bool { try await !database.accounts().isEmpty }
 
     /// Has waiting syncs answer at once, now and from now on: the server is about to stop.
     public func drain() { notifier.drain() }

@@ -53,8 +53,8 @@ extension ClientAPI {
         let type = file.contentType ?? "application/octet-stream"
         let essence = type.prefix { $0 != ";" }.lowercased()
         let isInline = Self.inlineTypes.contains(essence)
-        let name = request.parameters.contains("fileName") ? request["fileName"] : file.fileName
-        var response = Response(
+        let name = request["fileName"].isEmpty ? file.fileName : request["fileName"]
+        return Response(
             status: .ok,
             headers: [
                 "Content-Type": Self.isHeaderText(type) ? type : "application/octet-stream",
@@ -63,9 +63,7 @@ extension ClientAPI {
                 "Content-Security-Policy":
                     "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; style-src 'unsafe-inline'; object-src 'self';",
                 "Cache-Control": "private, max-age=86400, immutable",
-            ])
-        response.body = .file(path: file.path, size: file.size)
-        return response
+            ], body: .file(path: file.path, size: file.size))
     }
 
     private static func isHeaderText(_ text: String) -> Bool { text.utf8.allSatisfy { (0x20...0x7E).contains($0) } }
