@@ -75,7 +75,9 @@ public struct MatrixURI: Sendable, Hashable {
         let (path, query) = Self.splitQuery(String(withoutFragment))
         var segments = path.utf8.split(separator: 0x2F, omittingEmptySubsequences: false).map { Substring($0) }
         if segments.count > 2, segments[0].isEmpty, segments[1].isEmpty { segments.removeFirst(3) }
-        guard segments.count == 2 || segments.count == 4, let id = PercentEncoding.decode(segments[1]) else { return nil }
+        guard segments.count == 2 || segments.count == 4, let id = PercentEncoding.decode(segments[1]) else {
+            return nil
+        }
         var event: EventID?
         if segments.count == 4 {
             guard segments[2] == "e" || segments[2] == "event", let eventID = PercentEncoding.decode(segments[3]),

@@ -125,5 +125,7 @@ public struct Glob: Sendable {
 
 extension String {
     /// At most `count` scalars, so that a long pattern isn't folded before it is refused.
-    fileprivate func prefixForMatching(_ count: Int) -> String { String(String.UnicodeScalarView(unicodeScalars.prefix(count))) }
+    fileprivate func prefixForMatching(_ count: Int) -> String {
+        String(String.UnicodeScalarView(unicodeScalars.prefix(count)))
+    }
 }

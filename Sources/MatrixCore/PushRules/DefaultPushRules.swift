@@ -9,7 +9,8 @@ extension PushRuleSet {
                 rule(
                     ".m.rule.invite_for_me",
                     [
-                        match("type", "m.room.member"), match("content.membership", "invite"), match("state_key", owner),
+                        match("type", "m.room.member"), match("content.membership", "invite"),
+                        match("state_key", owner),
                     ], ["notify", sound("default")]),
                 rule(".m.rule.member_event", [match("type", "m.room.member")], []),
                 rule(

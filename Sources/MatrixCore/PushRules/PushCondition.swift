@@ -62,7 +62,9 @@ public struct PushCondition: Sendable {
         let prefixes: [(String, Comparison)] = [
             ("==", .equal), ("<=", .lessOrEqual), (">=", .greaterOrEqual), ("<", .less), (">", .greater), ("", .equal),
         ]
-        guard let (prefix, comparison) = prefixes.first(where: { text.utf8.starts(with: $0.0.utf8) }) else { return nil }
+        guard let (prefix, comparison) = prefixes.first(where: { text.utf8.starts(with: $0.0.utf8) }) else {
+            return nil
+        }
         let digits = text.utf8.dropFirst(prefix.utf8.count)
         guard !digits.isEmpty, digits.allSatisfy({ $0 &- 0x30 < 10 }), let count = Int64(Substring(digits)) else {
             return nil

@@ -21,9 +21,10 @@ public struct PushRuleSet: Sendable {
     /// The content of `global` as clients get it.
     public var json: JSON {
         .object(
-            JSONObject(PushRule.Kind.allCases.map { kind in
-                (kind.rawValue, .array(self[kind].map { $0.json(kind: kind) }))
-            }))
+            JSONObject(
+                PushRule.Kind.allCases.map { kind in
+                    (kind.rawValue, .array(self[kind].map { $0.json(kind: kind) }))
+                }))
     }
 
     /// The actions of the first rule that matches; none if no rule does or the event is the user's own.

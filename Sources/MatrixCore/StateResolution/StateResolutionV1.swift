@@ -80,7 +80,8 @@ extension StateResolution {
             if let present = state[key] {
                 ground[key] = graph.events[present]
             } else if let id = sharedEvent(key) {
-                ground[key] = graph.events[try graph.required(id)]
+                let number = try graph.required(id)
+                ground[key] = graph.events[number]
             }
         }
         do throws(AuthorizationError) {

@@ -26,7 +26,7 @@ extension StateResolution {
         let powerEvents = full.filter { isPowerEvent(graph.events[$0]) }
         let chains = try graph.reachable(from: powerEvents.sorted())
         let selected = full.intersection(chains)
-        let powerOrder = try reverseTopologicalPowerOrder(of: selected, &graph)
+        let powerOrder = try reverseTopologicalPowerOrder(of: selected, within: chains, &graph)
 
         // 2. Version 12 starts from an empty state, the versions before from the unconflicted state.
         var resolved: [StateKey: Int] = [:]
@@ -77,7 +77,8 @@ extension StateResolution {
                 if let present = state[required] {
                     ground[required] = graph.events[present]
                 } else if let id = unconflicted(required) {
-                    ground[required] = graph.events[try graph.required(id)]
+                    let number = try graph.required(id)
+                    ground[required] = graph.events[number]
                 }
             }
             if ground[.create] == nil, let create = try graph.createEvent(for: number) {
