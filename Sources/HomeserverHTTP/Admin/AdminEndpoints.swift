@@ -7,8 +7,9 @@ import NIOHTTP1
 public enum AdminEndpoints {
     private static let prefix = "/_roost/admin/v1"
 
-    public static func all(_ service: any AdminService) -> [Endpoint] {
-        users(service) + tokens(service)
+    /// - Parameter baseURL: the homeserver URL, told to whoever makes an account.
+    public static func all(_ service: any AdminService, baseURL: String) -> [Endpoint] {
+        users(service, baseURL) + tokens(service)
     }
 
     private static func endpoint(
@@ -19,7 +20,7 @@ public enum AdminEndpoints {
             handler: handler)
     }
 
-    private static func users(_ service: any AdminService) -> [Endpoint] {
+    private static func users(_ service: any AdminService, _ baseURL: String) -> [Endpoint] {
         [
             endpoint(.GET, "/users") { _ in
                 .json(["users": .array(try await service.users().map(\.json))])
@@ -29,7 +30,7 @@ public enum AdminEndpoints {
                 let userID = try await service.createUser(
                     localpart: try body.text("localpart"), password: try body.text("password"),
                     admin: body.root["admin"]?.bool ?? false)
-                return .json(["user_id": .string(userID.string)])
+                return .json(["user_id": .string(userID.string), "homeserver_url": .string(baseURL)])
             },
             endpoint(.POST, "/users/{user}/promote") { request in
                 .json(["user_id": .string(try await service.promote(request["user"]).string)])

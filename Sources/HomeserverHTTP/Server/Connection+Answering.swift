@@ -100,7 +100,8 @@ extension Connection {
 
     /// The head with the headers that belong to the connection and not to the endpoint.
     func makeHead(_ response: Response, _ exchange: Exchange) -> HTTPResponseHead {
-        var head = HTTPResponseHead(version: .http1_1, status: response.status, headers: response.headers)
+        var head = HTTPResponseHead(
+            version: exchange.isHTTP10 ? .http1_0 : .http1_1, status: response.status, headers: response.headers)
         if let fault = HeaderCheck.fault(in: head.headers) {
             // A line break in a header would let a stranger's text become a header or a whole answer.
             server.logger.error("left out headers that HTTP doesn't allow", metadata: ["header": "\(fault)"])

@@ -162,6 +162,10 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
             begin(head)
         case (.buffering, .body(var bytes)):
             bodyReceived += bytes.readableBytes
+            guard bodyReceived <= server.limits.bufferedBody else {
+                // A stream of HTTP/2 can send more than it has announced.
+                return refuse(MatrixError.tooLarge("The body is larger than announced."))
+            }
             if bufferedBody.readableBytes == 0 { bufferedBody = bytes } else { bufferedBody.writeBuffer(&bytes) }
         case (.buffering(let head, let exchange), .end):
             exchange.isBodyComplete = true

@@ -14,9 +14,10 @@ struct MessageFraming {
 
     init(_ head: HTTPRequestHead) throws(MatrixError) {
         let headers = head.headers
-        let isHTTP2 = head.version.major == 2
         let lengths = headers["Content-Length"]
-        let encodings = headers["Transfer-Encoding"]
+        let isHTTP2 = head.version.major == 2
+        // HTTP/2 frames bodies itself; what stands here of Transfer-Encoding was put there for readers of HTTP/1.1.
+        let encodings = isHTTP2 ? [] : headers["Transfer-Encoding"]
         if !isHTTP2 {
             let hosts = headers["Host"].count
             if hosts > 1 || hosts == 0 && head.version == .http1_1 {
@@ -38,7 +39,7 @@ struct MessageFraming {
             }
             bodyLength = length
         } else {
-            // HTTP/2 frames bodies itself, and needn't announce them.
+            // A body of HTTP/2 needn't be announced; methods that have none are spared the streaming of one.
             bodyLength = isHTTP2 && ![.GET, .HEAD, .OPTIONS].contains(head.method) ? nil : 0
         }
         let expectation = headers.first(name: "Expect")

@@ -23,7 +23,8 @@ struct UserCommand: AsyncParsableCommand {
                 .POST, "/users", ["localpart": .string(name), "password": .string(password), "admin": .bool(admin)])
             let user = answer.root["user_id"]?.string ?? name
             Terminal.say("Made \(user)\(admin ? ", who administers this server" : "").")
-            Terminal.say("To sign in, enter \(configuration.publicBaseURL) as the homeserver in a Matrix client.")
+            let url = answer.root["homeserver_url"]?.string ?? configuration.publicBaseURL
+            Terminal.say("To sign in, enter \(url) as the homeserver in a Matrix client.")
         }
     }
 

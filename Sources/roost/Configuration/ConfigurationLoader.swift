@@ -101,7 +101,8 @@ struct ConfigurationLoader {
     }
 
     private static func nearest(_ path: String) -> String {
-        let sections = Set(ConfigurationKey.all.compactMap { $0.path.contains(".") ? $0.path.prefix { $0 != "." } : nil })
+        let sections = Set(
+            ConfigurationKey.all.compactMap { $0.path.contains(".") ? $0.path.prefix { $0 != "." } : nil })
         let paths = ConfigurationKey.all.map(\.path) + sections.sorted().map(String.init)
         return paths.min { EditDistance.between($0, path) < EditDistance.between($1, path) } ?? ""
     }

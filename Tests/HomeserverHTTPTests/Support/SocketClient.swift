@@ -33,7 +33,7 @@ final class SocketClient: Sendable {
 
     /// - Parameter handlers: handlers between the socket and the client, such as TLS.
     init(
-        port: Int, handlers: @escaping @Sendable () throws -> [any ChannelHandler & Sendable] = { [] }
+        port: Int, handlers: @escaping @Sendable () throws -> [any ChannelHandler] = { [] }
     ) async throws {
         let (bytes, continuation) = AsyncStream<ByteBuffer>.makeStream()
         self.bytes = bytes
