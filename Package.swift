@@ -44,7 +44,7 @@ let package = Package(
         .target(
             name: "HomeserverHTTP",
             dependencies: [
-                "MatrixCore", "Homeserver",
+                "MatrixCore", "Database", "Homeserver",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -57,7 +57,7 @@ let package = Package(
         .executableTarget(
             name: "roost",
             dependencies: [
-                "Homeserver", "HomeserverHTTP", "CYAML",
+                "Database", "Homeserver", "HomeserverHTTP", "CYAML",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),

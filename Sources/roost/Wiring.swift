@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import HomeserverHTTP
 import Logging
@@ -22,6 +23,32 @@ struct Application: Sendable {
 /// Builds the application of a configuration.
 enum Wiring {
     static func start(_ configuration: Configuration) async throws -> Application {
-        throw Failure("this build has no services")
+        let logger = Logger(label: "roost")
+        let homeserver: Homeserver
+        do {
+            homeserver = try await Homeserver(
+                configuration: configuration, engine: try await engine(configuration.database, logger),
+                surroundings: .real, logger: logger)
+        } catch let error as DatabaseError {
+            throw Failure(error.description)
+        } catch let error as MatrixError {
+            throw Failure(error.message)
+        }
+        let client = ClientAPI(homeserver)
+        return Application(
+            endpoints: client.endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
+            databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
+            drain: { homeserver.drain() }, stop: { await homeserver.close() })
+    }
+
+    private static func engine(
+        _ location: Configuration.DatabaseLocation, _ logger: Logger
+    ) async throws -> any Engine {
+        switch location {
+        case .sqlite(let path): return try await SQLiteEngine(path: path, logger: logger)
+        case .postgresql:
+            throw Failure(
+                "database.url: this version keeps its data in SQLite only; use a URL such as sqlite:data/roost.db.")
+        }
     }
 }

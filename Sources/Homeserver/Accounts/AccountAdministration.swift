@@ -11,7 +11,7 @@ extension AccountService {
         public let createdTS: Int64
     }
 
-    private func account(_ name: String) async throws -> Account {
+    func account(named name: String) async throws -> Account {
         let userID = name.utf8.first == UInt8(ascii: "@") ? UserID(name) : UserID("@\(name):\(serverName)")
         guard let userID, userID.server == serverName, let account = try await database.account(of: userID) else {
             throw MatrixError.notFound("There is no account named \(name) here; `roost user list` shows those there are.")
@@ -28,7 +28,7 @@ extension AccountService {
     }
 
     public func setAdmin(_ admin: Bool, of name: String) async throws -> UserID {
-        let account = try await account(name)
+        let account = try await account(named: name)
         var write = Write()
         write.setAdmin(admin, of: account.nid)
         try await database.write(write)
@@ -44,7 +44,7 @@ extension AccountService {
 
     /// Sets a password and ends all sessions: whoever knew the old one is out.
     public func setPassword(_ password: String, of name: String) async throws -> UserID {
-        let account = try await account(name)
+        let account = try await account(named: name)
         guard !account.isDeactivated else {
             throw MatrixError(.userDeactivated, "\(account.userID) is deactivated and stays so.")
         }

@@ -35,7 +35,7 @@ public struct Router: Sendable {
                 metadata: [
                     "method": "\(request.method.rawValue)", "target": "\(request.redactedTarget)",
                     "status": "\(response.status.code)", "took": "\(ContinuousClock.now - start)",
-                    "from": "\(request.remoteAddress)", "user": "\(request.requester?.userID.description ?? "-")",
+                    "from": "\(request.remoteAddress)", "user": "\(request.requester?.userID.string ?? "-")",
                 ])
             return response
         }

@@ -1,0 +1,103 @@
+import Database
+import Logging
+import MatrixCore
+
+/// A homeserver: the services, put together. It knows nothing of HTTP; whoever starts it gives it a database, and the
+/// clock and generator that it is to go by.
+public final class Homeserver: Sendable {
+    public let configuration: Configuration
+    public let database: Database
+    public let accounts: AccountService
+    public let memberships: MembershipService
+    public let deactivation: DeactivationService
+    public let creation: RoomCreationService
+    public let sending: SendingService
+    public let reading: RoomReading
+    public let directory: DirectoryService
+    public let receipts: ReceiptService
+    public let sync: SyncService
+    public let filters: FilterService
+    public let media: MediaService
+    public let rateLimits: RateLimiter
+    public let surroundings: Surroundings
+
+    private let notifier: Notifier
+    private let pools: [BlockingPool]
+
+    /// Prepares the database for this server and puts the services together.
+    ///
+    /// - Throws: ``DatabaseError/unusable(_:)`` if the database belongs to another server name or the signing key can't
+    ///   be used.
+    public init(
+        configuration: Configuration, engine: any Engine, surroundings: Surroundings, logger: Logger
+    ) async throws {
+        let database = Database(engine: engine)
+        self.configuration = configuration
+        self.database = database
+        self.surroundings = surroundings
+        let identity = ServerIdentity(database: database, surroundings: surroundings)
+        try await identity.claim(configuration.serverName)
+        let context = RoomContext(
+            database: database, serverName: configuration.serverName,
+            signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath), surroundings: surroundings)
+        let rooms = RoomRegistry(context: context)
+        let passwords = BlockingPool(threads: 2, most: 200)
+        let disk = BlockingPool(threads: 2, most: 1_000)
+        pools = [passwords, disk]
+
+        accounts = try AccountService(
+            database: database, serverName: configuration.serverName,
+            registration: .init(configuration.registration.mode), sharedSecret: configuration.registration.sharedSecret,
+            surroundings: surroundings, passwords: passwords)
+        guard let version = RoomVersion.named(configuration.defaultRoomVersion) else {
+            throw DatabaseError.unusable("default_room_version: there is no room version \(configuration.defaultRoomVersion).")
+        }
+        memberships = MembershipService(rooms: rooms)
+        deactivation = DeactivationService(accounts: accounts, memberships: memberships)
+        creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
+        sending = SendingService(rooms: rooms)
+        reading = RoomReading(rooms: rooms)
+        directory = DirectoryService(rooms: rooms)
+        let notifier = Notifier()
+        self.notifier = notifier
+        let typing = Typing(notifier: notifier, surroundings: surroundings)
+        receipts = ReceiptService(rooms: rooms, typing: typing)
+        let activity = Activity(position: database.committedPosition)
+        sync = SyncService(
+            rooms: rooms, notifier: notifier, typing: typing, activity: activity, epoch: try await identity.epoch(),
+            run: Hex.encode(surroundings.randomBytes(4)))
+        filters = FilterService(database: database)
+        media = MediaService(
+            database: database, serverName: configuration.serverName, surroundings: surroundings,
+            store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
+            disk: disk)
+        rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
+        engine.onCommit { position, topics in
+            activity.note(topics, at: position)
+            notifier.publish(topics)
+        }
+    }
+
+    /// Whether anybody has an account yet.
+    public func hasAccounts() async throws -> Bool { try await !database.accounts().isEmpty }
+
+    /// Has waiting syncs answer at once, now and from now on: the server is about to stop.
+    public func drain() { notifier.drain() }
+
+    /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
+    public func close() async {
+        for pool in pools { await pool.close() }
+        await database.close()
+    }
+}
+
+extension AccountService.RegistrationMode {
+    init(_ mode: Configuration.Registration.Mode) {
+        self =
+            switch mode {
+            case .open: .open
+            case .token: .token
+            case .closed: .closed
+            }
+    }
+}

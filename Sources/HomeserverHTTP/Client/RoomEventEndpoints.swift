@@ -1,0 +1,116 @@
+import Homeserver
+import MatrixCore
+
+/// Sending events and reading them (Client-Server API, "Getting events for a room", "Sending events to a room").
+extension ClientAPI {
+    var roomEventEndpoints: [Endpoint] {
+        let room = "/_matrix/client/{version:v3|r0}/rooms/{roomId}"
+        return [
+            Endpoint(
+                .PUT, PathPattern("\(room)/send/{eventType}/{txnId}"), authentication: .accessToken, rateLimit: .message,
+                handler: send),
+            Endpoint(
+                .PUT, PathPattern("\(room)/redact/{eventId}/{txnId}"), authentication: .accessToken, rateLimit: .message,
+                handler: redact),
+            Endpoint(
+                .PUT, [PathPattern("\(room)/state/{eventType}"), PathPattern("\(room)/state/{eventType}/{stateKey}")],
+                authentication: .accessToken, rateLimit: .message, handler: setState),
+            Endpoint(
+                .GET, [PathPattern("\(room)/state/{eventType}"), PathPattern("\(room)/state/{eventType}/{stateKey}")],
+                authentication: .accessToken, handler: getState),
+            Endpoint(.GET, PathPattern("\(room)/state"), authentication: .accessToken) { request in
+                .json(try await self.homeserver.reading.state(of: try request.roomID(), for: try request.authenticated()))
+            },
+            Endpoint(.GET, PathPattern("\(room)/members"), authentication: .accessToken, handler: members),
+            Endpoint(.GET, PathPattern("\(room)/joined_members"), authentication: .accessToken) { request in
+                .json(
+                    try await self.homeserver.reading.joinedMembers(
+                        of: try request.roomID(), for: try request.authenticated()))
+            },
+            Endpoint(.GET, PathPattern("\(room)/event/{eventId}"), authentication: .accessToken) { request in
+                .json(
+                    try await self.homeserver.reading.event(
+                        try request.eventID(), in: try request.roomID(), for: try request.authenticated()))
+            },
+            Endpoint(.GET, PathPattern("\(room)/messages"), authentication: .accessToken, handler: messages),
+        ]
+    }
+
+    private func send(_ request: Request) async throws -> Response {
+        let content = try await request.json().root.json
+        let event = try await homeserver.sending.send(
+            request["eventType"], content: content, to: try request.roomID(), transactionID: request["txnId"],
+            by: try request.authenticated())
+        return .json(["event_id": .string(event.string)])
+    }
+
+    private func redact(_ request: Request) async throws -> Response {
+        let body = try await request.json(emptyIsObject: true).root
+        var content: JSON = [:]
+        if let reason = try body.optionalString("reason") { content["reason"] = .string(reason) }
+        let event = try await homeserver.sending.send(
+            "m.room.redaction", content: content, to: try request.roomID(), transactionID: request["txnId"],
+            redacts: try request.eventID(), by: try request.authenticated())
+        return .json(["event_id": .string(event.string)])
+    }
+
+    private func setState(_ request: Request) async throws -> Response {
+        let content = try await request.json().root.json
+        let event = try await homeserver.sending.setState(
+            StateKey(request["eventType"], request["stateKey"]), content: content, in: try request.roomID(),
+            by: try request.authenticated())
+        return .json(["event_id": .string(event.string)])
+    }
+
+    private func getState(_ request: Request) async throws -> Response {
+        let format = request.query["format"] ?? "content"
+        guard format == "content" || format == "event" else {
+            throw MatrixError.invalidParam("“format” must be content or event.")
+        }
+        return .json(
+            try await homeserver.reading.state(
+                of: try request.roomID(), key: StateKey(request["eventType"], request["stateKey"]),
+                wholeEvent: format == "event", for: try request.authenticated()))
+    }
+
+    private func members(_ request: Request) async throws -> Response {
+        for name in ["membership", "not_membership"] {
+            if let value = request.query[name], Membership(rawValue: value) == nil {
+                throw MatrixError.invalidParam("“\(name)” must be join, invite, knock, leave or ban.")
+            }
+        }
+        let filter = RoomReading.MemberFilter(
+            membership: request.query["membership"], notMembership: request.query["not_membership"],
+            at: request.query["at"])
+        return .json(
+            try await homeserver.reading.members(
+                of: try request.roomID(), filter: filter, for: try request.authenticated()))
+    }
+
+    private func messages(_ request: Request) async throws -> Response {
+        let backwards: Bool
+        switch request.query["dir"] {
+        case "b": backwards = true
+        case "f": backwards = false
+        case nil: throw MatrixError.missingParam("dir")
+        default: throw MatrixError.invalidParam("“dir” must be b or f.")
+        }
+        let limit = try request.integer("limit") ?? 10
+        guard limit >= 0 else { throw MatrixError.invalidParam("“limit” is negative.") }
+        var filter = RoomEventFilter()
+        if let text = request.query["filter"] {
+            do {
+                filter = try RoomEventFilter(try JSONDocument(parsing: Array(text.utf8)).root)
+            } catch let error as JSONError {
+                throw MatrixError.notJSON("The filter is not JSON: \(error)")
+            }
+        }
+        return .json(
+            try await homeserver.reading.messages(
+                in: try request.roomID(),
+                .init(
+                    from: request.query["from"], to: request.query["to"], backwards: backwards, limit: Int(clamping: limit),
+                    filter: filter),
+                for: try request.authenticated()))
+    }
+}

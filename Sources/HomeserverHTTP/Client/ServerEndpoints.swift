@@ -1,0 +1,40 @@
+import Homeserver
+import MatrixCore
+
+/// API versions, capabilities and well-known documents (Client-Server API, "API Standards", "Capabilities negotiation",
+/// "Server Discovery").
+extension ClientAPI {
+    var serverEndpoints: [Endpoint] {
+        [
+            Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
+                .json(["versions": .array(Self.versions.map { .string($0) }), "unstable_features": [:]])
+            },
+            Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { _ in
+                .json(self.capabilities)
+            },
+            Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
+                .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
+            },
+        ]
+    }
+
+    /// The versions that real clients need to see before they talk to a server at all; the README tells what of them is
+    /// still missing.
+    private static let versions = ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.11"]
+
+    private var capabilities: JSON {
+        var available: JSON = [:]
+        for version in RoomVersion.all { available[version.identifier] = "stable" }
+        return [
+            "capabilities": [
+                "m.change_password": ["enabled": false],
+                "m.set_displayname": ["enabled": false],
+                "m.set_avatar_url": ["enabled": false],
+                "m.3pid_changes": ["enabled": false],
+                "m.room_versions": [
+                    "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,
+                ],
+            ]
+        ]
+    }
+}
