@@ -82,6 +82,7 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]
         ),
+        .testTarget(name: "RoostTests", dependencies: ["roost"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -61,6 +61,8 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     private static let maximumWaiting = 8192
     /// What a client may still send after its answer before the connection is closed instead of read to the end.
     private static let discardLimit = 64 * 1024
+    /// The same for a connection that is being closed: a client in full flow should still get to read its answer.
+    private static let lingerLimit = 4 * 1024 * 1024
 
     init(_ server: ServerContext, executor: LoopExecutor, served: Endpoint.APIs, isStream: Bool) {
         self.server = server
@@ -155,7 +157,7 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
         switch (phase, part) {
         case (.lingering, .body(let bytes)):
             bodyReceived += bytes.readableBytes
-            if bodyReceived > Self.discardLimit { context?.close(promise: nil) }
+            if bodyReceived > Self.lingerLimit { context?.close(promise: nil) }
         case (.lingering, _), (.closed, _):
             break
         case (.idle, .head(let head)):
@@ -239,9 +241,11 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
             head.method, head.uri, headers: head.headers, body: body,
             remoteAddress: server.client(of: peer, head.headers), id: server.requestIDs.make(), served: peer.served,
             eventLoop: executor.loop)
+        server.requestBegins()
         exchange.task = Task(executorPreference: executor) { [self] in
             let response = await server.respond(request)
             await answer(exchange, with: response)
+            server.requestEnds()
         }
     }
 

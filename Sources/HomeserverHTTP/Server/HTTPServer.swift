@@ -134,11 +134,18 @@ public final class HTTPServer: Sendable {
         }
         await willDrain()
         connections.quiesce()
-        let timer = Task { [connections] in
+        let overdue = Task { [connections] in
             try await Task.sleep(for: deadline)
             connections.closeAll()
         }
+        // Once all is answered nobody has a reason to keep a connection; a client that does anyway is not waited for.
+        let answered = Task { [connections, context] in
+            await context.waitUntilNoneRuns()
+            try await Task.sleep(for: .nanoseconds(context.limits.linger.nanoseconds))
+            connections.closeAll()
+        }
         await connections.waitUntilEmpty()
-        timer.cancel()
+        overdue.cancel()
+        answered.cancel()
     }
 }

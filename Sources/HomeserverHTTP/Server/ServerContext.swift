@@ -12,6 +12,9 @@ final class ServerContext: Sendable {
     let logger: Logger
     let requestIDs = RequestIDs()
     private let draining = Atomic(false)
+    private let running = Atomic(0)
+    /// Something comes when the last running request has ended, once the server is draining.
+    private let noneRuns = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
 
     init(
         respond: @escaping @Sendable (Request) async -> Response, limits: ServerLimits,
@@ -25,7 +28,22 @@ final class ServerContext: Sendable {
 
     /// Whether the server stops: no connection takes another request.
     var isDraining: Bool { draining.load(ordering: .relaxed) }
-    func drain() { draining.store(true, ordering: .relaxed) }
+    func drain() { draining.store(true, ordering: .sequentiallyConsistent) }
+
+    func requestBegins() { running.wrappingAdd(1, ordering: .relaxed) }
+
+    func requestEnds() {
+        let left = running.wrappingSubtract(1, ordering: .sequentiallyConsistent).newValue
+        if left == 0, draining.load(ordering: .sequentiallyConsistent) { noneRuns.continuation.yield() }
+    }
+
+    /// Waits until no request is being answered; called while draining, when few new ones begin.
+    func waitUntilNoneRuns() async {
+        var ends = noneRuns.stream.makeAsyncIterator()
+        while running.load(ordering: .sequentiallyConsistent) > 0 {
+            guard await ends.next() != nil else { return }
+        }
+    }
 
     /// Who sends a request: the peer, or whom a proxy of ours says it speaks for.
     ///
