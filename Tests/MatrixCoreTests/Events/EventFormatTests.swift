@@ -21,7 +21,8 @@ import Testing
     @Test("a field that is missing or of the wrong type makes it no event", arguments: RoomVersion.all)
     func fields(version: RoomVersion) throws {
         var fields = [
-            "type", "sender", "content", "origin_server_ts", "depth", "prev_events", "auth_events", "hashes", "signatures", "room_id",
+            "type", "sender", "content", "origin_server_ts", "depth", "prev_events", "auth_events", "hashes",
+            "signatures", "room_id",
         ]
         if version.number <= 2 { fields.append("event_id") }
         for field in fields {
@@ -53,10 +54,12 @@ import Testing
         for field in ["prev_events", "auth_events"] {
             let forms: [(JSON, ClosedRange<Int>)] = [
                 (["$a:hs", [:]], 1...2), (.string(standard), 3...3), (.string("$" + hash), 4...12), ("$a:hs", 99...99),
-                (["$a:hs"], 99...99), (["$a:hs", "x"], 99...99), ([5, [:]], 99...99), (["$a", [:]], 99...99), ("$short", 99...99), (nil, 99...99),
+                (["$a:hs"], 99...99), (["$a:hs", "x"], 99...99), ([5, [:]], 99...99), (["$a", [:]], 99...99),
+                ("$short", 99...99), (nil, 99...99),
             ]
             for (form, versions) in forms {
-                #expect((try error(version) { $0[field] = [form] } == nil) == versions.contains(version.number), "\(form)")
+                #expect(
+                    (try error(version) { $0[field] = [form] } == nil) == versions.contains(version.number), "\(form)")
             }
         }
         if version.number <= 2 {
@@ -79,9 +82,11 @@ import Testing
         for field in ["type", "state_key"] {
             #expect(try error(version) { $0[field] = .string(String(repeating: "a", count: 255)) } == nil)
             #expect(
-                try error(version) { $0[field] = .string(String(repeating: "a", count: 256)) } == .fieldTooLong(field: field))
+                try error(version) { $0[field] = .string(String(repeating: "a", count: 256)) }
+                    == .fieldTooLong(field: field))
             #expect(
-                try error(version) { $0[field] = .string(String(repeating: "é", count: 128)) } == .fieldTooLong(field: field))
+                try error(version) { $0[field] = .string(String(repeating: "é", count: 128)) }
+                    == .fieldTooLong(field: field))
         }
         #expect(try error(version) { $0["sender"] = .string("@" + String(repeating: "a", count: 251) + ":hs") } == nil)
         #expect(try error(version) { $0["sender"] = .string("@" + String(repeating: "a", count: 252) + ":hs") } != nil)
@@ -97,7 +102,9 @@ import Testing
             try error(version) { $0["content"] = ["body": .string(String(repeating: "x", count: room + 1))] }
                 == .tooLarge(bytes: 65_537))
         // A character of two bytes counts twice, an escape as what it stands for, unsigned not at all.
-        #expect(try error(version) { $0["content"] = ["body": .string(String(repeating: "é", count: room / 2 + 1))] } != nil)
+        #expect(
+            try error(version) { $0["content"] = ["body": .string(String(repeating: "é", count: room / 2 + 1))] } != nil
+        )
         let escaped = JSON.raw(Array("\"\(String(repeating: "\\u0078", count: room))\"".utf8))
         #expect(try error(version) { $0["content"] = ["body": escaped] } == nil)
         #expect(
@@ -116,15 +123,19 @@ import Testing
         #expect(try error(version) { $0["content"] = ["n": 9_007_199_254_740_991] } == nil)
     }
 
-    @Test("A11 malformed JSON is no event", arguments: [
-        #"{"content":{"a":1,"a":2}}"#, #"{"content":{"a":"\ud800"}}"#, "[]", "null", "\"x\"", "{", "",
-    ])
+    @Test(
+        "A11 malformed JSON is no event",
+        arguments: [
+            #"{"content":{"a":1,"a":2}}"#, #"{"content":{"a":"\ud800"}}"#, "[]", "null", "\"x\"", "{", "",
+        ])
     func malformed(text: String) {
         for version in RoomVersion.all {
             #expect(throws: EventError.self) { try Event(receiving: Array(text.utf8), version: version) }
         }
         let deep = String(repeating: "[", count: 200) + String(repeating: "]", count: 200)
-        #expect(throws: EventError.self) { try Event(receiving: Array(#"{"content":{"a":\#(deep)}}"#.utf8), version: .v11) }
+        #expect(throws: EventError.self) {
+            try Event(receiving: Array(#"{"content":{"a":\#(deep)}}"#.utf8), version: .v11)
+        }
     }
 
     @Test("A11 NUL is a character like others in content and refused in identifiers")

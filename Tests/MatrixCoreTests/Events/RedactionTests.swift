@@ -18,7 +18,8 @@ import Testing
     func topLevel(version: RoomVersion) throws {
         let redacted = try event(version, "org.example", ["a": 1]).redacted()
         var expected: Set = [
-            "event_id", "type", "room_id", "sender", "state_key", "content", "hashes", "signatures", "depth", "prev_events",
+            "event_id", "type", "room_id", "sender", "state_key", "content", "hashes", "signatures", "depth",
+            "prev_events",
             "auth_events", "origin_server_ts",
         ]
         if version.number <= 10 { expected.formUnion(["prev_state", "origin", "membership"]) }

@@ -6,17 +6,27 @@ import Testing
 @Suite("Server ACLs") struct ServerACLTests {
     func acl(_ content: JSON) throws -> ServerACL { ServerACL(content: try content.document().root) }
 
-    @Test("the rules in their order", arguments: [
-        (["allow": ["*"]], "a.org", true), (["allow": []], "a.org", false), ([:], "a.org", false), (["allow": "*"], "a.org", false),
-        (["allow": ["*"], "deny": ["evil.com"]], "evil.com", false), (["allow": ["*"], "deny": ["evil.com"]], "evil.com:8448", false),
-        (["allow": ["*"], "deny": ["evil.com"]], "EVIL.com:1", false), (["allow": ["*"], "deny": ["evil.com"]], "not-evil.com", true),
-        (["allow": ["*"], "deny": ["*.evil.com"]], "a.evil.com", false), (["allow": ["*"], "deny": ["*.evil.com"]], "evil.com", true),
-        (["allow": ["*.org"]], "a.org:80", true), (["allow": ["?.org"]], "ab.org", false),
-        (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4", false), (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4:80", false),
-        (["allow": ["*"], "allow_ip_literals": false], "[::1]:80", false), (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4.org", true),
-        (["allow": ["*"], "allow_ip_literals": true], "1.2.3.4", true), (["allow": ["*"], "allow_ip_literals": "no"], "1.2.3.4", true),
-        (["allow": ["*"]], "[::1]", true), (["allow": ["[::1]"]], "[::1]:8448", true), (["allow": [5, "a.org"], "deny": [nil]], "a.org", true),
-    ] as [(JSON, String, Bool)])
+    @Test(
+        "the rules in their order",
+        arguments: [
+            (["allow": ["*"]], "a.org", true), (["allow": []], "a.org", false), ([:], "a.org", false),
+            (["allow": "*"], "a.org", false),
+            (["allow": ["*"], "deny": ["evil.com"]], "evil.com", false),
+            (["allow": ["*"], "deny": ["evil.com"]], "evil.com:8448", false),
+            (["allow": ["*"], "deny": ["evil.com"]], "EVIL.com:1", false),
+            (["allow": ["*"], "deny": ["evil.com"]], "not-evil.com", true),
+            (["allow": ["*"], "deny": ["*.evil.com"]], "a.evil.com", false),
+            (["allow": ["*"], "deny": ["*.evil.com"]], "evil.com", true),
+            (["allow": ["*.org"]], "a.org:80", true), (["allow": ["?.org"]], "ab.org", false),
+            (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4", false),
+            (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4:80", false),
+            (["allow": ["*"], "allow_ip_literals": false], "[::1]:80", false),
+            (["allow": ["*"], "allow_ip_literals": false], "1.2.3.4.org", true),
+            (["allow": ["*"], "allow_ip_literals": true], "1.2.3.4", true),
+            (["allow": ["*"], "allow_ip_literals": "no"], "1.2.3.4", true),
+            (["allow": ["*"]], "[::1]", true), (["allow": ["[::1]"]], "[::1]:8448", true),
+            (["allow": [5, "a.org"], "deny": [nil]], "a.org", true),
+        ] as [(JSON, String, Bool)])
     func rules(content: JSON, server: String, isAllowed: Bool) throws {
         #expect(try acl(content).allows(try #require(ServerName(server))) == isAllowed)
     }
@@ -89,10 +99,13 @@ import Testing
         #expect(!allowed("@user:hs", leave, .ban))
     }
 
-    @Test("what is not understood is shared", arguments: [
-        ("world_readable", HistoryVisibility.worldReadable), ("invited", .invited), ("joined", .joined), ("shared", .shared),
-        ("Joined", .shared), (5, .shared), (nil, .shared),
-    ] as [(JSON, HistoryVisibility)])
+    @Test(
+        "what is not understood is shared",
+        arguments: [
+            ("world_readable", HistoryVisibility.worldReadable), ("invited", .invited), ("joined", .joined),
+            ("shared", .shared),
+            ("Joined", .shared), (5, .shared), (nil, .shared),
+        ] as [(JSON, HistoryVisibility)])
     func parsing(value: JSON, visibility: HistoryVisibility) throws {
         let content: JSON = ["history_visibility": value]
         #expect(HistoryVisibility(content: try content.document().root) == visibility)
