@@ -100,6 +100,22 @@ public final class SQLiteEngine: Engine {
         readers.withLock { if $0.count < Self.idleReaders { $0.append(connection) } }
     }
 
+    private static let integrityCheck = Statement("PRAGMA integrity_check")
+    private static let vacuumInto = Statement("VACUUM INTO $1")
+
+    public func damage() async throws -> [String] {
+        let connection = try SQLiteConnection(path: path, mode: .readOnly)
+        var found: [String] = []
+        try connection.run(Self.integrityCheck, []) { found.append($0.text(0)) }
+        return found == ["ok"] ? [] : found
+    }
+
+    public func copy(to target: String) async throws {
+        // On a connection of its own: writers go on meanwhile, and the copy shows one moment.
+        let connection = try SQLiteConnection(path: path, mode: .readWrite)
+        try connection.run(Self.vacuumInto, [.text(target)])
+    }
+
     public func close() async {
         await queue.close()
         await checkpointer.close()
