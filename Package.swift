@@ -65,12 +65,17 @@ let package = Package(
             ]
         ),
         .testTarget(name: "MatrixCoreTests", dependencies: ["MatrixCore"], resources: [.copy("Vectors")]),
-        .testTarget(name: "DatabaseTests", dependencies: ["Database"]),
-        .testTarget(name: "HomeserverTests", dependencies: ["Homeserver"]),
+        // What only tests need of the product: a server in a temporary directory, a clock that is set by hand.
+        .target(
+            name: "RoostTestSupport",
+            dependencies: ["MatrixCore", "Database", "Homeserver", .product(name: "Logging", package: "swift-log")]
+        ),
+        .testTarget(name: "DatabaseTests", dependencies: ["Database", "RoostTestSupport"]),
+        .testTarget(name: "HomeserverTests", dependencies: ["Homeserver", "RoostTestSupport"]),
         .testTarget(
             name: "HomeserverHTTPTests",
             dependencies: [
-                "HomeserverHTTP",
+                "HomeserverHTTP", "RoostTestSupport",
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOHTTP2", package: "swift-nio-http2"),

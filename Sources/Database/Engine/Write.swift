@@ -57,6 +57,8 @@ public struct Write: Sendable {
 public enum Topic: Sendable, Hashable {
     /// Something in the room that its members see.
     case room(RoomNID)
+    /// Something in the room that one of its members alone sees.
+    case roomOf(RoomNID, UserNID)
     /// Something that one user's devices see.
     case user(UserNID)
     /// The rooms of a user, or what the user is in them, are others now.

@@ -46,6 +46,6 @@ extension Write {
             Self.put, room.value, user.value, .text(type), .text(thread), .identifier(event.string), .integer(time),
             position)
         // A private receipt is nobody else's business.
-        topics.append(type == "m.read.private" ? .user(user) : .room(room))
+        topics.append(type == "m.read.private" ? .roomOf(room, user) : .room(room))
     }
 }

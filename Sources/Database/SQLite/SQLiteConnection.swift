@@ -141,6 +141,9 @@ final class SQLiteConnection: @unchecked Sendable {
         return (Int(logged), Int(copied))
     }
 
+    /// Copies all of the log into the file and empties it, as far as other connections allow.
+    func checkpointAndTruncate() { sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil) }
+
     /// Calls the closure after each commit with the number of pages in the write-ahead log.
     func onCommit(_ context: UnsafeMutableRawPointer, _ hook: @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafePointer<CChar>?, Int32) -> Int32) {
         sqlite3_wal_hook(handle, hook, context)

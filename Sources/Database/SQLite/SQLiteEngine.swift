@@ -104,6 +104,7 @@ public final class SQLiteEngine: Engine {
         await queue.close()
         await checkpointer.close()
         readers.withLock { $0.removeAll() }
+        writer.finish()
     }
 }
 

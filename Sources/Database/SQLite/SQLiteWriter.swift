@@ -127,6 +127,9 @@ final class SQLiteWriter: @unchecked Sendable {
         }
     }
 
+    /// Copies the whole log into the file, so that the file alone is the database.
+    func finish() { connection.checkpointAndTruncate() }
+
     private func publish(_ writes: [Write]) {
         let position = nextPosition - 1
         committedPosition.store(position, ordering: .releasing)

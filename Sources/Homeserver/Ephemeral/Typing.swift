@@ -5,12 +5,9 @@ import Synchronization
 /// Who is typing where (Client-Server API, "Typing Notifications"). Kept in memory only; each change has a number, by which
 /// syncs know what they have told.
 public final class Typing: Sendable {
-    private struct Entry {
-        var until: Int64
-    }
-
     private struct RoomState {
-        var users: [UserID: Entry] = [:]
+        /// Until when each of them is typing.
+        var users: [UserID: Int64] = [:]
         /// The number of the last change.
         var serial: Int64 = 0
     }
@@ -42,7 +39,7 @@ public final class Typing: Sendable {
         let changed = table.withLock { table in
             var state = table.rooms[room] ?? RoomState()
             let was = state.users[user] != nil
-            state.users[user] = milliseconds.map { Entry(until: now + min(max($0, 0), Self.longest)) }
+            state.users[user] = milliseconds.map { now + min(max($0, 0), Self.longest) }
             if was != (milliseconds != nil) {
                 table.serial += 1
                 state.serial = table.serial
@@ -51,15 +48,18 @@ public final class Typing: Sendable {
             return was != (milliseconds != nil)
         }
         if changed { notifier.publish([.room(room)]) }
+        if let milliseconds {
+            _ = surroundings.after(min(max(milliseconds, 0), Self.longest) + 1) { [weak self] in self?.expire() }
+        }
     }
 
-    /// Ends what has run out of time. Called regularly while there is any.
-    func expire() {
+    /// Ends what has run out of time.
+    private func expire() {
         let now = surroundings.now()
         let changed = table.withLock { table in
             var changed: [RoomNID] = []
             for (room, state) in table.rooms {
-                let left = state.users.filter { $0.value.until > now }
+                let left = state.users.filter { $0.value > now }
                 if left.count == state.users.count { continue }
                 table.serial += 1
                 table.rooms[room] = RoomState(users: left, serial: table.serial)
@@ -68,11 +68,6 @@ public final class Typing: Sendable {
             return changed
         }
         notifier.publish(changed.map { .room($0) })
-    }
-
-    /// The first moment at which something runs out; nil if nobody is typing.
-    var nextExpiry: Int64? {
-        table.withLock { table in table.rooms.values.lazy.flatMap { $0.users.values }.map(\.until).min() }
     }
 
     /// Those who type in a room, if that has changed since a number; nil if it hasn't.

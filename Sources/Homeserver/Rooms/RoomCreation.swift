@@ -60,10 +60,29 @@ public final class RoomCreationService: Sendable {
         var guests: [(UserID, MembershipService.Profile)] = []
         for user in request.invites { guests.append((user, try await memberships.invitable(user))) }
         let profile = try await memberships.profile(of: requester.userID)
-        let create = try createEvent(request, version, requester)
+        // The ID of a room of version 12 is the hash of its create event: two rooms that one user makes in the same
+        // millisecond must differ in something.
+        for attempt in 0..<Self.attempts {
+            do {
+                let create = try createEvent(request, version, requester, later: Int64(attempt))
+                return try await furnish(create, request, requester, alias, guests, profile)
+            } catch DatabaseError.constraint {
+                if alias != nil, try await database.room(ofAlias: alias!) != nil { throw Self.aliasInUse }
+            }
+        }
+        throw MatrixError(.unknown, "The room got no ID of its own; try again.")
+    }
+
+    /// How many rooms one user may make in one millisecond.
+    private static let attempts = 20
+
+    private func furnish(
+        _ create: Event, _ request: Request, _ requester: Requester, _ alias: RoomAlias?,
+        _ guests: [(UserID, MembershipService.Profile)], _ profile: MembershipService.Profile
+    ) async throws -> RoomID {
+        let version = create.version
         let record = RoomRecord(
             nid: try await database.newRoomNumber(), roomID: create.roomID, version: version.identifier)
-        let invited = guests
         let draft = try await rooms.readUnchecked { reader in
             var draft = try await RoomDraft(
                 record, isNew: true, version: version, context: self.context, reader: reader)
@@ -74,7 +93,7 @@ public final class RoomCreationService: Sendable {
             for (key, content) in try self.furnishings(request, version, requester, alias) {
                 try await self.append(key, content, to: &draft, by: requester)
             }
-            for (user, profile) in invited {
+            for (user, profile) in guests {
                 try await draft.append(
                     "m.room.member", stateKey: user.string,
                     content: MembershipService.content("invite", profile: profile, reason: nil, isDirect: request.isDirect),
@@ -85,9 +104,7 @@ public final class RoomCreationService: Sendable {
         guard var draft else { preconditionFailure("the draft was made above") }
         if let alias { draft.write.addAlias(alias, to: record.nid, by: requester.nid, at: context.surroundings.now()) }
         if request.isPublished { draft.write.publish(record.nid) }
-        do { return try await rooms.make(&draft).roomID } catch DatabaseError.constraint where alias != nil {
-            throw Self.aliasInUse
-        }
+        return try await rooms.make(&draft).roomID
     }
 
     static let aliasInUse = MatrixError(.roomInUse, "This alias points to a room already; choose another one.")
@@ -111,7 +128,7 @@ public final class RoomCreationService: Sendable {
     }
 
     private func createEvent(
-        _ request: Request, _ version: RoomVersion, _ requester: Requester
+        _ request: Request, _ version: RoomVersion, _ requester: Requester, later: Int64
     ) throws -> Event {
         var content = request.creationContent
         content["room_version"] = .string(version.identifier)
@@ -132,7 +149,7 @@ public final class RoomCreationService: Sendable {
                 version: version,
                 roomID: hasDomain ? RoomID(unchecked: "!\(surroundings.randomText(18)):\(context.serverName)") : nil,
                 sender: requester.userID, type: "m.room.create", stateKey: "", content: .object(content), prevEvents: [],
-                authEvents: [], depth: 1, originServerTS: surroundings.now(),
+                authEvents: [], depth: 1, originServerTS: surroundings.now() + later,
                 eventID: version.rules.eventIDs == .assigned
                     ? EventID(unchecked: "$\(surroundings.randomText(18)):\(context.serverName)") : nil))
     }

@@ -199,7 +199,11 @@ struct RoomDraft {
     private mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID) async throws {
         guard let stored = try await context.database.event(target), stored.room == record.nid else { return }
         let event = try context.parse(stored, version)
-        guard Authorization.redactionApplies(redaction, to: event, powerLevels: try await powerLevels()) else {
+        let levels = try await powerLevels()
+        // Other servers accept whatever one server does to its own users' events; who of its users may, it decides itself
+        // (Client-Server API, "Redactions"): the author, and those with the power to redact.
+        let mayRedact = event.sender == redaction.sender || levels.level(of: redaction.sender) >= .finite(levels.redact)
+        guard mayRedact, Authorization.redactionApplies(redaction, to: event, powerLevels: levels) else {
             throw MatrixError.forbidden("You may not redact this message.")
         }
         write.redact(target, by: nid)

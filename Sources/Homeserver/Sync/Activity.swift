@@ -23,7 +23,7 @@ final class Activity: Sendable {
         table.withLock { table in
             for topic in topics {
                 switch topic {
-                case .room(let room): table.rooms[room] = position
+                case .room(let room), .roomOf(let room, _): table.rooms[room] = position
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
                 }

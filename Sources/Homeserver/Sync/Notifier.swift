@@ -79,7 +79,7 @@ public final class Notifier: Sendable {
         for topic in topics {
             switch topic {
             case .room(let room): rooms.insert(room)
-            case .user(let user), .memberships(let user): users.insert(user)
+            case .user(let user), .memberships(let user), .roomOf(_, let user): users.insert(user)
             }
         }
         let concerned = table.withLock { table in

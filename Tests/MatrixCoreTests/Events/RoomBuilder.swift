@@ -63,6 +63,13 @@ struct RoomBuilder {
         if let key = event.stateMapKey { state[key] = event }
     }
 
+    /// Puts another event into the current state, as only a fork or a bug could.
+    mutating func replaceState(_ event: Event) {
+        if let key = event.stateMapKey { state[key] = event }
+    }
+
+    mutating func removeState(_ key: StateKey) { state[key] = nil }
+
     @discardableResult
     mutating func addMember(_ user: String, _ membership: String, by sender: String? = nil) throws -> Event {
         try add("m.room.member", sender: sender ?? user, stateKey: user, content: ["membership": .string(membership)])

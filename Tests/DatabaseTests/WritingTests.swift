@@ -1,0 +1,170 @@
+import RoostTestSupport
+import Synchronization
+import Testing
+
+@testable import Database
+
+@Suite("Writing")
+struct WritingTests {
+    static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2)")
+    static let insertAtPosition = Statement(
+        "INSERT INTO account_data (user_nid, room_nid, type, content, position) VALUES ($1, 0, $2, $3, $4)")
+    static let positions = Statement("SELECT position FROM account_data ORDER BY position")
+    static let update = Statement("UPDATE settings SET value = $2 WHERE name = $1")
+
+    @Test("a write that contradicts the data fails alone; those in the same transaction with it succeed")
+    func failingAlone() async throws {
+        let test = try await TestDatabase()
+        var first = Write()
+        first.run(Self.insert, .text("taken"), .blob([1]))
+        try await test.database.write(first)
+        let database = test.database
+        let outcomes = await withTaskGroup(of: (Int, Bool).self) { group in
+            for number in 0..<100 {
+                group.addTask {
+                    var write = Write()
+                    write.run(Self.insert, .text("before \(number)"), .blob([1]))
+                    if number % 3 == 0 { write.run(Self.insert, .text("taken"), .blob([2])) }
+                    if number % 3 == 1 { write.expect(1, otherwise: "it is there", Self.update, .text("nobody"), .blob([])) }
+                    do {
+                        try await database.write(write)
+                        return (number, true)
+                    } catch DatabaseError.constraint where number % 3 == 0 {
+                        return (number, false)
+                    } catch DatabaseError.conflict where number % 3 == 1 {
+                        return (number, false)
+                    } catch {
+                        Issue.record(error)
+                        return (number, false)
+                    }
+                }
+            }
+            return await group.reduce(into: [Int: Bool]()) { $0[$1.0] = $1.1 }
+        }
+        for number in 0..<100 {
+            #expect(outcomes[number] == (number % 3 == 2))
+            // Nothing of a write that failed is there.
+            #expect(try await database.setting("before \(number)") == (number % 3 == 2 ? [1] : nil))
+        }
+        #expect(try await database.setting("taken") == [1])
+        await test.close()
+    }
+
+    @Test("positions are given in the order of commits, and never become visible late")
+    func positionsInOrder() async throws {
+        let test = try await TestDatabase()
+        let database = test.database
+        let seen = Mutex<[Int64]>([])
+        test.engine.onCommit { position, _ in seen.withLock { $0.append(position) } }
+        let reader = Task {
+            // What is visible below the committed position never gets another row afterwards.
+            var known: [Int64] = []
+            while !Task.isCancelled {
+                let upTo = database.committedPosition
+                let visible = try await database.read { reader in
+                    try await reader.query(Self.positions, []) { $0.integer(0) }
+                }.filter { $0 <= upTo }
+                #expect(Array(visible.prefix(known.count)) == known)
+                known = visible
+                await Task.yield()
+            }
+            return known.count
+        }
+        await withTaskGroup(of: Void.self) { group in
+            for number in 0..<300 {
+                group.addTask {
+                    var write = Write()
+                    for part in 0..<(number % 4) {
+                        let position = write.takePosition()
+                        write.run(Self.insertAtPosition, .integer(Int64(number)), .text("\(part)"), .blob([]), position)
+                    }
+                    write.topics.append(.user(UserNID(1)))
+                    do {
+                        let first = try await database.write(write).firstPosition
+                        #expect(database.committedPosition >= first + Int64(write.positions) - 1)
+                    } catch { Issue.record(error) }
+                }
+            }
+        }
+        reader.cancel()
+        _ = try await reader.value
+        let all = try await database.read { try await $0.query(Self.positions, []) { $0.integer(0) } }
+        #expect(all.count == 450 && Set(all).count == 450)
+        let told = seen.withLock { $0 }
+        #expect(told == told.sorted())
+        await test.close()
+    }
+
+    @Test("positions go on above all that were given out before, also after a restart")
+    func positionsAfterRestart() async throws {
+        let directory = TemporaryDirectory()
+        var last: Int64 = 0
+        for _ in 0..<3 {
+            let test = try await TestDatabase(in: directory)
+            #expect(test.database.committedPosition >= last)
+            var write = Write()
+            let position = write.takePosition()
+            write.run(Self.insertAtPosition, .integer(last), .text(""), .blob([]), position)
+            let given = try await test.database.write(write).firstPosition
+            #expect(given > last)
+            last = given
+            await test.close()
+        }
+    }
+
+    @Test("numbers of events are given once, also after a restart")
+    func eventNumbers() async throws {
+        let directory = TemporaryDirectory()
+        var given: Set<Int64> = []
+        for _ in 0..<3 {
+            let test = try await TestDatabase(in: directory)
+            let database = test.database
+            let taken = try await withThrowingTaskGroup(of: [Int64].self) { group in
+                for count in [1, 3, 700, 2, 1_500, 1] {
+                    group.addTask {
+                        let first = try await database.newEventNumbers(count).rawValue
+                        return Array(first..<first + Int64(count))
+                    }
+                }
+                return try await group.reduce(into: []) { $0 += $1 }
+            }
+            #expect(given.isDisjoint(with: taken) && Set(taken).count == taken.count)
+            given.formUnion(taken)
+            await test.close()
+        }
+    }
+
+    @Test("a closed database says so")
+    func closed() async throws {
+        let test = try await TestDatabase()
+        await test.close()
+        await #expect(throws: DatabaseError.self) { try await test.database.write(Write()) }
+    }
+
+    @Test("a database of a newer schema is refused, and the message says what to do")
+    func newerSchema() async throws {
+        let directory = TemporaryDirectory()
+        let test = try await TestDatabase(in: directory)
+        var write = Write()
+        write.run(Statement("UPDATE schema_version SET version = 99, oldest_binary = 99"))
+        try await test.database.write(write)
+        await test.close()
+        do {
+            _ = try await TestDatabase(in: directory)
+            Issue.record("it was opened")
+        } catch let error as DatabaseError {
+            #expect(error.description.contains("newer Roost"))
+        }
+    }
+
+    @Test("identifiers that are equal as text but not as bytes are different ones")
+    func identifiersAreBytes() async throws {
+        let test = try await TestDatabase()
+        let composed = EventType("caf\u{e9}"), decomposed = EventType("cafe\u{301}")
+        let numbers = try await test.database.numbers(ofTypes: [composed, decomposed, composed])
+        #expect(numbers.count == 2)
+        let back = try await test.database.types(Array(numbers.values))
+        for (type, number) in numbers { #expect(back[number] == type) }
+        await test.close()
+    }
+}

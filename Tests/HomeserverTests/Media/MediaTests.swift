@@ -1,0 +1,59 @@
+import RoostTestSupport
+import Testing
+
+@testable import Homeserver
+
+@Suite("Media")
+struct MediaTests {
+    private func upload(_ bytes: [UInt8], _ server: TestServer, by user: Requester) async throws -> String {
+        let upload = try server.homeserver.media.beginUpload()
+        do {
+            for start in stride(from: 0, to: bytes.count, by: 1_000) {
+                try Array(bytes[start..<min(start + 1_000, bytes.count)]).withUnsafeBytes { try upload.write($0) }
+            }
+            let uri = try await upload.finish(contentType: "text/plain", fileName: "a.txt", by: user)
+            return String(uri.split(separator: "/").last!)
+        } catch {
+            upload.abandon()
+            throw error
+        }
+    }
+
+    @Test("what was uploaded comes back, and the same content is stored once")
+    func roundTrip() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let bytes = (0..<5_000).map { UInt8(truncatingIfNeeded: $0 * 7) }
+        let first = try await upload(bytes, server, by: alice), second = try await upload(bytes, server, by: alice)
+        #expect(first != second)
+        let one = try await server.homeserver.media.download(server: "localhost", mediaID: first)
+        let two = try await server.homeserver.media.download(server: "localhost", mediaID: second)
+        #expect(one.path == two.path && one.size == 5_000 && one.fileName == "a.txt")
+        #expect(try fileBytes(one.path) == bytes)
+        await server.close()
+    }
+
+    @Test("uploads are bounded, and what is refused leaves nothing behind")
+    func bounded() async throws {
+        let server = try await TestServer { $0.media.maxUploadSize = 2_500 }
+        let alice = try await server.user("alice")
+        _ = try await upload([UInt8](repeating: 1, count: 2_500), server, by: alice)
+        let error = await #expect(throws: MatrixError.self) {
+            try await upload([UInt8](repeating: 2, count: 2_501), server, by: alice)
+        }
+        #expect(error?.code == .tooLarge)
+        await server.close()
+    }
+
+    @Test("A25: no media ID leads out of the store", arguments: [
+        "../../etc/passwd", "..", "", "/etc/passwd", "a/../../b", "%2e%2e", "a\0b",
+    ])
+    func traversal(mediaID: String) async throws {
+        let server = try await TestServer()
+        let error = await #expect(throws: MatrixError.self) {
+            try await server.homeserver.media.download(server: "localhost", mediaID: mediaID)
+        }
+        #expect(error?.code == .notFound)
+        await server.close()
+    }
+}

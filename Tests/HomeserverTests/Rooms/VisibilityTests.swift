@@ -1,0 +1,68 @@
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Homeserver
+
+/// Client-Server API, "Room History Visibility", rule by rule: bob is invited, joins, leaves; a message falls before and
+/// after each step.
+@Suite("Who sees what of a room's history")
+struct VisibilityTests {
+    @Test("A20: members see what the room's visibility allows, and nothing of what comes after leaving", arguments: [
+        ("world_readable", ["before", "invited", "joined"]), ("shared", ["before", "invited", "joined"]),
+        ("invited", ["invited", "joined"]), ("joined", ["joined"]),
+    ])
+    func historyOfMember(visibility: String, expected: [String]) async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice) {
+            $0.preset = .privateChat
+            $0.initialState = [.init(key: .historyVisibility, content: ["history_visibility": .string(visibility)])]
+        }
+        let memberships = server.homeserver.memberships
+        let before = try await server.say("before", in: room, by: alice)
+        try await memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        try await server.say("invited", in: room, by: alice)
+        try await memberships.join(room, reason: nil, by: bob)
+        try await server.say("joined", in: room, by: alice)
+        #expect(try await server.history(of: room, for: bob, page: 2) == expected.reversed())
+        try await memberships.leave(room, reason: nil, by: bob)
+        let after = try await server.say("after", in: room, by: alice)
+        _ = try await server.homeserver.sending.setState(
+            StateKey("m.room.name"), content: ["name": "a secret name"], in: room, by: alice)
+        #expect(try await server.history(of: room, for: bob) == expected.reversed())
+        let state = try await server.homeserver.reading.state(of: room, for: bob)
+        #expect(!contains(state, "a secret name"))
+        await #expect(throws: MatrixError.self) { try await server.homeserver.reading.event(after, in: room, for: bob) }
+        if expected.contains("before") {
+            _ = try await server.homeserver.reading.event(before, in: room, for: bob)
+        } else {
+            await #expect(throws: MatrixError.self) { try await server.homeserver.reading.event(before, in: room, for: bob) }
+        }
+        // Alice sees it all.
+        #expect(try await server.history(of: room, for: alice) == ["after", "joined", "invited", "before"])
+        await server.close()
+    }
+
+    @Test("A20: whoever was only invited, or never there, reads nothing")
+    func outsiders() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob"), carol = try await server.user("carol")
+        let room = try await server.room(of: alice) { $0.preset = .privateChat }
+        let event = try await server.say("private", in: room, by: alice)
+        try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        func readsNothing(_ user: Requester) async {
+            let reading = server.homeserver.reading
+            await #expect(throws: MatrixError.self) { try await server.history(of: room, for: user) }
+            await #expect(throws: MatrixError.self) { try await reading.state(of: room, for: user) }
+            await #expect(throws: MatrixError.self) { try await reading.joinedMembers(of: room, for: user) }
+            await #expect(throws: MatrixError.self) { try await reading.event(event, in: room, for: user) }
+        }
+        await readsNothing(bob)
+        await readsNothing(carol)
+        // An invitation turned down opens nothing either.
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        await readsNothing(bob)
+        await server.close()
+    }
+}
