@@ -12,7 +12,9 @@ public struct AccountAdministration: AdminService {
         try await homeserver.accounts.create(localpart: localpart, password: password, admin: admin)
     }
 
-    public func promote(_ user: String) async throws -> UserID { try await homeserver.accounts.setAdmin(true, of: user) }
+    public func promote(_ user: String) async throws -> UserID {
+        try await homeserver.accounts.setAdmin(true, of: user)
+    }
 
     public func users() async throws -> [AdminUser] {
         try await homeserver.accounts.accounts().map {
@@ -28,14 +30,17 @@ public struct AccountAdministration: AdminService {
 
     public func createToken(_ token: String?, usesAllowed: Int64?, expiresTS: Int64?) async throws -> AdminToken {
         AdminToken(
-            try await homeserver.accounts.createRegistrationToken(token, usesAllowed: usesAllowed, expiresTS: expiresTS))
+            try await homeserver.accounts.createRegistrationToken(token, usesAllowed: usesAllowed, expiresTS: expiresTS)
+        )
     }
 
     public func tokens() async throws -> [AdminToken] {
         try await homeserver.accounts.registrationTokens().map { AdminToken($0) }
     }
 
-    public func revokeToken(_ token: String) async throws { try await homeserver.accounts.revokeRegistrationToken(token) }
+    public func revokeToken(_ token: String) async throws {
+        try await homeserver.accounts.revokeRegistrationToken(token)
+    }
 }
 
 extension AdminToken {

@@ -43,7 +43,8 @@ extension ClientAPI {
     /// inline content").
     private static let inlineTypes: Set<String> = [
         "text/css", "text/plain", "text/csv", "application/json", "application/ld+json", "image/jpeg", "image/gif",
-        "image/png", "image/apng", "image/webp", "image/avif", "video/mp4", "video/webm", "video/ogg", "video/quicktime",
+        "image/png", "image/apng", "image/webp", "image/avif", "video/mp4", "video/webm", "video/ogg",
+        "video/quicktime",
         "audio/mp4", "audio/webm", "audio/aac", "audio/mpeg", "audio/ogg", "audio/wave", "audio/wav", "audio/x-wav",
         "audio/x-pn-wav", "audio/flac", "audio/x-flac",
     ]

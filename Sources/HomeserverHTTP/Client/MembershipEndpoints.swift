@@ -6,10 +6,12 @@ extension ClientAPI {
     var membershipEndpoints: [Endpoint] {
         [
             Endpoint(
-                .POST, "/_matrix/client/{version:v3|r0}/join/{roomIdOrAlias}", authentication: .accessToken, rateLimit: .join
+                .POST, "/_matrix/client/{version:v3|r0}/join/{roomIdOrAlias}", authentication: .accessToken,
+                rateLimit: .join
             ) { try await self.join($0, $0["roomIdOrAlias"]) },
             Endpoint(
-                .POST, "/_matrix/client/{version:v3|r0}/rooms/{roomId}/join", authentication: .accessToken, rateLimit: .join
+                .POST, "/_matrix/client/{version:v3|r0}/rooms/{roomId}/join", authentication: .accessToken,
+                rateLimit: .join
             ) { try await self.join($0, try $0.roomID().string) },
             Endpoint(
                 .POST, "/_matrix/client/{version:v3|r0}/rooms/{roomId}/invite", authentication: .accessToken,
@@ -17,7 +19,8 @@ extension ClientAPI {
             ) { request in
                 let body = try await request.json().root
                 if body["user_id"] == nil, body["medium"] != nil {
-                    throw MatrixError(.threepidDenied, "This server can't invite by e-mail address or telephone number.")
+                    throw MatrixError(
+                        .threepidDenied, "This server can't invite by e-mail address or telephone number.")
                 }
                 try await self.homeserver.memberships.invite(
                     try UserID.parse(try body.requiredString("user_id")), to: try request.roomID(),

@@ -7,10 +7,12 @@ extension ClientAPI {
         let room = "/_matrix/client/{version:v3|r0}/rooms/{roomId}"
         return [
             Endpoint(
-                .PUT, PathPattern("\(room)/send/{eventType}/{txnId}"), authentication: .accessToken, rateLimit: .message,
+                .PUT, PathPattern("\(room)/send/{eventType}/{txnId}"), authentication: .accessToken,
+                rateLimit: .message,
                 handler: send),
             Endpoint(
-                .PUT, PathPattern("\(room)/redact/{eventId}/{txnId}"), authentication: .accessToken, rateLimit: .message,
+                .PUT, PathPattern("\(room)/redact/{eventId}/{txnId}"), authentication: .accessToken,
+                rateLimit: .message,
                 handler: redact),
             Endpoint(
                 .PUT, [PathPattern("\(room)/state/{eventType}"), PathPattern("\(room)/state/{eventType}/{stateKey}")],
@@ -19,7 +21,8 @@ extension ClientAPI {
                 .GET, [PathPattern("\(room)/state/{eventType}"), PathPattern("\(room)/state/{eventType}/{stateKey}")],
                 authentication: .accessToken, handler: getState),
             Endpoint(.GET, PathPattern("\(room)/state"), authentication: .accessToken) { request in
-                .json(try await self.homeserver.reading.state(of: try request.roomID(), for: try request.authenticated()))
+                .json(
+                    try await self.homeserver.reading.state(of: try request.roomID(), for: try request.authenticated()))
             },
             Endpoint(.GET, PathPattern("\(room)/members"), authentication: .accessToken, handler: members),
             Endpoint(.GET, PathPattern("\(room)/joined_members"), authentication: .accessToken) { request in
@@ -109,7 +112,8 @@ extension ClientAPI {
             try await homeserver.reading.messages(
                 in: try request.roomID(),
                 .init(
-                    from: request.query["from"], to: request.query["to"], backwards: backwards, limit: Int(clamping: limit),
+                    from: request.query["from"], to: request.query["to"], backwards: backwards,
+                    limit: Int(clamping: limit),
                     filter: filter),
                 for: try request.authenticated()))
     }

@@ -9,7 +9,8 @@ extension ClientAPI {
                 .json(["flows": [["type": "m.login.password"]]])
             },
             Endpoint(
-                .POST, "/_matrix/client/{version:v3|r0}/login", authentication: .none, rateLimit: .login, handler: logIn),
+                .POST, "/_matrix/client/{version:v3|r0}/login", authentication: .none, rateLimit: .login, handler: logIn
+            ),
             Endpoint(.POST, "/_matrix/client/{version:v3|r0}/logout", authentication: .accessToken) { request in
                 try await self.homeserver.accounts.logOut(try request.authenticated())
                 return .empty
