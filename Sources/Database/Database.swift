@@ -46,6 +46,8 @@ public final class Database: Sendable {
 
     /// Whether the database answers.
     public func answers() async -> Bool {
-        do { return try await read { try await $0.first(Self.probe, []) { $0.integer(0) } } == 1 } catch { return false }
+        do { return try await read { try await $0.first(Self.probe, []) { $0.integer(0) } } == 1 } catch {
+            return false
+        }
     }
 }

@@ -39,7 +39,8 @@ public final class Homeserver: Sendable {
         try await identity.claim(configuration.serverName)
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
-            signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath), surroundings: surroundings)
+            signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
+            surroundings: surroundings)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
@@ -50,7 +51,8 @@ public final class Homeserver: Sendable {
             registration: .init(configuration.registration.mode), sharedSecret: configuration.registration.sharedSecret,
             surroundings: surroundings, passwords: passwords)
         guard let version = RoomVersion.named(configuration.defaultRoomVersion) else {
-            throw DatabaseError.unusable("default_room_version: there is no room version \(configuration.defaultRoomVersion).")
+            throw DatabaseError.unusable(
+                "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
         memberships = MembershipService(rooms: rooms)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)

@@ -62,7 +62,8 @@ struct ServerIdentity: Sendable {
     /// The form that other servers use: `ed25519`, the key's version, and its seed in unpadded Base64.
     private func parse(_ text: String, _ path: String) throws -> (String, [UInt8]) {
         let words = text.split(whereSeparator: \.isWhitespace)
-        guard words.count >= 3, words[0] == "ed25519", let seed = Base64.decode(String(words[2])), seed.count == 32 else {
+        guard words.count >= 3, words[0] == "ed25519", let seed = Base64.decode(String(words[2])), seed.count == 32
+        else {
             throw DatabaseError.unusable(
                 "signing_key_path: \(path) does not hold a line “ed25519 <version> <32 bytes in Base64>”.")
         }
@@ -85,11 +86,13 @@ struct ServerIdentity: Sendable {
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)
         let bytes = Array(text.utf8)
         guard descriptor >= 0 else {
-            throw DatabaseError.unusable("signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
+            throw DatabaseError.unusable(
+                "signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
         }
         defer { close(descriptor) }
         guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
-            throw DatabaseError.unusable("signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
+            throw DatabaseError.unusable(
+                "signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
         }
     }
 }

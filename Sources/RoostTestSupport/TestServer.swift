@@ -27,7 +27,8 @@ public final class TestServer: Sendable {
         self.clock = clock
         self.configuration = configuration
         homeserver = try await Homeserver(
-            configuration: configuration, engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: logger),
+            configuration: configuration,
+            engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: logger),
             surroundings: clock.surroundings, logger: logger)
     }
 
@@ -73,7 +74,8 @@ public final class TestServer: Sendable {
         var from: String?
         repeat {
             let answer = try await homeserver.reading.messages(
-                in: room, .init(from: from, to: nil, backwards: true, limit: page, filter: RoomEventFilter()), for: user)
+                in: room, .init(from: from, to: nil, backwards: true, limit: page, filter: RoomEventFilter()), for: user
+            )
             let root = try JSONDocument(parsing: answer).root
             bodies += root["chunk"]?.elements.compactMap { $0["content"]?["body"]?.string } ?? []
             from = root["end"]?.string

@@ -80,7 +80,9 @@ struct StateTreeTests {
                     expected[key] = [old.1[key], new.1[key]]
                 }
                 #expect(found.count == expected.count, "seed \(seed)")
-                for difference in found { #expect(expected[difference.key] == [difference.old, difference.new], "seed \(seed)") }
+                for difference in found {
+                    #expect(expected[difference.key] == [difference.old, difference.new], "seed \(seed)")
+                }
             }
         }
         await database.close()

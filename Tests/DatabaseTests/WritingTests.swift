@@ -25,7 +25,9 @@ struct WritingTests {
                     var write = Write()
                     write.run(Self.insert, .text("before \(number)"), .blob([1]))
                     if number % 3 == 0 { write.run(Self.insert, .text("taken"), .blob([2])) }
-                    if number % 3 == 1 { write.expect(1, otherwise: "it is there", Self.update, .text("nobody"), .blob([])) }
+                    if number % 3 == 1 {
+                        write.expect(1, otherwise: "it is there", Self.update, .text("nobody"), .blob([]))
+                    }
                     do {
                         try await database.write(write)
                         return (number, true)

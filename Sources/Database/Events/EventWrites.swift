@@ -13,11 +13,14 @@ extension Write {
     /// Adds an event. `position` is the one taken for it, or null; the event's own `position` does not count.
     public mutating func insert(_ event: StoredEvent, position: SQLValue) {
         run(
-            Self.insertEvent, event.nid.value, .blob(StoredEvent.key(of: event.eventID)), .identifier(event.eventID.string),
+            Self.insertEvent, event.nid.value, .blob(StoredEvent.key(of: event.eventID)),
+            .identifier(event.eventID.string),
             event.room.value, position, .integer(event.orderDepth), event.type.value, event.sender.value,
             .optional(event.stateKey?.rawValue), .optional(event.stateBefore?.rawValue), .integer(event.flags.rawValue),
-            .integer(event.originServerTS), .optional(event.replaces?.rawValue), .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
-            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))), event.transactionKey.map(SQLValue.identifier) ?? .null,
+            .integer(event.originServerTS), .optional(event.replaces?.rawValue),
+            .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
+            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))),
+            event.transactionKey.map(SQLValue.identifier) ?? .null,
             .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json))
     }
 

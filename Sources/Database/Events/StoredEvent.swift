@@ -44,7 +44,8 @@ public final class StoredEvent: Sendable {
     public init(
         nid: EventNID, eventID: EventID, room: RoomNID, position: Int64?, orderDepth: Int64, type: EventTypeNID,
         sender: UserNID, stateKey: StateKeyNID?, stateBefore: StateNID?, flags: Flags, originServerTS: Int64,
-        redactedBy: EventNID?, replaces: EventNID?, previous: [EventNID], auth: [EventNID], transactionKey: String?, cuts: [Range<Int>],
+        redactedBy: EventNID?, replaces: EventNID?, previous: [EventNID], auth: [EventNID], transactionKey: String?,
+        cuts: [Range<Int>],
         json: [UInt8]
     ) {
         self.nid = nid
@@ -103,7 +104,8 @@ public final class StoredEvent: Sendable {
         var index = 0
         var end = 0
         while index < bytes.count {
-            guard let kept = Varint.read(bytes, &index), let cut = Varint.read(bytes, &index), kept < 1 << 20, cut < 1 << 20
+            guard let kept = Varint.read(bytes, &index), let cut = Varint.read(bytes, &index), kept < 1 << 20,
+                cut < 1 << 20
             else { throw .corrupt("the cuts of an event are unreadable") }
             let start = end + Int(kept)
             end = start + Int(cut)
@@ -127,7 +129,8 @@ public final class StoredEvent: Sendable {
     /// The event as it is once it has got a position.
     public func at(position: Int64) -> StoredEvent {
         StoredEvent(
-            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type, sender: sender,
+            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
+            sender: sender,
             stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
             redactedBy: redactedBy, replaces: replaces, previous: previous, auth: auth, transactionKey: transactionKey,
             cuts: cuts, json: json)

@@ -111,7 +111,9 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         if missing.isEmpty { return found }
         let asked = missing
         let read = try await engine.read { reader in
-            try await reader.queryEach(Identifier.name, asked.map { [.integer($0)] }) { (Identifier(row: $1), asked[$0]) }
+            try await reader.queryEach(Identifier.name, asked.map { [.integer($0)] }) {
+                (Identifier(row: $1), asked[$0])
+            }
         }
         remember(read)
         for (identifier, number) in read { found[Number(number)] = identifier }

@@ -49,7 +49,8 @@ extension Write {
 
     public mutating func insert(_ media: MediaRecord) {
         run(
-            Self.insert, .text(media.mediaID), media.uploader.value, .integer(media.createdTS), .optional(media.contentType),
+            Self.insert, .text(media.mediaID), media.uploader.value, .integer(media.createdTS),
+            .optional(media.contentType),
             .optional(media.fileName), .integer(media.size), .blob(media.contentHash))
     }
 }

@@ -34,7 +34,8 @@ extension Write {
 }
 
 extension Write {
-    private static let publishRoom = Statement("INSERT INTO published_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
+    private static let publishRoom = Statement(
+        "INSERT INTO published_rooms (room_nid) VALUES ($1) ON CONFLICT DO NOTHING")
 
     /// Lists a room in the public directory.
     public mutating func publish(_ room: RoomNID) { run(Self.publishRoom, room.value) }

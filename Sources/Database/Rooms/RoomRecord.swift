@@ -62,7 +62,8 @@ extension Database {
 
     /// What the room's current state was at a position; the empty state before the room was known.
     public func state(of room: RoomNID, at position: Int64, _ reader: any Reader) async throws -> StateNID {
-        try await reader.first(Self.stateAt, [room.value, .integer(position)]) { StateNID($0.integer(0)) } ?? StateNID(0)
+        try await reader.first(Self.stateAt, [room.value, .integer(position)]) { StateNID($0.integer(0)) }
+            ?? StateNID(0)
     }
 }
 
@@ -77,7 +78,8 @@ extension Write {
     public mutating func insert(_ room: RoomRecord) {
         run(
             Self.insertRoom, room.nid.value, .identifier(room.roomID.string), .text(room.version), room.state.value,
-            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))), .integer(room.depth),
+            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
+            .integer(room.depth),
             .integer(room.stateVersion), .integer(room.timelineVersion))
     }
 
@@ -91,7 +93,8 @@ extension Write {
     public mutating func update(_ room: RoomRecord, readAs before: RoomRecord) {
         expect(
             1, otherwise: "room \(room.roomID) has moved on", Self.updateRoom, room.nid.value, room.state.value,
-            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))), .integer(room.depth),
+            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
+            .integer(room.depth),
             .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
             .integer(before.timelineVersion))
     }

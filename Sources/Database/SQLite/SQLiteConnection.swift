@@ -66,7 +66,8 @@ final class SQLiteConnection: @unchecked Sendable {
 
     /// Runs a prepared statement and hands each of its rows to the closure.
     func run(
-        _ statement: Statement, _ values: [SQLValue], firstPosition: Int64 = 0, _ body: (SQLiteRow) throws -> Void = { _ in }
+        _ statement: Statement, _ values: [SQLValue], firstPosition: Int64 = 0,
+        _ body: (SQLiteRow) throws -> Void = { _ in }
     ) throws {
         let compiled = try compile(statement)
         defer {
@@ -82,7 +83,8 @@ final class SQLiteConnection: @unchecked Sendable {
                 case .text(var text):
                     text.withUTF8 {
                         sqlite3_bind_text(
-                            compiled, place, UnsafeRawPointer($0.baseAddress)?.assumingMemoryBound(to: CChar.self) ?? Self.empty,
+                            compiled, place,
+                            UnsafeRawPointer($0.baseAddress)?.assumingMemoryBound(to: CChar.self) ?? Self.empty,
                             Int32($0.count), Self.transient)
                     }
                 case .blob(let bytes):
@@ -110,7 +112,8 @@ final class SQLiteConnection: @unchecked Sendable {
         if statement.number < prepared.count, let ready = prepared[statement.number] { return ready }
         var compiled: OpaquePointer?
         // `$1` would be a named parameter to SQLite, numbered by its first use; `?1` is the number itself.
-        let sql = String(decoding: statement.sql.utf8.map { $0 == UInt8(ascii: "$") ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
+        let sql = String(
+            decoding: statement.sql.utf8.map { $0 == UInt8(ascii: "$") ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
         let code = sqlite3_prepare_v3(handle, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &compiled, nil)
         guard code == SQLITE_OK, let compiled else {
             throw .engine(code: code, message: "\(String(cString: sqlite3_errmsg(handle))) in: \(sql)")
@@ -145,7 +148,10 @@ final class SQLiteConnection: @unchecked Sendable {
     func checkpointAndTruncate() { sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil) }
 
     /// Calls the closure after each commit with the number of pages in the write-ahead log.
-    func onCommit(_ context: UnsafeMutableRawPointer, _ hook: @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafePointer<CChar>?, Int32) -> Int32) {
+    func onCommit(
+        _ context: UnsafeMutableRawPointer,
+        _ hook: @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafePointer<CChar>?, Int32) -> Int32
+    ) {
         sqlite3_wal_hook(handle, hook, context)
     }
 }

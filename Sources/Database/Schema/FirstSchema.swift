@@ -6,15 +6,22 @@ extension Migration {
             // The database itself.
             "CREATE TABLE schema_version (version NUMBER NOT NULL, oldest_binary NUMBER NOT NULL) HEAP",
             "CREATE TABLE counters (name TEXT PRIMARY KEY, next NUMBER NOT NULL) CLUSTERED",
-            "INSERT INTO counters VALUES ('position', 1), ('event', 1), ('room', 1)",
+            "INSERT INTO counters VALUES ('position', 1), ('event', 1), ('room', 1), ('chain', 1), ('backfill', 1)",
             "CREATE TABLE settings (name TEXT PRIMARY KEY, value BYTES NOT NULL) CLUSTERED",
             """
             CREATE TABLE signing_keys (
                 key_id TEXT PRIMARY KEY, seed BYTES NOT NULL, created_ts NUMBER NOT NULL, expired_ts NUMBER) CLUSTERED
             """,
 
+            // Work that one node at a time may do. The token goes up with each holder, and fences the ones before.
+            """
+            CREATE TABLE leases (
+                name TEXT PRIMARY KEY, holder TEXT NOT NULL, token NUMBER NOT NULL, expires_ts NUMBER NOT NULL) CLUSTERED
+            """,
+
             // Identifiers, each with a number.
             "CREATE TABLE users (user_nid IDENTITY, user_id BYTES NOT NULL UNIQUE) HEAP",
+            "CREATE TABLE servers (server_nid IDENTITY, server_name BYTES NOT NULL UNIQUE) HEAP",
             "CREATE TABLE event_types (type_nid IDENTITY, type BYTES NOT NULL UNIQUE) HEAP",
             """
             CREATE TABLE state_keys (
@@ -72,11 +79,45 @@ extension Migration {
                 event_nid NUMBER PRIMARY KEY, event_key BYTES NOT NULL UNIQUE, event_id BYTES NOT NULL,
                 room_nid NUMBER NOT NULL, position NUMBER, order_depth NUMBER NOT NULL, type_nid NUMBER NOT NULL,
                 sender_nid NUMBER NOT NULL, state_key_nid NUMBER, state_before NUMBER, flags NUMBER NOT NULL,
-                origin_server_ts NUMBER NOT NULL, redacted_by NUMBER, replaces NUMBER, previous BYTES NOT NULL, auth BYTES NOT NULL,
+                origin_server_ts NUMBER NOT NULL, redacted_by NUMBER, replaces NUMBER,
+                chain_nid NUMBER, chain_place NUMBER, previous BYTES NOT NULL, auth BYTES NOT NULL,
                 transaction_key BYTES, cuts BYTES NOT NULL, json BYTES NOT NULL) HEAP
             """,
             "CREATE INDEX events_in_order ON events (room_nid, order_depth, position) WHERE position IS NOT NULL",
             "CREATE INDEX events_by_position ON events (position, room_nid) WHERE position IS NOT NULL",
+            // What held a state key over time: of a member's key, the membership.
+            """
+            CREATE INDEX events_by_state_key ON events (state_key_nid, room_nid, order_depth, position)
+            WHERE state_key_nid IS NOT NULL
+            """,
+            // The chain cover of the auth graph: events of one chain authorise one another in their order; links lead from a
+            // place of one chain to a place of another.
+            """
+            CREATE TABLE chain_places (
+                chain_nid NUMBER NOT NULL, place NUMBER NOT NULL, event_nid NUMBER NOT NULL,
+                PRIMARY KEY (chain_nid, place)) CLUSTERED
+            """,
+            """
+            CREATE TABLE chain_links (
+                chain_nid NUMBER NOT NULL, place NUMBER NOT NULL, to_chain NUMBER NOT NULL, to_place NUMBER NOT NULL,
+                PRIMARY KEY (chain_nid, place, to_chain)) CLUSTERED
+            """,
+            // Stretches of history that this server lacks: before the event at that place, these events are missing.
+            """
+            CREATE TABLE gaps (
+                room_nid NUMBER NOT NULL, event_nid NUMBER NOT NULL, missing BYTES NOT NULL,
+                PRIMARY KEY (room_nid, event_nid)) CLUSTERED
+            """,
+            // What was deleted on purpose, so that it is not fetched again.
+            """
+            CREATE TABLE purged_events (event_key BYTES PRIMARY KEY, room_nid NUMBER NOT NULL) CLUSTERED
+            """,
+            "CREATE TABLE purges (room_nid NUMBER PRIMARY KEY, before_depth NUMBER, begun_ts NUMBER NOT NULL) HEAP",
+            // Events whose bytes are to be overwritten, because they are redacted.
+            """
+            CREATE TABLE overwrites (
+                due_ts NUMBER NOT NULL, event_nid NUMBER NOT NULL, PRIMARY KEY (due_ts, event_nid)) CLUSTERED
+            """,
             // A redaction may arrive before the event it redacts.
             """
             CREATE TABLE redactions (
@@ -104,6 +145,12 @@ extension Migration {
                 position NUMBER NOT NULL, forgotten NUMBER NOT NULL DEFAULT 0, PRIMARY KEY (user_nid, room_nid)) CLUSTERED
             """,
             "CREATE INDEX memberships_by_room ON memberships (room_nid, membership, user_nid)",
+            // The servers in a room, with the number of their joined members.
+            """
+            CREATE TABLE room_servers (
+                room_nid NUMBER NOT NULL, server_nid NUMBER NOT NULL, joined NUMBER NOT NULL,
+                PRIMARY KEY (room_nid, server_nid)) CLUSTERED
+            """,
             """
             CREATE TABLE receipts (
                 room_nid NUMBER NOT NULL, user_nid NUMBER NOT NULL, type TEXT NOT NULL, thread TEXT NOT NULL,

@@ -60,7 +60,8 @@ enum SchemaDialect {
         replace(
             sql,
             [
-                "IDENTITY": "INTEGER PRIMARY KEY", "BYTES": "BLOB", "NUMBER": "INTEGER", "CLUSTERED": "STRICT, WITHOUT ROWID",
+                "IDENTITY": "INTEGER PRIMARY KEY", "BYTES": "BLOB", "NUMBER": "INTEGER",
+                "CLUSTERED": "STRICT, WITHOUT ROWID",
                 "HEAP": "STRICT",
             ])
     }

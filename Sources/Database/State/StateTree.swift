@@ -78,7 +78,9 @@ public struct StateTree: Sendable {
         _ changes: [StateKeyNID: EventNID?], in state: StateNID, nextRow: Int64, _ reader: any Reader
     ) async throws -> Change {
         var writer = StateRowWriter(nextRow: nextRow)
-        let sorted = changes.map { (mixed: Self.mix($0.key), key: $0.key, event: $0.value) }.sorted { $0.mixed < $1.mixed }
+        let sorted = changes.map { (mixed: Self.mix($0.key), key: $0.key, event: $0.value) }.sorted {
+            $0.mixed < $1.mixed
+        }
         let base = try await root(state, reader)
         let root = try await change(base, sorted[...], 0, reader, &writer)
         guard let root else {
@@ -91,7 +93,8 @@ public struct StateTree: Sendable {
         }
         writer.endRow()
         for (number, row) in writer.finished { fresh[number] = row }
-        return Change(state: StateNID(writer.finished.last!.number), rows: writer.finished.map { ($0.number, $0.row.bytes) })
+        return Change(
+            state: StateNID(writer.finished.last!.number), rows: writer.finished.map { ($0.number, $0.row.bytes) })
     }
 
     /// Tells that the rows made since are in the database.
@@ -200,7 +203,9 @@ public struct StateTree: Sendable {
                 merged[change.key] = change.event
             }
             if same { return .kept }
-            let sorted = merged.map { (Self.mix($0.key), StateEntry(key: $0.key, event: $0.value)) }.sorted { $0.0 < $1.0 }
+            let sorted = merged.map { (Self.mix($0.key), StateEntry(key: $0.key, event: $0.value)) }.sorted {
+                $0.0 < $1.0
+            }
             return try build(sorted[...], level, &writer)
         case .branch(var children):
             var differs = false

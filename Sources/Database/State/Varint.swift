@@ -36,7 +36,9 @@ public enum PackedNumbers {
         var numbers: [Int64] = []
         var index = 0
         while index < bytes.count {
-            guard let number = Varint.read(bytes, &index) else { throw .corrupt("a packed list of numbers is cut short") }
+            guard let number = Varint.read(bytes, &index) else {
+                throw .corrupt("a packed list of numbers is cut short")
+            }
             numbers.append(Int64(bitPattern: number))
         }
         return numbers

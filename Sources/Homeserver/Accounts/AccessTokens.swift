@@ -54,7 +54,9 @@ public final class AccessTokens: Sendable {
     }
 
     private func check(_ known: Known) throws -> Requester {
-        if let expires = known.expiresTS, surroundings.now() >= expires { throw MatrixError.unknownToken(softLogout: true) }
+        if let expires = known.expiresTS, surroundings.now() >= expires {
+            throw MatrixError.unknownToken(softLogout: true)
+        }
         return known.requester
     }
 

@@ -14,7 +14,8 @@ extension AccountService {
     func account(named name: String) async throws -> Account {
         let userID = name.utf8.first == UInt8(ascii: "@") ? UserID(name) : UserID("@\(name):\(serverName)")
         guard let userID, userID.server == serverName, let account = try await database.account(of: userID) else {
-            throw MatrixError.notFound("There is no account named \(name) here; `roost user list` shows those there are.")
+            throw MatrixError.notFound(
+                "There is no account named \(name) here; `roost user list` shows those there are.")
         }
         return account
     }
@@ -22,7 +23,8 @@ extension AccountService {
     /// Makes an account; anyone who runs the server may, whatever the registration mode.
     public func create(localpart: String, password: String, admin: Bool) async throws -> UserID {
         let prefix = "@", suffix = ":\(serverName)"
-        let name = localpart.hasPrefix(prefix) && localpart.hasSuffix(suffix)
+        let name =
+            localpart.hasPrefix(prefix) && localpart.hasSuffix(suffix)
             ? String(localpart.dropFirst(prefix.count).dropLast(suffix.count)) : localpart
         return try await createAccount(localpart: name, password: password, admin: admin).1
     }
@@ -38,7 +40,8 @@ extension AccountService {
 
     public func accounts() async throws -> [AccountSummary] {
         try await database.accounts().map {
-            AccountSummary(userID: $0.userID, isAdmin: $0.isAdmin, isDeactivated: $0.isDeactivated, createdTS: $0.createdTS)
+            AccountSummary(
+                userID: $0.userID, isAdmin: $0.isAdmin, isDeactivated: $0.isDeactivated, createdTS: $0.createdTS)
         }
     }
 
@@ -69,7 +72,9 @@ extension AccountService {
         let token = token ?? surroundings.randomText(16)
         // Registration Tokens (Client-Server API, "Token-authenticated registration"): at most 64 of these characters.
         guard (1...64).contains(token.utf8.count),
-            token.utf8.allSatisfy({ ($0 | 0x20) &- 0x61 < 26 || $0 &- 0x30 < 10 || [0x2E, 0x5F, 0x7E, 0x2D].contains($0) })
+            token.utf8.allSatisfy({
+                ($0 | 0x20) &- 0x61 < 26 || $0 &- 0x30 < 10 || [0x2E, 0x5F, 0x7E, 0x2D].contains($0)
+            })
         else {
             throw MatrixError.invalidParam("A registration token consists of up to 64 letters, digits and . _ ~ -")
         }
@@ -85,7 +90,8 @@ extension AccountService {
         var write = Write()
         write.revokeRegistrationToken(token)
         do { try await database.write(write) } catch DatabaseError.conflict {
-            throw MatrixError.notFound("There is no registration token \(token); `roost token list` shows those there are.")
+            throw MatrixError.notFound(
+                "There is no registration token \(token); `roost token list` shows those there are.")
         }
     }
 }

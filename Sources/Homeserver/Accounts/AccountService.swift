@@ -56,10 +56,12 @@ public final class AccountService: Sendable {
     func createAccount(
         localpart: String?, password: String?, admin: Bool, extra: (inout Write) -> Void = { _ in }
     ) async throws -> (UserNID, UserID) {
-        let localpart = (localpart ?? surroundings.randomText(12, from: "abcdefghijkmnpqrstuvwxyz23456789")).lowercased()
+        let localpart = (localpart ?? surroundings.randomText(12, from: "abcdefghijkmnpqrstuvwxyz23456789"))
+            .lowercased()
         guard let userID = UserID(localpart: localpart, server: serverName) else {
             throw MatrixError(
-                .invalidUsername, "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
+                .invalidUsername,
+                "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
         }
         let hash = try await password.asyncMap { try await self.hash($0) }
         if try await database.account(of: userID) != nil { throw Self.inUse }
@@ -86,7 +88,8 @@ public final class AccountService: Sendable {
     public func checkAvailable(_ localpart: String) async throws {
         guard let userID = UserID(localpart: localpart.lowercased(), server: serverName) else {
             throw MatrixError(
-                .invalidUsername, "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
+                .invalidUsername,
+                "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
         }
         if try await database.account(of: userID) != nil { throw Self.inUse }
     }
@@ -105,7 +108,9 @@ public final class AccountService: Sendable {
         var account: Account?
         if let userID, userID.server == serverName, password.utf8.count <= Self.longestPassword {
             account = try await database.account(of: userID)
-            if account == nil { account = try await database.account(of: UserID(unchecked: userID.string.lowercased())) }
+            if account == nil {
+                account = try await database.account(of: UserID(unchecked: userID.string.lowercased()))
+            }
         }
         let hash = account?.passwordHash ?? decoy
         let fits = try await passwords.run { PasswordHash.verify(password, hash) }

@@ -52,7 +52,9 @@ struct InteractiveAuthentication: Sendable {
             guard let state = try await database.interactiveSession(known, since: now - Self.lifetime),
                 let stored = try? JSONDocument(parsing: state), stored.root["operation"]?.string == operation
             else {
-                throw MatrixError(.unknown, "This authentication session is over or belongs to something else; begin anew.", status: 400)
+                throw MatrixError(
+                    .unknown, "This authentication session is over or belongs to something else; begin anew.",
+                    status: 400)
             }
             completed = stored.root["completed"]?.json.objectValue ?? JSONObject()
         }

@@ -16,7 +16,8 @@ struct PasswordHash: Sendable {
         let code = argon2id_hash_encoded(
             passes, memoryKiB, lanes, password, password.count, salt, salt.count, hashLength, &encoded, length)
         guard code == ARGON2_OK.rawValue else {
-            throw MatrixError(.unknown, "The password could not be hashed: \(String(cString: argon2_error_message(code))).")
+            throw MatrixError(
+                .unknown, "The password could not be hashed: \(String(cString: argon2_error_message(code))).")
         }
         return String(decoding: encoded.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }

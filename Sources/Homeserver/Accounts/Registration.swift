@@ -44,7 +44,8 @@ extension AccountService {
             case .registrationToken:
                 guard let token = auth["token"]?.string else { throw MatrixError.missingParam("token") }
                 guard try await self.isValidRegistrationToken(token) else {
-                    throw MatrixError(.unauthorized, "This registration token is unknown, used up or expired.", status: 401)
+                    throw MatrixError(
+                        .unauthorized, "This registration token is unknown, used up or expired.", status: 401)
                 }
                 return .string(token)
             case .dummy, .password: return true
@@ -87,7 +88,9 @@ extension AccountService {
 
     /// A nonce for one registration by shared secret.
     public func makeNonce() throws -> String {
-        guard sharedSecret != nil else { throw MatrixError(.unrecognized, "Registration by shared secret is not enabled.", status: 404) }
+        guard sharedSecret != nil else {
+            throw MatrixError(.unrecognized, "Registration by shared secret is not enabled.", status: 404)
+        }
         let nonce = surroundings.randomText(32)
         let now = surroundings.now()
         nonces.withLock { nonces in
@@ -114,7 +117,8 @@ extension AccountService {
         var message = Array("\(nonce)\0\(username)\0\(password)\0\(admin ? "admin" : "notadmin")".utf8)
         if let userType { message += Array("\0\(userType)".utf8) }
         let key = SymmetricKey(data: Array(sharedSecret.utf8))
-        guard let code = Hex.decode(mac), HMAC<Insecure.SHA1>.isValidAuthenticationCode(code, authenticating: message, using: key)
+        guard let code = Hex.decode(mac),
+            HMAC<Insecure.SHA1>.isValidAuthenticationCode(code, authenticating: message, using: key)
         else { throw MatrixError.forbidden("The message authentication code is wrong.") }
         let (nid, userID) = try await createAccount(localpart: username, password: password, admin: admin)
         return try await begin(nid, userID, deviceID: nil, displayName: nil)

@@ -60,6 +60,8 @@ public final class RateLimiter: Sendable {
             bucket.tokens -= 1
             return nil
         }
-        if let missing { throw MatrixError.limitExceeded(retryAfterMS: Int((missing / perSecond * 1_000).rounded(.up))) }
+        if let missing {
+            throw MatrixError.limitExceeded(retryAfterMS: Int((missing / perSecond * 1_000).rounded(.up)))
+        }
     }
 }

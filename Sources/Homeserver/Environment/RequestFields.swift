@@ -12,7 +12,9 @@ extension JSONView {
     public func optionalString(_ key: String) throws -> String? { try optional(key, "a string", \.string) }
     public func optionalInteger(_ key: String) throws -> Int64? { try optional(key, "an integer", \.integer) }
     public func optionalBool(_ key: String) throws -> Bool? { try optional(key, "true or false", \.bool) }
-    public func optionalObject(_ key: String) throws -> JSONView? { try optional(key, "an object") { $0.isObject ? $0 : nil } }
+    public func optionalObject(_ key: String) throws -> JSONView? {
+        try optional(key, "an object") { $0.isObject ? $0 : nil }
+    }
     public func optionalArray(_ key: String) throws -> [JSONView]? {
         try optional(key, "an array") { $0.isArray ? Array($0.elements) : nil }
     }

@@ -37,7 +37,9 @@ public struct Surroundings: Sendable {
 
 extension Surroundings {
     /// Random text of letters and digits that need no escaping anywhere.
-    func randomText(_ count: Int, from alphabet: StaticString = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") -> String {
+    func randomText(_ count: Int, from alphabet: StaticString = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        -> String
+    {
         let letters = UnsafeBufferPointer(start: alphabet.utf8Start, count: alphabet.utf8CodeUnitCount)
         var text: [UInt8] = []
         // Bytes beyond the last whole multiple of the alphabet are thrown away, so that all letters are equally likely.

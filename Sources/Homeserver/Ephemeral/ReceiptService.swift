@@ -43,7 +43,8 @@ public final class ReceiptService: Sendable {
     }
 
     private func add(
-        _ type: String, _ eventID: EventID, _ thread: String?, _ room: Room, _ requester: Requester, to write: inout Write
+        _ type: String, _ eventID: EventID, _ thread: String?, _ room: Room, _ requester: Requester,
+        to write: inout Write
     ) throws {
         switch type {
         case "m.read", "m.read.private":

@@ -55,7 +55,11 @@ struct ClientEvents: Sendable {
         writer.append(#","event_id":""#.utf8)
         // IDs of the first room versions may hold what JSON escapes.
         let id = event.eventID.string
-        if Self.isPlain(id) { writer.append(id.utf8) } else { writer.append(JSON.string(id).encoded().dropFirst().dropLast()) }
+        if Self.isPlain(id) {
+            writer.append(id.utf8)
+        } else {
+            writer.append(JSON.string(id).encoded().dropFirst().dropLast())
+        }
         writer.append(#"","unsigned":{"age":"#.utf8)
         writer.append(String(max(0, reader.now - event.originServerTS)).utf8)
         if event.sender == reader.user, let (device, id) = event.transaction,

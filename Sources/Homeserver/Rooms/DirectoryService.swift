@@ -44,7 +44,9 @@ public final class DirectoryService: Sendable {
                 return try await draft.powerLevels().allows(
                     requester.userID, toSend: "m.room.canonical_alias", isState: true)
             }
-            guard mayChange else { throw MatrixError.forbidden("Only who made the alias, or may name the room, can remove it.") }
+            guard mayChange else {
+                throw MatrixError.forbidden("Only who made the alias, or may name the room, can remove it.")
+            }
         }
         var write = Write()
         write.removeAlias(alias)

@@ -9,7 +9,9 @@ struct PaginationToken: Sendable {
     var text: String { "t1-\(place.depth)-\(place.position < 0 ? "m" : "")\(place.position.magnitude)" }
 
     init?(_ text: String) {
-        let parts = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false).map { Substring($0) }
+        let parts = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false).map {
+            Substring($0)
+        }
         guard parts.count == 3, parts[0] == "t1", let depth = Int64(parts[1]), depth >= 0 else { return nil }
         let isNegative = parts[2].hasPrefix("m")
         guard let magnitude = Int64(isNegative ? parts[2].dropFirst() : parts[2]), magnitude >= 0 else { return nil }

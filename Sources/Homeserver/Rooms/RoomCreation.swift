@@ -96,7 +96,8 @@ public final class RoomCreationService: Sendable {
             for (user, profile) in guests {
                 try await draft.append(
                     "m.room.member", stateKey: user.string,
-                    content: MembershipService.content("invite", profile: profile, reason: nil, isDirect: request.isDirect),
+                    content: MembershipService.content(
+                        "invite", profile: profile, reason: nil, isDirect: request.isDirect),
                     sender: requester.userID)
             }
             return draft
@@ -115,7 +116,8 @@ public final class RoomCreationService: Sendable {
         do {
             try await draft.append(key.type, stateKey: key.key, content: content, sender: requester.userID)
         } catch let error as MatrixError where error.code == .forbidden {
-            throw MatrixError(.invalidRoomState, "The room can't be made with this \(key.type): \(error.message)", status: 400)
+            throw MatrixError(
+                .invalidRoomState, "The room can't be made with this \(key.type): \(error.message)", status: 400)
         }
     }
 
@@ -148,7 +150,8 @@ public final class RoomCreationService: Sendable {
             EventTemplate(
                 version: version,
                 roomID: hasDomain ? RoomID(unchecked: "!\(surroundings.randomText(18)):\(context.serverName)") : nil,
-                sender: requester.userID, type: "m.room.create", stateKey: "", content: .object(content), prevEvents: [],
+                sender: requester.userID, type: "m.room.create", stateKey: "", content: .object(content),
+                prevEvents: [],
                 authEvents: [], depth: 1, originServerTS: surroundings.now() + later,
                 eventID: version.rules.eventIDs == .assigned
                     ? EventID(unchecked: "$\(surroundings.randomText(18)):\(context.serverName)") : nil))
@@ -198,7 +201,8 @@ public final class RoomCreationService: Sendable {
             if preset == .trustedPrivateChat { for user in request.invites { users[user.string] = 100 } }
         }
         var content: JSONObject = [
-            "users": .object(users), "users_default": 0, "events_default": 0, "state_default": 50, "ban": 50, "kick": 50,
+            "users": .object(users), "users_default": 0, "events_default": 0, "state_default": 50, "ban": 50,
+            "kick": 50,
             "redact": 50, "invite": .integer(preset == .publicChat ? 50 : 0), "historical": 100,
             "events": [
                 "m.room.name": 50, "m.room.avatar": 50, "m.room.canonical_alias": 50, "m.room.power_levels": 100,

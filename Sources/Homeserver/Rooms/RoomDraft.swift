@@ -151,7 +151,8 @@ struct RoomDraft {
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
             flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces,
-            previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts, json: event.json)
+            previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
+            json: event.json)
         var change: StateTree.Change?
         if let stateKey, let key = event.stateMapKey {
             let made = try await tree.change([stateKey: nid], in: record.state, nextRow: record.nextStateRow, reader)

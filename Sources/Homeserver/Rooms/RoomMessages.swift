@@ -37,7 +37,8 @@ extension RoomReading {
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
             let selection = try await self.select(
                 request, in: room, from: start, to: end, &visibility, reader)
-            let state = request.filter.lazyLoadsMembers
+            let state =
+                request.filter.lazyLoadsMembers
                 ? try await self.senders(of: selection.events, room, reader) : []
             return try await self.encode(selection, state, from: start, room, requester, reader)
         }

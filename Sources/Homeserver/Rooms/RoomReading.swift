@@ -67,7 +67,8 @@ public final class RoomReading: Sendable {
             if wholeEvent {
                 let page = try await self.events.page([stored], reader)
                 var writer = JSONWriter()
-                try self.events.write(stored, of: page, version: room.version, for: self.client(requester), into: &writer)
+                try self.events.write(
+                    stored, of: page, version: room.version, for: self.client(requester), into: &writer)
                 return writer.bytes
             }
             let event = try self.context.parse(stored, room.version)
@@ -117,7 +118,8 @@ public final class RoomReading: Sendable {
             writer.key("chunk")
             writer.beginArray()
             for event in page.events {
-                try self.events.write(event, of: page, version: room.version, for: self.client(requester), into: &writer)
+                try self.events.write(
+                    event, of: page, version: room.version, for: self.client(requester), into: &writer)
             }
             writer.endArray()
             writer.endObject()

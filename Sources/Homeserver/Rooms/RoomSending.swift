@@ -32,7 +32,8 @@ public final class SendingService: Sendable {
         let now = rooms.context.surroundings.now()
         return try await rooms.perform(in: room) { draft in
             if let made = try await draft.event(ofTransaction: key, by: requester.nid) { return made }
-            let redacts = redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
+            let redacts =
+                redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
             let stored = try await draft.append(
                 type, content: content, sender: requester.userID, redacts: redacts,
                 transactionKey: "\(requester.deviceID)\0\(transactionID)")
@@ -53,7 +54,8 @@ public final class SendingService: Sendable {
             {
                 return current.eventID
             }
-            return try await draft.append(key.type, stateKey: key.key, content: content, sender: requester.userID).eventID
+            return try await draft.append(key.type, stateKey: key.key, content: content, sender: requester.userID)
+                .eventID
         }
     }
 }

@@ -28,7 +28,9 @@ final class Activity: Sendable {
                 case .memberships(let user): table.memberships[user] = position
                 }
             }
-            if table.rooms.count + table.users.count + table.memberships.count > Self.most { table = Table(floor: position) }
+            if table.rooms.count + table.users.count + table.memberships.count > Self.most {
+                table = Table(floor: position)
+            }
         }
     }
 

@@ -10,7 +10,9 @@ public final class FilterService: Sendable {
     /// Keeps a filter after checking it, and returns its ID.
     public func put(_ filter: JSONView, for requester: Requester) async throws -> String {
         _ = try SyncFilter(filter)
-        guard let canonical = try? filter.canonical() else { throw MatrixError.badJSON("The filter is not canonical JSON.") }
+        guard let canonical = try? filter.canonical() else {
+            throw MatrixError.badJSON("The filter is not canonical JSON.")
+        }
         return String(try await database.putFilter(canonical, of: requester.nid))
     }
 
@@ -34,7 +36,8 @@ public final class FilterService: Sendable {
         if isInline {
             bytes = Array(parameter.utf8)
         } else {
-            guard let number = Int64(parameter), let filter = try await database.filter(number, of: requester.nid) else {
+            guard let number = Int64(parameter), let filter = try await database.filter(number, of: requester.nid)
+            else {
                 throw MatrixError.invalidParam("There is no filter “\(parameter)”.")
             }
             bytes = filter

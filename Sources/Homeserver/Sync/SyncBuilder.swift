@@ -52,7 +52,9 @@ struct SyncBuilder {
 
     /// Who is typing, if the client doesn't know yet.
     func typingChanged(in room: RoomNID) -> [UserID]? {
-        guard let since else { return service.typing.users(in: room, changedSince: 0).flatMap { $0.isEmpty ? nil : $0 } }
+        guard let since else {
+            return service.typing.users(in: room, changedSince: 0).flatMap { $0.isEmpty ? nil : $0 }
+        }
         if since.run == service.run { return service.typing.users(in: room, changedSince: since.ephemeral) }
         // The client may still show somebody who was typing when another process gave it the token.
         return service.typing.users(in: room, changedSince: 0) ?? []
@@ -88,7 +90,8 @@ struct SyncBuilder {
             switch membership.membership {
             case .join, .leave, .ban:
                 if membership.membership != .join, !showsLeft(membership) { continue }
-                let part = SyncRoom(builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                let part = SyncRoom(
+                    builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
                 if membership.membership == .join {
                     if try await part.write(into: &join, reader) { counts.join += 1 }
                 } else if try await part.write(into: &leave, reader) {
@@ -174,7 +177,9 @@ struct SyncBuilder {
             let keys = Self.strippedTypes.map { StateKey($0) }
             let known = try await database.existingNumbers(ofStateKeys: keys)
             for key in keys {
-                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else { continue }
+                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
+                    continue
+                }
                 numbers.append(event)
             }
         }

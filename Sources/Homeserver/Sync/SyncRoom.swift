@@ -108,7 +108,8 @@ struct SyncRoom {
         guard filter.timeline.admits(room.roomID) else { return Timeline() }
         let access = RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
         var visibility = try await EventVisibility(
-            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access, reader: reader)
+            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
+            reader: reader)
         var newestFirst: [StoredEvent] = []
         var result = Timeline()
         var examined = 0
@@ -141,7 +142,8 @@ struct SyncRoom {
         if place != start {
             result.before = place
         } else if let newest = try await database.timeline(
-            of: room.nid, from: place, backwards: true, limit: 1, reader).first,
+            of: room.nid, from: place, backwards: true, limit: 1, reader
+        ).first,
             let event = try await database.events([newest], reader).first
         {
             result.before = Database.OrderedPlace(depth: event.orderDepth, position: event.position ?? 0)
@@ -226,7 +228,9 @@ struct SyncRoom {
 
     /// The content of an `m.receipt` event; nil if there is nothing new.
     private func receipts(_ reader: any Reader) async throws -> JSON? {
-        guard filter.ephemeral.admits(room.roomID), filter.ephemeral.events.admits(type: "m.receipt") else { return nil }
+        guard filter.ephemeral.admits(room.roomID), filter.ephemeral.events.admits(type: "m.receipt") else {
+            return nil
+        }
         let receipts = try await database.receipts(
             in: room.nid, after: builder.sincePosition, upTo: builder.upTo.position, reader
         ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }

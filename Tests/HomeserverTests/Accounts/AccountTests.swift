@@ -14,7 +14,9 @@ struct AccountTests {
     private func json(_ text: String) throws -> JSONView { try JSONDocument(parsing: Array(text.utf8)).root }
 
     private func challenge(_ outcome: AccountService.RegistrationOutcome) throws -> JSONObject {
-        guard case .challenge(let body) = outcome else { throw MatrixError.forbidden("registered without authentication") }
+        guard case .challenge(let body) = outcome else {
+            throw MatrixError.forbidden("registered without authentication")
+        }
         return body
     }
 
@@ -36,7 +38,8 @@ struct AccountTests {
         let session = try #require(body["session"]?.stringValue)
         #expect(body["flows"] == [["stages": ["m.login.dummy"]]])
         let auth = try json(#"{"type":"m.login.dummy","session":"\#(session)"}"#)
-        guard case .registered(let user, let begun?) = try await accounts.register(registration("alice"), auth: auth) else {
+        guard case .registered(let user, let begun?) = try await accounts.register(registration("alice"), auth: auth)
+        else {
             Issue.record("not registered")
             return
         }
@@ -44,8 +47,9 @@ struct AccountTests {
         #expect(try await accounts.tokens.requester(for: begun.accessToken).userID == user)
         // The session is spent.
         await #expect(throws: MatrixError.self) { try await accounts.register(registration("bob"), auth: auth) }
-        guard case .registered = try await accounts.register(
-            registration("carol"), auth: try json(#"{"type":"m.login.dummy"}"#))
+        guard
+            case .registered = try await accounts.register(
+                registration("carol"), auth: try json(#"{"type":"m.login.dummy"}"#))
         else {
             Issue.record("not registered")
             return
@@ -58,7 +62,8 @@ struct AccountTests {
         let server = try await TestServer { $0.registration.mode = .token }
         let accounts = server.homeserver.accounts
         _ = try await accounts.createRegistrationToken("twice", usesAllowed: 2, expiresTS: nil)
-        _ = try await accounts.createRegistrationToken("soon-over", usesAllowed: nil, expiresTS: server.clock.now + 1_000)
+        _ = try await accounts.createRegistrationToken(
+            "soon-over", usesAllowed: nil, expiresTS: server.clock.now + 1_000)
         func attempt(_ name: String, _ token: String) async throws -> Bool {
             let auth = try json(#"{"type":"m.login.registration_token","token":"\#(token)"}"#)
             if case .registered = try await accounts.register(registration(name), auth: auth) { return true }
@@ -75,14 +80,19 @@ struct AccountTests {
         await server.close()
     }
 
-    @Test("names that are taken or not allowed are refused", arguments: [
-        ("alice", "M_USER_IN_USE"), ("ALICE", "M_USER_IN_USE"), ("ä", "M_INVALID_USERNAME"), ("", "M_INVALID_USERNAME"),
-        ("a b", "M_INVALID_USERNAME"), (String(repeating: "a", count: 250), "M_INVALID_USERNAME"),
-    ])
+    @Test(
+        "names that are taken or not allowed are refused",
+        arguments: [
+            ("alice", "M_USER_IN_USE"), ("ALICE", "M_USER_IN_USE"), ("ä", "M_INVALID_USERNAME"),
+            ("", "M_INVALID_USERNAME"),
+            ("a b", "M_INVALID_USERNAME"), (String(repeating: "a", count: 250), "M_INVALID_USERNAME"),
+        ])
     func names(name: String, code: String) async throws {
         let server = try await TestServer()
         _ = try await server.user("alice")
-        let error = await #expect(throws: MatrixError.self) { try await server.homeserver.accounts.checkAvailable(name) }
+        let error = await #expect(throws: MatrixError.self) {
+            try await server.homeserver.accounts.checkAvailable(name)
+        }
         #expect(error?.code.name == code)
         await server.close()
     }
@@ -112,7 +122,8 @@ struct AccountTests {
         var answers: Set<String> = []
         for (user, password) in [("alice", "wrong"), ("nobody", "wrong"), ("@alice:elsewhere", "alice"), ("@:", "x")] {
             let error = await #expect(throws: MatrixError.self) {
-                try await server.homeserver.accounts.logIn(user: user, password: password, deviceID: nil, displayName: nil)
+                try await server.homeserver.accounts.logIn(
+                    user: user, password: password, deviceID: nil, displayName: nil)
             }
             answers.insert(error?.description ?? "")
         }
@@ -182,7 +193,8 @@ struct AccountTests {
                 nonce: nonce, username: "eve", password: "pw", admin: admin, userType: nil, mac: mac)
         }
         let wrongs: [(String) -> (String, Bool)] = [
-            { (code($0, secret: "another"), false) }, { (code($0), true) }, { _ in ("zz", false) }, { _ in ("", false) },
+            { (code($0, secret: "another"), false) }, { (code($0), true) }, { _ in ("zz", false) },
+            { _ in ("", false) },
         ]
         for wrong in wrongs {
             let nonce = try accounts.makeNonce()

@@ -45,9 +45,11 @@ struct MediaTests {
         await server.close()
     }
 
-    @Test("A25: no media ID leads out of the store", arguments: [
-        "../../etc/passwd", "..", "", "/etc/passwd", "a/../../b", "%2e%2e", "a\0b",
-    ])
+    @Test(
+        "A25: no media ID leads out of the store",
+        arguments: [
+            "../../etc/passwd", "..", "", "/etc/passwd", "a/../../b", "%2e%2e", "a\0b",
+        ])
     func traversal(mediaID: String) async throws {
         let server = try await TestServer()
         let error = await #expect(throws: MatrixError.self) {

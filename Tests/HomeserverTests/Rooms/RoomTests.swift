@@ -19,7 +19,8 @@ struct RoomTests {
         for number in 0..<5 { try await server.say("\(number)", in: room, by: [alice, bob][number % 2]) }
         #expect(try await server.history(of: room, for: bob) == ["4", "3", "2", "1", "0"])
         let members = try JSONDocument(
-            parsing: try await server.homeserver.reading.joinedMembers(of: room, for: alice)).root
+            parsing: try await server.homeserver.reading.joinedMembers(of: room, for: alice)
+        ).root
         #expect(members["joined"]?.count == 2)
         #expect((room.server == nil) == (version == "12"))
         await server.close()
@@ -36,7 +37,10 @@ struct RoomTests {
             #expect(events.count >= 6)
             for event in events {
                 let keys = Set(event.members.map(\.key))
-                #expect(keys == ["content", "event_id", "origin_server_ts", "room_id", "sender", "state_key", "type", "unsigned"])
+                #expect(
+                    keys == [
+                        "content", "event_id", "origin_server_ts", "room_id", "sender", "state_key", "type", "unsigned",
+                    ])
                 #expect(event["room_id"]?.string == room.string)
                 #expect(EventID(event["event_id"]?.string ?? "") != nil)
             }
@@ -50,7 +54,8 @@ struct RoomTests {
         var server = try await TestServer(directory: directory)
         let alice = try await server.user("alice")
         let room = try await server.room(of: alice)
-        func send(_ server: TestServer, _ transaction: String, type: String = "m.room.message") async throws -> EventID {
+        func send(_ server: TestServer, _ transaction: String, type: String = "m.room.message") async throws -> EventID
+        {
             try await server.homeserver.sending.send(
                 type, content: ["body": "once"], to: room, transactionID: transaction, by: alice)
         }
@@ -98,7 +103,8 @@ struct RoomTests {
     @Test("what the rules forbid is refused and leaves no trace")
     func forbidden() async throws {
         let server = try await TestServer()
-        let alice = try await server.user("alice"), bob = try await server.user("bob"), carol = try await server.user("carol")
+        let alice = try await server.user("alice"), bob = try await server.user("bob"),
+            carol = try await server.user("carol")
         let room = try await server.room(of: alice) { $0.preset = .privateChat }
         let memberships = server.homeserver.memberships
         func refused(_ work: () async throws -> Void) async {
@@ -139,9 +145,11 @@ struct RoomTests {
             }
             #expect(foreign?.code == .forbidden)
             let redaction = try await server.homeserver.sending.send(
-                "m.room.redaction", content: ["reason": "typo"], to: room, transactionID: "1", redacts: event, by: alice)
+                "m.room.redaction", content: ["reason": "typo"], to: room, transactionID: "1", redacts: event, by: alice
+            )
             let shown = try JSONDocument(
-                parsing: try await server.homeserver.reading.event(event, in: room, for: bob)).root
+                parsing: try await server.homeserver.reading.event(event, in: room, for: bob)
+            ).root
             #expect(shown["content"]?.count == 0)
             #expect(shown["unsigned"]?["redacted_because"]?["event_id"]?.string == redaction.string)
             #expect(shown["unsigned"]?["redacted_because"]?["content"]?["reason"]?.string == "typo")
@@ -174,7 +182,9 @@ struct RoomTests {
         let alias = RoomAlias("#den:localhost")!
         #expect(try await server.homeserver.directory.resolve(alias).0 == room)
         #expect(try await server.homeserver.memberships.resolve("#den:localhost") == room)
-        let error = await #expect(throws: MatrixError.self) { try await server.room(of: alice) { $0.aliasName = "den" } }
+        let error = await #expect(throws: MatrixError.self) {
+            try await server.room(of: alice) { $0.aliasName = "den" }
+        }
         #expect(error?.code == .roomInUse)
         try await server.homeserver.directory.delete(alias, by: alice)
         await #expect(throws: MatrixError.self) { try await server.homeserver.directory.resolve(alias) }

@@ -8,10 +8,12 @@ import Testing
 /// after each step.
 @Suite("Who sees what of a room's history")
 struct VisibilityTests {
-    @Test("A20: members see what the room's visibility allows, and nothing of what comes after leaving", arguments: [
-        ("world_readable", ["before", "invited", "joined"]), ("shared", ["before", "invited", "joined"]),
-        ("invited", ["invited", "joined"]), ("joined", ["joined"]),
-    ])
+    @Test(
+        "A20: members see what the room's visibility allows, and nothing of what comes after leaving",
+        arguments: [
+            ("world_readable", ["before", "invited", "joined"]), ("shared", ["before", "invited", "joined"]),
+            ("invited", ["invited", "joined"]), ("joined", ["joined"]),
+        ])
     func historyOfMember(visibility: String, expected: [String]) async throws {
         let server = try await TestServer()
         let alice = try await server.user("alice"), bob = try await server.user("bob")
@@ -37,7 +39,9 @@ struct VisibilityTests {
         if expected.contains("before") {
             _ = try await server.homeserver.reading.event(before, in: room, for: bob)
         } else {
-            await #expect(throws: MatrixError.self) { try await server.homeserver.reading.event(before, in: room, for: bob) }
+            await #expect(throws: MatrixError.self) {
+                try await server.homeserver.reading.event(before, in: room, for: bob)
+            }
         }
         // Alice sees it all.
         #expect(try await server.history(of: room, for: alice) == ["after", "joined", "invited", "before"])
@@ -47,7 +51,8 @@ struct VisibilityTests {
     @Test("A20: whoever was only invited, or never there, reads nothing")
     func outsiders() async throws {
         let server = try await TestServer()
-        let alice = try await server.user("alice"), bob = try await server.user("bob"), carol = try await server.user("carol")
+        let alice = try await server.user("alice"), bob = try await server.user("bob"),
+            carol = try await server.user("carol")
         let room = try await server.room(of: alice) { $0.preset = .privateChat }
         let event = try await server.say("private", in: room, by: alice)
         try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)

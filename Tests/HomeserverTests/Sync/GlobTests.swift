@@ -4,11 +4,13 @@ import Testing
 
 @Suite("Globs")
 struct GlobTests {
-    @Test("match as the specification says", arguments: [
-        ("m.room.*", "m.room.message", true), ("m.room.*", "m.room.", true), ("m.room.*", "m.room", false),
-        ("*", "", true), ("", "", true), ("", "a", false), ("a*b*c", "aXbYc", true), ("a*b*c", "aXbY", false),
-        ("*a", "bca", true), ("a", "ab", false), ("**", "x", true), ("a.c", "abc", false),
-    ])
+    @Test(
+        "match as the specification says",
+        arguments: [
+            ("m.room.*", "m.room.message", true), ("m.room.*", "m.room.", true), ("m.room.*", "m.room", false),
+            ("*", "", true), ("", "", true), ("", "a", false), ("a*b*c", "aXbYc", true), ("a*b*c", "aXbY", false),
+            ("*a", "bca", true), ("a", "ab", false), ("**", "x", true), ("a.c", "abc", false),
+        ])
     func table(pattern: String, text: String, matches: Bool) {
         #expect(Glob(pattern).matches(text) == matches)
     }

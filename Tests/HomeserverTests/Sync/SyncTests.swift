@@ -7,7 +7,9 @@ import Testing
 @Suite("Sync")
 struct SyncTests {
     private func bodies(_ sync: JSONView, _ room: RoomID, _ section: String = "join") -> [String] {
-        sync["rooms"]?[section]?[room.string]?["timeline"]?["events"]?.elements.compactMap { $0["content"]?["body"]?.string } ?? []
+        sync["rooms"]?[section]?[room.string]?["timeline"]?["events"]?.elements.compactMap {
+            $0["content"]?["body"]?.string
+        } ?? []
     }
 
     private func token(_ sync: JSONView) throws -> String { try #require(sync["next_batch"]?.string) }
@@ -48,9 +50,12 @@ struct SyncTests {
         let before = try #require(timeline?["prev_batch"]?.string)
         let page = try JSONDocument(
             parsing: try await server.homeserver.reading.messages(
-                in: room, .init(from: before, to: since, backwards: true, limit: 100, filter: RoomEventFilter()), for: alice)
+                in: room, .init(from: before, to: since, backwards: true, limit: 100, filter: RoomEventFilter()),
+                for: alice)
         ).root
-        #expect(page["chunk"]?.elements.compactMap { $0["content"]?["body"]?.string } == (0..<20).reversed().map(String.init))
+        #expect(
+            page["chunk"]?.elements.compactMap { $0["content"]?["body"]?.string }
+                == (0..<20).reversed().map(String.init))
         await server.close()
     }
 
@@ -94,7 +99,9 @@ struct SyncTests {
         let stripped = answer["rooms"]?["invite"]?[room.string]?["invite_state"]?["events"]
         let types = Set(stripped?.elements.compactMap { $0["type"]?.string } ?? [])
         #expect(types.isSuperset(of: ["m.room.create", "m.room.name", "m.room.join_rules", "m.room.member"]))
-        for event in stripped!.elements { #expect(Set(event.members.map(\.key)) == ["content", "sender", "state_key", "type"]) }
+        for event in stripped!.elements {
+            #expect(Set(event.members.map(\.key)) == ["content", "sender", "state_key", "type"])
+        }
         since = try token(answer)
         #expect(try await server.sync(bob, since: since)["rooms"] == nil)
 
@@ -129,8 +136,10 @@ struct SyncTests {
         let alice = try await server.user("alice")
         let room = try await server.room(of: alice)
         let since = try token(try await server.sync(alice))
-        _ = try await server.homeserver.sending.setState(StateKey("m.room.name"), content: ["name": "one"], in: room, by: alice)
-        _ = try await server.homeserver.sending.setState(StateKey("m.room.name"), content: ["name": "two"], in: room, by: alice)
+        _ = try await server.homeserver.sending.setState(
+            StateKey("m.room.name"), content: ["name": "one"], in: room, by: alice)
+        _ = try await server.homeserver.sending.setState(
+            StateKey("m.room.name"), content: ["name": "two"], in: room, by: alice)
         for number in 0..<5 { try await server.say("\(number)", in: room, by: alice) }
         let answer = try await server.sync(alice, since: since, filter: #"{"room":{"timeline":{"limit":3}}}"#)
         let state = answer["rooms"]?["join"]?[room.string]?["state"]?["events"]
@@ -155,7 +164,8 @@ struct SyncTests {
         try await server.say("hello", in: room, by: others[2])
         let filter = #"{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}"#
         let answer = try await server.sync(alice, filter: filter)
-        let members = answer["rooms"]?["join"]?[room.string]?["state"]?["events"]?.elements
+        let members =
+            answer["rooms"]?["join"]?[room.string]?["state"]?["events"]?.elements
             .filter { $0["type"]?.string == "m.room.member" }.compactMap { $0["state_key"]?.string } ?? []
         #expect(Set(members) == ["@alice:localhost", "@user2:localhost"])
         #expect(members.count == 2)
@@ -179,7 +189,9 @@ struct SyncTests {
         #expect(try await timeline(#"{"contains_url":true}"#) == [])
         let rooms = try await server.sync(alice, filter: #"{"room":{"not_rooms":["\#(room)"]}}"#)["rooms"]?["join"]
         #expect(rooms?.members.map(\.key) == [other.string])
-        await #expect(throws: MatrixError.self) { try await server.sync(alice, filter: #"{"room":{"timeline":{"limit":"x"}}}"#) }
+        await #expect(throws: MatrixError.self) {
+            try await server.sync(alice, filter: #"{"room":{"timeline":{"limit":"x"}}}"#)
+        }
         await server.close()
     }
 
