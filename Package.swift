@@ -76,6 +76,7 @@ let package = Package(
             name: "HomeserverHTTPTests",
             dependencies: [
                 "HomeserverHTTP", "RoostTestSupport",
+                .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOHTTP2", package: "swift-nio-http2"),

@@ -17,6 +17,9 @@ public struct IPAddress: Sendable, Hashable {
     /// Whether this is an IPv4 address, in its own or in its mapped form.
     public var isV4: Bool { high == 0 && low >> 32 == 0xFFFF }
 
+    /// Whether this is an address of this machine alone, `127.0.0.0/8` or `::1`.
+    public var isLoopback: Bool { isV4 ? low >> 24 & 0xFF == 127 : high == 0 && low == 1 }
+
     /// Parses dotted IPv4 or any spelling of IPv6 without a zone; nil for everything else.
     public init?(_ text: some StringProtocol) {
         let bytes = Array(text.utf8)

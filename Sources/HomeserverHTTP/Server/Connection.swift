@@ -32,8 +32,7 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     let executor: LoopExecutor
     /// Whether this is a stream of HTTP/2, which has one request and whose connection is looked after elsewhere.
     let isStream: Bool
-    private let served: Endpoint.APIs
-    private var peer: Peer?
+    private let peer: Peer
     var context: ChannelHandlerContext?
 
     var phase = Phase.idle
@@ -64,16 +63,15 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     /// The same for a connection that is being closed: a client in full flow should still get to read its answer.
     private static let lingerLimit = 4 * 1024 * 1024
 
-    init(_ server: ServerContext, executor: LoopExecutor, served: Endpoint.APIs, isStream: Bool) {
+    init(_ server: ServerContext, executor: LoopExecutor, peer: Peer, isStream: Bool) {
         self.server = server
         self.executor = executor
-        self.served = served
+        self.peer = peer
         self.isStream = isStream
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        peer = Peer(isStream ? context.channel.parent ?? context.channel : context.channel, served: served, in: server)
         if !isStream { updateTimer() }
     }
 
@@ -235,7 +233,6 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     }
 
     private func dispatch(_ head: HTTPRequestHead, _ body: RequestBody, _ exchange: Exchange) {
-        guard let peer else { return }
         phase = .answering(exchange)
         let request = Request(
             head.method, head.uri, headers: head.headers, body: body,

@@ -14,12 +14,13 @@ struct ConnectionPipeline: Sendable {
 
     /// Called on the channel's event loop.
     func configure(_ channel: any Channel) throws {
-        guard connections.add(channel, limit: server.limits.connections) else {
+        let peer = Peer(channel, served: served, in: server)
+        guard connections.add(channel, from: peer.counted, within: server.limits) else {
             channel.close(promise: nil)
             return
         }
         guard let certificates else {
-            try configureHTTP1(channel)
+            try configureHTTP1(channel, peer)
             return
         }
         let pipeline = channel.pipeline.syncOperations
@@ -29,15 +30,15 @@ struct ConnectionPipeline: Sendable {
             ApplicationProtocolNegotiationHandler { result, channel in
                 channel.eventLoop.makeCompletedFuture {
                     if case .negotiated("h2") = result {
-                        try configureHTTP2(channel)
+                        try configureHTTP2(channel, peer)
                     } else {
-                        try configureHTTP1(channel)
+                        try configureHTTP1(channel, peer)
                     }
                 }
             })
     }
 
-    private func configureHTTP1(_ channel: any Channel) throws {
+    private func configureHTTP1(_ channel: any Channel, _ peer: Peer) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldCount = server.limits.headerCount
         limits.maxHeaderFieldSize = server.limits.headerBytes
@@ -46,10 +47,10 @@ struct ConnectionPipeline: Sendable {
         try pipeline.addHandler(HTTPResponseEncoder())
         try pipeline.addHandler(ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits)))
         try pipeline.addHandler(
-            Connection(server, executor: LoopExecutor(channel.eventLoop), served: served, isStream: false))
+            Connection(server, executor: LoopExecutor(channel.eventLoop), peer: peer, isStream: false))
     }
 
-    private func configureHTTP2(_ channel: any Channel) throws {
+    private func configureHTTP2(_ channel: any Channel, _ peer: Peer) throws {
         let executor = LoopExecutor(channel.eventLoop)
         var connection = NIOHTTP2Handler.ConnectionConfiguration()
         connection.initialSettings = [
@@ -72,7 +73,7 @@ struct ConnectionPipeline: Sendable {
             stream.eventLoop.makeCompletedFuture {
                 let pipeline = stream.pipeline.syncOperations
                 try pipeline.addHandler(HTTP2FramePayloadToHTTP1ServerCodec())
-                try pipeline.addHandler(Connection(server, executor: executor, served: served, isStream: true))
+                try pipeline.addHandler(Connection(server, executor: executor, peer: peer, isStream: true))
             }
         }
         try pipeline.addHandler(management)

@@ -1,3 +1,4 @@
+import Homeserver
 import NIOCore
 import Synchronization
 
@@ -7,6 +8,8 @@ import Synchronization
 final class ConnectionRegistry: Sendable {
     private struct State {
         var channels: [ObjectIdentifier: any Channel] = [:]
+        /// How many connections each address has; see `ClientAddress.networkKey`.
+        var perAddress: [IPAddress: Int] = [:]
         var isEmptied: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -14,23 +17,31 @@ final class ConnectionRegistry: Sendable {
 
     /// Keeps track of a connection until it closes.
     ///
-    /// - Returns: false when there are `limit` already.
-    func add(_ channel: any Channel, limit: Int) -> Bool {
+    /// - Parameter address: whom to count it for; nil when it counts for nobody, as those of a proxy.
+    /// - Returns: false when there are too many already, altogether or of that address.
+    func add(_ channel: any Channel, from address: IPAddress?, within limits: ServerLimits) -> Bool {
         let id = ObjectIdentifier(channel)
         let isAdded = state.withLock { state in
-            guard state.channels.count < limit else { return false }
+            guard state.channels.count < limits.connections else { return false }
+            if let address {
+                guard state.perAddress[address, default: 0] < limits.connectionsPerAddress else { return false }
+                state.perAddress[address, default: 0] += 1
+            }
             state.channels[id] = channel
             return true
         }
         if isAdded {
-            channel.closeFuture.whenComplete { _ in self.remove(id) }
+            channel.closeFuture.whenComplete { _ in self.remove(id, address) }
         }
         return isAdded
     }
 
-    private func remove(_ id: ObjectIdentifier) {
+    private func remove(_ id: ObjectIdentifier, _ address: IPAddress?) {
         let waiters = state.withLock { state in
             state.channels[id] = nil
+            if let address, let count = state.perAddress[address] {
+                state.perAddress[address] = count > 1 ? count - 1 : nil
+            }
             guard state.channels.isEmpty else { return [CheckedContinuation<Void, Never>]() }
             defer { state.isEmptied = [] }
             return state.isEmptied

@@ -78,4 +78,9 @@ struct Peer: Sendable {
         isTrustedProxy = ip.map { server.isTrusted($0) } ?? true
         self.served = served
     }
+
+    /// The address whose connections are counted, if they are.
+    var counted: IPAddress? {
+        isTrustedProxy || address.ip?.isLoopback == true ? nil : address.networkKey
+    }
 }

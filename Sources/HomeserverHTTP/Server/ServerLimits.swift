@@ -20,8 +20,11 @@ public struct ServerLimits: Sendable {
     public var write: TimeAmount = .seconds(60)
     /// How long a closed connection waits for the client to close too, so that the last answer isn't lost to a reset.
     public var linger: TimeAmount = .seconds(2)
-    /// Connections of one listener; more are closed at once.
+    /// Connections of a server; more are closed at once.
     public var connections = 20_000
+    /// Connections of one IPv4 address or IPv6 /64, so that no stranger takes all there are; a large household or office
+    /// behind one address stays far below. This machine and trusted proxies may have as many as they like.
+    public var connectionsPerAddress = 1000
     /// Requests at a time on one HTTP/2 connection.
     public var streams = 100
 

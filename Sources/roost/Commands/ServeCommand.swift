@@ -46,7 +46,7 @@ struct ServeCommand: AsyncParsableCommand {
             throw Failure(error.description)
         }
         for address in server.addresses { logger.info("listening", metadata: ["address": "\(address)"]) }
-        if !application.hasAccounts { Terminal.say(welcome(configuration)) }
+        Terminal.say(application.hasAccounts ? greeting(configuration) : welcome(configuration))
         for await order in orders {
             if order == .stop { break }
             reload(server, logger)
@@ -107,6 +107,15 @@ struct ServeCommand: AsyncParsableCommand {
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    private func greeting(_ configuration: Configuration) -> String {
+        """
+
+        Roost runs as \(configuration.serverName). Sign in at \(configuration.publicBaseURL) with any Matrix client.
+        More accounts: \(CommandLine.arguments[0]) user create\(options.repeated) NAME. Ctrl-C stops the server.
+
+        """
     }
 
     private func welcome(_ configuration: Configuration) -> String {

@@ -22,7 +22,9 @@ struct ConfigurationLoader {
     private var problems: [ConfigurationProblem] = []
 
     /// Prefixes of variables that belong to tests and benchmarks of the project, and the one that names the file.
-    private static let foreignVariables = ["ROOST_TEST_", "ROOST_BENCH_", "ROOST_BINARY", "ROOST_CONFIG"]
+    private static let foreignVariables = [
+        "ROOST_TEST_", "ROOST_BENCH_", "ROOST_ORACLE_", "ROOST_BINARY", "ROOST_CONFIG",
+    ]
 
     /// - Throws: all problems at once, so that a person mends them in one go.
     static func load(
