@@ -16,6 +16,18 @@ extension Database {
         return try await setting(name) ?? initial
     }
 
+    private static let replace = Statement(
+        """
+        INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+        """)
+
+    /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more.
+    public func beginEpoch(_ epoch: [UInt8]) async throws {
+        var write = Write()
+        write.run(Self.replace, .text("epoch"), .blob(epoch))
+        try await self.write(write)
+    }
+
     /// A signing key of this server.
     public struct StoredSigningKey: Sendable {
         /// `ed25519:` and the version.

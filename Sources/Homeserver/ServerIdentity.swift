@@ -1,12 +1,6 @@
 import Database
 import MatrixCore
 
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
-
 /// Who the server is: its name, its key, and the epoch of its database. All three live in the database, so that every node
 /// and every restart agree.
 struct ServerIdentity: Sendable {
@@ -29,9 +23,10 @@ struct ServerIdentity: Sendable {
     /// Changes with each restore; eight hexadecimal digits.
     func epoch() async throws -> String {
         String(
-            decoding: try await database.setting("epoch", initial: Array(Hex.encode(surroundings.randomBytes(4)).utf8)),
-            as: UTF8.self)
+            decoding: try await database.setting("epoch", initial: Self.newEpoch(surroundings)), as: UTF8.self)
     }
+
+    static func newEpoch(_ surroundings: Surroundings) -> [UInt8] { Array(Hex.encode(surroundings.randomBytes(4)).utf8) }
 
     /// The key that this server signs with. The database's counts; a new database takes the file's, or a new one, which
     /// the file then holds too.
@@ -40,12 +35,18 @@ struct ServerIdentity: Sendable {
             return try key(stored.keyID, stored.seed, from: "the database")
         }
         let (keyID, seed): (String, [UInt8])
-        if let text = Self.read(path) {
-            (keyID, seed) = try parse(text, path)
+        if let bytes = Files.read(path, limit: 4_096) {
+            (keyID, seed) = try parse(String(decoding: bytes, as: UTF8.self), path)
         } else {
             keyID = "ed25519:" + surroundings.randomText(6, from: "abcdefghijklmnopqrstuvwxyz0123456789")
             seed = surroundings.randomBytes(32)
-            try Self.write("ed25519 \(keyID.dropFirst("ed25519:".count)) \(Base64.encode(seed))\n", to: path)
+            let line = "ed25519 \(keyID.dropFirst("ed25519:".count)) \(Base64.encode(seed))\n"
+            do {
+                try Files.makeDirectories(Files.parent(of: path))
+                try Files.write(Array(line.utf8), to: path)
+            } catch let failure as Files.Failure {
+                throw DatabaseError.unusable("signing_key_path: \(failure.description)")
+            }
         }
         let made = try key(keyID, seed, from: path)
         try await database.putSigningKey(keyID, seed: seed, at: surroundings.now())
@@ -68,31 +69,5 @@ struct ServerIdentity: Sendable {
                 "signing_key_path: \(path) does not hold a line “ed25519 <version> <32 bytes in Base64>”.")
         }
         return ("ed25519:\(words[1])", seed)
-    }
-
-    private static func read(_ path: String) -> String? {
-        let descriptor = open(path, O_RDONLY)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 4_096)
-        let count = Glibc.read(descriptor, &bytes, bytes.count)
-        return count < 0 ? nil : String(decoding: bytes[..<count], as: UTF8.self)
-    }
-
-    private static func write(_ text: String, to path: String) throws {
-        if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
-            try BlobStore.makeDirectories(String(path[..<slash]))
-        }
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)
-        let bytes = Array(text.utf8)
-        guard descriptor >= 0 else {
-            throw DatabaseError.unusable(
-                "signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
-        }
-        defer { close(descriptor) }
-        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
-            throw DatabaseError.unusable(
-                "signing_key_path: \(path) can't be written: \(String(cString: strerror(errno))).")
-        }
     }
 }

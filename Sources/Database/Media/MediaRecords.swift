@@ -40,6 +40,15 @@ extension Database {
     }
 }
 
+extension Database {
+    private static let hashes = Statement("SELECT DISTINCT content_hash FROM media ORDER BY content_hash")
+
+    /// The hashes of all files that the database knows.
+    public func mediaHashes() async throws -> [[UInt8]] {
+        try await read { try await $0.query(Self.hashes, []) { $0.blob(0) } }
+    }
+}
+
 extension Write {
     private static let insert = Statement(
         """

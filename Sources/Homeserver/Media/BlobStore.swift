@@ -11,9 +11,9 @@ struct BlobStore: Sendable {
 
     init(directory: String) throws {
         self.directory = directory
-        try Self.makeDirectories("\(directory)/incoming")
+        try Files.makeDirectories("\(directory)/incoming")
         // What a crash has left half-written.
-        for name in Self.names(in: "\(directory)/incoming") { unlink("\(directory)/incoming/\(name)") }
+        for name in Files.names(in: "\(directory)/incoming") { unlink("\(directory)/incoming/\(name)") }
     }
 
     /// Where the content with this hash lies.
@@ -22,7 +22,7 @@ struct BlobStore: Sendable {
         return "\(directory)/\(name.prefix(2))/\(name)"
     }
 
-    func contains(_ hash: [UInt8]) -> Bool { access(path(of: hash), F_OK) == 0 }
+    func contains(_ hash: [UInt8]) -> Bool { Files.exists(path(of: hash)) }
 
     /// A file that is being written.
     final class Incoming: @unchecked Sendable {
@@ -76,43 +76,13 @@ struct BlobStore: Sendable {
             return
         }
         let place = path(of: hash)
-        let folder = String(place[..<(place.lastIndex(of: "/") ?? place.endIndex)])
-        try Self.makeDirectories(folder)
+        let folder = Files.parent(of: place)
+        try Files.makeDirectories(folder)
         if rename(file.path, place) != 0 { throw Self.failure("move", file.path) }
-        try Self.sync(folder)
+        try Files.syncDirectory(folder)
     }
 
     fileprivate static func failure(_ what: String, _ path: String) -> MatrixError {
         MatrixError(.unknown, "The server could not \(what) a file: \(String(cString: strerror(errno))).")
-    }
-
-    static func makeDirectories(_ path: String) throws {
-        var made = ""
-        for part in path.split(separator: "/", omittingEmptySubsequences: false) {
-            made += made.isEmpty && !part.isEmpty ? String(part) : "/" + part
-            if part.isEmpty || part == "." { continue }
-            if mkdir(made, 0o700) != 0, errno != EEXIST { throw failure("make the directory", made) }
-        }
-    }
-
-    /// A directory's entries are durable once the directory is synced.
-    private static func sync(_ directory: String) throws {
-        let descriptor = open(directory, O_RDONLY | O_DIRECTORY)
-        guard descriptor >= 0 else { throw failure("open", directory) }
-        defer { close(descriptor) }
-        if fsync(descriptor) != 0 { throw failure("sync", directory) }
-    }
-
-    private static func names(in directory: String) -> [String] {
-        guard let stream = opendir(directory) else { return [] }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name != ".", name != ".." { names.append(name) }
-        }
-        return names
     }
 }

@@ -1,0 +1,129 @@
+import Database
+import Logging
+import MatrixCore
+
+/// Backups: database, media and keys as one set in a directory.
+///
+/// The database is always written as an SQLite file, whatever the server's engine: a backup opens everywhere, and a server can be
+/// moved from one engine to the other by it. The signing key is in the database. Media are files that never change, named
+/// by their content; those that the copied database knows are copied after it, so none that it names is missing.
+public struct Backup: Sendable {
+    static let databaseName = "roost.db"
+    static let manifestName = "backup.json"
+
+    /// What was backed up or restored.
+    public struct Summary: Sendable {
+        public let serverName: String
+        public let rooms: Int
+        public let events: Int
+        public let mediaFiles: Int
+    }
+
+    /// Why a backup can't be made or used, for the person who asked for it.
+    public struct Problem: Error, CustomStringConvertible {
+        public let description: String
+    }
+
+    /// Makes a backup while the server runs, and verifies it by opening it.
+    ///
+    /// - Parameter directory: a new or an empty one.
+    public static func make(
+        of database: Database, serverName: ServerName, mediaPath: String, into directory: String, now: Int64, logger: Logger
+    ) async throws -> Summary {
+        try Files.makeDirectories(directory)
+        guard Files.names(in: directory).isEmpty else {
+            throw Problem(description: "\(directory) is not empty; a backup needs a directory of its own.")
+        }
+        let file = "\(directory)/\(databaseName)"
+        try await database.engine.copy(to: file)
+        let copy = Database(engine: try await SQLiteEngine(path: file, logger: logger), cacheBytes: 8 << 20)
+        let report: ConsistencyCheck.Report
+        let hashes: [[UInt8]]
+        do {
+            report = try await ConsistencyCheck(copy).run()
+            hashes = try await copy.mediaHashes()
+            await copy.close()
+        } catch {
+            await copy.close()
+            throw error
+        }
+        guard report.isClean else { throw Self.unclean("backup", report) }
+        try copyMedia(hashes, from: mediaPath, to: "\(directory)/media")
+        let summary = Summary(
+            serverName: serverName.string, rooms: report.rooms, events: report.events, mediaFiles: hashes.count)
+        // Written last: a directory without it is no backup.
+        let manifest: JSON = [
+            "format": 1, "server_name": .string(serverName.string), "created_ts": .integer(now),
+            "rooms": .integer(Int64(report.rooms)), "events": .integer(Int64(report.events)),
+            "media_files": .integer(Int64(hashes.count)),
+        ]
+        try Files.write(manifest.encoded(), to: "\(directory)/\(manifestName)")
+        return summary
+    }
+
+    private static func unclean(_ what: String, _ report: ConsistencyCheck.Report) -> Problem {
+        Problem(
+            description: "The \(what) contradicts itself in \(report.count) places, such as: "
+                + report.problems.prefix(3).joined(separator: "; ") + ".")
+    }
+
+    private static func copyMedia(_ hashes: [[UInt8]], from source: String, to target: String) throws {
+        let (from, to) = (try BlobStore(directory: source), try BlobStore(directory: target))
+        for hash in hashes where !to.contains(hash) {
+            let place = to.path(of: hash)
+            try Files.makeDirectories(Files.parent(of: place))
+            try Files.share(from.path(of: hash), as: place)
+        }
+    }
+
+    /// Fills the empty place of a server with a backup. The restored database has a new epoch: what clients and other servers
+    /// knew of the time after the backup means nothing any more, and they begin anew.
+    ///
+    /// - Parameters:
+    ///   - path: of the SQLite database to be; nothing may be there.
+    public static func restore(
+        from directory: String, serverName: ServerName, databasePath path: String, mediaPath: String,
+        surroundings: Surroundings, logger: Logger
+    ) async throws -> Summary {
+        try checkManifest(directory, serverName)
+        guard !Files.exists(path) else {
+            throw Problem(description: "There is a database at \(path) already; move it away before you restore another one.")
+        }
+        try Files.makeDirectories(Files.parent(of: path))
+        let partial = "\(path).partial"
+        for leftover in [partial, "\(partial)-wal", "\(partial)-shm"] { Files.remove(leftover) }
+        try Files.copy("\(directory)/\(databaseName)", to: partial)
+        let database = Database(engine: try await SQLiteEngine(path: partial, logger: logger), cacheBytes: 8 << 20)
+        let summary: Summary
+        do {
+            try await database.beginEpoch(ServerIdentity.newEpoch(surroundings))
+            let report = try await ConsistencyCheck(database).run()
+            guard report.isClean else { throw unclean("backup", report) }
+            let hashes = try await database.mediaHashes()
+            try copyMedia(hashes, from: "\(directory)/media", to: mediaPath)
+            summary = Summary(
+                serverName: serverName.string, rooms: report.rooms, events: report.events, mediaFiles: hashes.count)
+            await database.close()
+        } catch {
+            await database.close()
+            throw error
+        }
+        // It takes its place whole, or not at all.
+        try Files.move(partial, to: path)
+        return summary
+    }
+
+    private static func checkManifest(_ directory: String, _ serverName: ServerName) throws {
+        guard let bytes = Files.read("\(directory)/\(manifestName)"), let manifest = try? JSONDocument(parsing: bytes) else {
+            throw Problem(description: "\(directory) is not a whole backup: it has no readable \(manifestName).")
+        }
+        guard manifest.root["format"]?.integer == 1 else {
+            throw Problem(description: "The backup in \(directory) was made by a newer Roost; restore it with that version.")
+        }
+        guard let name = manifest.root["server_name"]?.string, name.utf8.elementsEqual(serverName.string.utf8) else {
+            throw Problem(
+                description: "The backup is of the server “\(manifest.root["server_name"]?.string ?? "?")”, not of "
+                    + "“\(serverName)”; set server_name to it.")
+        }
+    }
+}
