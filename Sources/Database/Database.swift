@@ -11,6 +11,7 @@ public final class Database: Sendable {
     let eventTypes: NumberedIdentifiers<EventType>
     let stateKeys: NumberedIdentifiers<StateKey>
     private let eventNumbers = NumberSource(name: "event", blockSize: 1_000)
+    private let chainNumbers = NumberSource(name: "chain", blockSize: 1_000)
     private let roomNumbers = NumberSource(name: "room", blockSize: 50)
 
     /// - Parameter cacheBytes: what the caches of events and states may take.
@@ -37,6 +38,8 @@ public final class Database: Sendable {
     public func newEventNumbers(_ count: Int) async throws -> EventNID {
         EventNID(try await eventNumbers.take(Int64(count), engine))
     }
+
+    func newChainNumber() async throws -> Int64 { try await chainNumbers.take(1, engine) }
 
     public func newRoomNumber() async throws -> RoomNID { RoomNID(try await roomNumbers.take(1, engine)) }
 

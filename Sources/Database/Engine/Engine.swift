@@ -38,6 +38,13 @@ public protocol Engine: Sendable {
     /// engine's own thread: the closure only takes note.
     func onCommit(_ observe: @escaping @Sendable (_ position: Int64, _ topics: [Topic]) -> Void)
 
+    /// What the engine itself finds wrong with its files; empty if all is well. Reads everything.
+    func damage() async throws -> [String]
+
+    /// Writes a copy of the database, as of one moment, to a new SQLite file: whatever the engine, so that a backup can be
+    /// opened everywhere, and restored to another engine.
+    func copy(to path: String) async throws
+
     /// Finishes what was begun and closes the database.
     func close() async
 }

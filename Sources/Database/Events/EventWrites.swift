@@ -4,10 +4,11 @@ extension Write {
     private static let insertEvent = Statement(
         """
         INSERT INTO events (event_nid, event_key, event_id, room_nid, position, order_depth, type_nid, sender_nid,
-            state_key_nid, state_before, flags, origin_server_ts, redacted_by, replaces, previous, auth, transaction_key, cuts,
-            json)
+            state_key_nid, state_before, flags, origin_server_ts, redacted_by, replaces, chain_nid,
+            chain_place, previous, auth, transaction_key, cuts, json)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-            (SELECT min(event_nid) FROM redactions WHERE target_key = $2), $13, $14, $15, $16, $17, $18)
+            (SELECT min(event_nid) FROM redactions WHERE target_key = $2), $13, $14, $15, $16, $17, $18, $19,
+            $20)
         """)
 
     /// Adds an event. `position` is the one taken for it, or null; the event's own `position` does not count.
@@ -17,7 +18,8 @@ extension Write {
             .identifier(event.eventID.string),
             event.room.value, position, .integer(event.orderDepth), event.type.value, event.sender.value,
             .optional(event.stateKey?.rawValue), .optional(event.stateBefore?.rawValue), .integer(event.flags.rawValue),
-            .integer(event.originServerTS), .optional(event.replaces?.rawValue),
+            .integer(event.originServerTS), .optional(event.replaces?.rawValue), .optional(event.chain?.chain),
+            .optional(event.chain?.place),
             .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
             .blob(PackedNumbers.pack(event.auth.map(\.rawValue))),
             event.transactionKey.map(SQLValue.identifier) ?? .null,

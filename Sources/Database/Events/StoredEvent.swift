@@ -33,6 +33,8 @@ public final class StoredEvent: Sendable {
     public let redactedBy: EventNID?
     /// The state event whose place it took.
     public let replaces: EventNID?
+    /// Where it stands in the chain cover of the auth graph; state events only.
+    public let chain: ChainPlace?
     public let previous: [EventNID]
     public let auth: [EventNID]
     /// The device that sent it and its transaction ID, as `device ID`, a NUL, `transaction ID`.
@@ -44,7 +46,7 @@ public final class StoredEvent: Sendable {
     public init(
         nid: EventNID, eventID: EventID, room: RoomNID, position: Int64?, orderDepth: Int64, type: EventTypeNID,
         sender: UserNID, stateKey: StateKeyNID?, stateBefore: StateNID?, flags: Flags, originServerTS: Int64,
-        redactedBy: EventNID?, replaces: EventNID?, previous: [EventNID], auth: [EventNID], transactionKey: String?,
+        redactedBy: EventNID?, replaces: EventNID?, chain: ChainPlace?, previous: [EventNID], auth: [EventNID], transactionKey: String?,
         cuts: [Range<Int>],
         json: [UInt8]
     ) {
@@ -61,6 +63,7 @@ public final class StoredEvent: Sendable {
         self.originServerTS = originServerTS
         self.redactedBy = redactedBy
         self.replaces = replaces
+        self.chain = chain
         self.previous = previous
         self.auth = auth
         self.transactionKey = transactionKey
@@ -71,8 +74,10 @@ public final class StoredEvent: Sendable {
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \
-        origin_server_ts, redacted_by, replaces, previous, auth, transaction_key, cuts, json
+        origin_server_ts, redacted_by, replaces, chain_nid, chain_place, previous, auth, transaction_key, cuts, json
         """
+
+    static let columnCount = 20
 
     convenience init(row: any Row) throws {
         self.init(
@@ -82,9 +87,10 @@ public final class StoredEvent: Sendable {
             stateBefore: row.optionalInteger(8).map { StateNID($0) }, flags: Flags(rawValue: row.integer(9)),
             originServerTS: row.integer(10), redactedBy: row.optionalInteger(11).map { EventNID($0) },
             replaces: row.optionalInteger(12).map { EventNID($0) },
-            previous: try PackedNumbers.unpack(row.blob(13)).map { EventNID($0) },
-            auth: try PackedNumbers.unpack(row.blob(14)).map { EventNID($0) }, transactionKey: row.optionalText(15),
-            cuts: try Self.unpackCuts(row.blob(16)), json: row.blob(17))
+            chain: row.optionalInteger(13).map { ChainPlace(chain: $0, place: row.integer(14)) },
+            previous: try PackedNumbers.unpack(row.blob(15)).map { EventNID($0) },
+            auth: try PackedNumbers.unpack(row.blob(16)).map { EventNID($0) }, transactionKey: row.optionalText(17),
+            cuts: try Self.unpackCuts(row.blob(18)), json: row.blob(19))
     }
 
     /// Cuts are packed as the bytes kept before each and the bytes of each.
@@ -132,7 +138,7 @@ public final class StoredEvent: Sendable {
             nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
             sender: sender,
             stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
-            redactedBy: redactedBy, replaces: replaces, previous: previous, auth: auth, transactionKey: transactionKey,
+            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth, transactionKey: transactionKey,
             cuts: cuts, json: json)
     }
 

@@ -15,7 +15,7 @@ final class SQLiteCheckpointer: @unchecked Sendable {
         thread = WorkThread(most: 64) { _ in
             var state = connection.checkpoint(restart: false)
             // A log that is never copied to its end is never begun anew and grows; then the writer waits for once.
-            if state.logged > 8 * pages { state = connection.checkpoint(restart: true) }
+            if state.logged > 2 * pages { state = connection.checkpoint(restart: true) }
             logger.trace("checkpoint", metadata: ["logged": "\(state.logged)", "copied": "\(state.copied)"])
             asked.lower()
         }

@@ -12,7 +12,7 @@ public final class SQLiteEngine: Engine {
         /// Bytes of a page of a new database.
         public var pageSize = 4096
         /// Pages in the log from which on they are copied into the file.
-        public var checkpointPages = 4_000
+        public var checkpointPages = 2_000
         /// A read that takes longer is ended.
         public var readLimitNanoseconds: UInt64 = 30_000_000_000
 
@@ -45,6 +45,7 @@ public final class SQLiteEngine: Engine {
         try connection.execute("PRAGMA journal_mode = WAL")
         try connection.execute("PRAGMA synchronous = FULL")
         try connection.execute("PRAGMA wal_autocheckpoint = 0")
+        try connection.execute("PRAGMA journal_size_limit = \(2 * options.checkpointPages * options.pageSize)")
         try Migrations.carryOut(on: connection)
         let writer = try SQLiteWriter(connection: connection, logger: logger)
         self.writer = writer
@@ -98,6 +99,22 @@ public final class SQLiteEngine: Engine {
     private func giveBack(_ connection: SQLiteConnection) {
         connection.limitReads(nanoseconds: nil)
         readers.withLock { if $0.count < Self.idleReaders { $0.append(connection) } }
+    }
+
+    private static let integrityCheck = Statement("PRAGMA integrity_check")
+    private static let vacuumInto = Statement("VACUUM INTO $1")
+
+    public func damage() async throws -> [String] {
+        let connection = try SQLiteConnection(path: path, mode: .readOnly)
+        var found: [String] = []
+        try connection.run(Self.integrityCheck, []) { found.append($0.text(0)) }
+        return found == ["ok"] ? [] : found
+    }
+
+    public func copy(to target: String) async throws {
+        // On a connection of its own: writers go on meanwhile, and the copy shows one moment.
+        let connection = try SQLiteConnection(path: path, mode: .readWrite)
+        try connection.run(Self.vacuumInto, [.text(target)])
     }
 
     public func close() async {

@@ -16,6 +16,8 @@ struct RoomDraft {
     /// Events that are to be read anew once this is committed: redactions took effect on them.
     private(set) var outdated: [EventNID] = []
     private(set) var tree: StateTree
+    /// Where the state events of this draft stand in the auth graph's chain cover.
+    private(set) var chains = ChainDraft()
     private let reader: any Reader
     /// State that has been looked up.
     private var known: [StateKey: Event?] = [:]
@@ -146,11 +148,13 @@ struct RoomDraft {
         guard let typeNID = try await database.numbers(ofTypes: [type])[type] else {
             throw DatabaseError.corrupt("event type \(type) has got no number")
         }
+        var chain: ChainPlace?
+        if event.isState { chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader) }
         record.depth += 1
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
-            flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces,
+            flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json)
         var change: StateTree.Change?

@@ -143,6 +143,7 @@ public final class RoomRegistry: Sendable {
                 write.setMembership(membership, of: user, in: room, event: added.event.nid, position: position)
             }
         }
+        write.insert(draft.chains)
         write.topics.append(.room(room))
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         for (offset, added) in draft.added.enumerated() {

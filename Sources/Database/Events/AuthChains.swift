@@ -1,0 +1,161 @@
+/// A place in the chain cover of the auth graph.
+///
+/// Every state event stands in one chain, where each event has the one before it in its auth chain. Links lead from
+/// a place in one chain to a place in another: all before the first reach all before the second. So what a set of events
+/// reaches is a number for each chain, found by following links; the events themselves are read last, as ranges.
+public struct ChainPlace: Sendable, Hashable {
+    public let chain: Int64
+    /// 1 for the first of the chain.
+    public let place: Int64
+
+    public init(chain: Int64, place: Int64) {
+        self.chain = chain
+        self.place = place
+    }
+}
+
+/// Places and links of events that are about to be written.
+public struct ChainDraft: Sendable {
+    fileprivate struct Link: Sendable {
+        let from: ChainPlace
+        let to: ChainPlace
+    }
+
+    fileprivate var places: [(event: EventNID, place: ChainPlace)] = []
+    fileprivate var links: [Link] = []
+    private var occupied: Set<ChainPlace> = []
+
+    public init() {}
+
+    /// Finds a place for an event behind one that authorises it, or in a new chain.
+    ///
+    /// - Parameter replacing: the event whose place in the state it takes: its chain is the one to go on with, where it
+    ///   is among those that authorise the event.
+    public mutating func place(
+        _ event: EventNID, authorisedBy auth: [EventNID], replacing: EventNID?, _ database: Database, _ reader: any Reader
+    ) async throws -> ChainPlace {
+        let authPlaces = try await places(of: auth, database, reader)
+        var preferred = authPlaces
+        if let replacing, let first = auth.firstIndex(of: replacing), authPlaces.indices.contains(first) {
+            preferred.swapAt(0, first)
+        }
+        var chosen: ChainPlace?
+        for place in preferred {
+            let next = ChainPlace(chain: place.chain, place: place.place + 1)
+            if try await isFree(next, reader) {
+                chosen = next
+                break
+            }
+        }
+        let place: ChainPlace
+        if let chosen { place = chosen } else { place = ChainPlace(chain: try await database.newChainNumber(), place: 1) }
+        occupied.insert(place)
+        places.append((event, place))
+        for target in authPlaces where target.chain != place.chain { links.append(Link(from: place, to: target)) }
+        return place
+    }
+
+    private func places(
+        of events: [EventNID], _ database: Database, _ reader: any Reader
+    ) async throws -> [ChainPlace] {
+        var found: [ChainPlace] = []
+        for event in events {
+            if let fresh = places.last(where: { $0.event == event }) {
+                found.append(fresh.place)
+            } else if let place = try await database.events([event], reader).first?.chain {
+                found.append(place)
+            }
+        }
+        return found
+    }
+
+    private static let occupant = Statement("SELECT 1 FROM chain_places WHERE chain_nid = $1 AND place = $2")
+
+    private func isFree(_ place: ChainPlace, _ reader: any Reader) async throws -> Bool {
+        if occupied.contains(place) { return false }
+        return try await reader.first(Self.occupant, [.integer(place.chain), .integer(place.place)], { _ in true }) == nil
+    }
+}
+
+extension Write {
+    private static let insertPlace = Statement(
+        "INSERT INTO chain_places (chain_nid, place, event_nid) VALUES ($1, $2, $3)")
+    private static let insertLink = Statement(
+        """
+        INSERT INTO chain_links (chain_nid, place, to_chain, to_place) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (chain_nid, place, to_chain) DO UPDATE SET to_place = excluded.to_place
+        WHERE excluded.to_place > chain_links.to_place
+        """)
+
+    public mutating func insert(_ chains: ChainDraft) {
+        for (event, place) in chains.places {
+            run(Self.insertPlace, .integer(place.chain), .integer(place.place), event.value)
+        }
+        for link in chains.links {
+            run(
+                Self.insertLink, .integer(link.from.chain), .integer(link.from.place), .integer(link.to.chain),
+                .integer(link.to.place))
+        }
+    }
+}
+
+extension Database {
+    private static let links = Statement(
+        "SELECT to_chain, to_place FROM chain_links WHERE chain_nid = $1 AND place > $2 AND place <= $3")
+    private static let range = Statement(
+        "SELECT event_nid FROM chain_places WHERE chain_nid = $1 AND place > $2 AND place <= $3")
+
+    /// How far a set of places reaches in each chain. Each link is looked at once.
+    private func reach(of starts: [ChainPlace], _ reader: any Reader) async throws -> [Int64: Int64] {
+        var reached: [Int64: Int64] = [:]
+        var frontier = starts
+        while !frontier.isEmpty {
+            var ranges: [(chain: Int64, after: Int64, upTo: Int64)] = []
+            for place in frontier {
+                let before = reached[place.chain] ?? 0
+                if place.place <= before { continue }
+                reached[place.chain] = place.place
+                ranges.append((place.chain, before, place.place))
+            }
+            frontier = try await reader.queryEach(
+                Self.links, ranges.map { [.integer($0.chain), .integer($0.after), .integer($0.upTo)] }
+            ) { ChainPlace(chain: $1.integer(0), place: $1.integer(1)) }
+        }
+        return reached
+    }
+
+    private func events(
+        _ ranges: [(chain: Int64, after: Int64, upTo: Int64)], _ reader: any Reader
+    ) async throws -> [EventNID] {
+        try await reader.queryEach(
+            Self.range, ranges.map { [.integer($0.chain), .integer($0.after), .integer($0.upTo)] }
+        ) { EventNID($1.integer(0)) }
+    }
+
+    private func authPlaces(of events: [EventNID], _ reader: any Reader) async throws -> [ChainPlace] {
+        let auth = Set(try await self.events(events, reader).flatMap(\.auth))
+        return try await self.events(auth.sorted(), reader).compactMap(\.chain)
+    }
+
+    /// The events that authorise a set of events, and all that authorise those, rejected ones included.
+    ///
+    /// Reads the links of the chains that are reached once, and one range for each chain.
+    public func authChain(of events: [EventNID], _ reader: any Reader) async throws -> Set<EventNID> {
+        let reached = try await reach(of: try await authPlaces(of: events, reader), reader)
+        return Set(try await self.events(reached.map { ($0.key, 0, $0.value) }, reader))
+    }
+
+    /// The events that are in the auth chain of some of the sets and not of all: what state resolution adds to the
+    /// conflicted set (room version 2, "auth difference"). Reads no event that all sets share.
+    public func authDifference(of sets: [[EventNID]], _ reader: any Reader) async throws -> Set<EventNID> {
+        var reaches: [[Int64: Int64]] = []
+        for set in sets { reaches.append(try await reach(of: try await authPlaces(of: set, reader), reader)) }
+        var ranges: [(chain: Int64, after: Int64, upTo: Int64)] = []
+        for chain in Set(reaches.flatMap(\.keys)) {
+            let places = reaches.map { $0[chain] ?? 0 }
+            let (least, most) = (places.min() ?? 0, places.max() ?? 0)
+            if least < most { ranges.append((chain, least, most)) }
+        }
+        return Set(try await events(ranges, reader))
+    }
+}

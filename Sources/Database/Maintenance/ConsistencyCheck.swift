@@ -1,0 +1,233 @@
+import MatrixCore
+
+/// Looks for contradictions in the database: references to what isn't there, positions given twice, state trees that can't
+/// be read, extremities and memberships that don't follow from the state. Reads everything once, in pages; may run while the
+/// server does.
+public struct ConsistencyCheck: Sendable {
+    private let database: Database
+    /// Problems that are told at most; more are counted.
+    private static let mostTold = 100
+    private static let page = 500
+
+    public init(_ database: Database) { self.database = database }
+
+    /// What a check found.
+    public struct Report: Sendable {
+        public fileprivate(set) var problems: [String] = []
+        public fileprivate(set) var count = 0
+        public fileprivate(set) var events = 0
+        public fileprivate(set) var rooms = 0
+        public var isClean: Bool { count == 0 }
+
+        fileprivate mutating func note(_ problem: @autoclosure () -> String) {
+            count += 1
+            if problems.count < ConsistencyCheck.mostTold { problems.append(problem()) }
+        }
+    }
+
+    public func run() async throws -> Report {
+        var report = Report()
+        for problem in try await database.engine.damage() { report.note(problem) }
+        try await checkPositions(&report)
+        try await checkEvents(&report)
+        try await checkRooms(&report)
+        try await checkReferences(&report)
+        return report
+    }
+
+    // MARK: - Positions
+
+    private static let doubled = Statement(
+        "SELECT position FROM events WHERE position IS NOT NULL GROUP BY position HAVING count(*) > 1")
+    private static let beyond = Statement(
+        "SELECT count(*) FROM events WHERE position >= (SELECT next FROM counters WHERE name = 'position')")
+    private static let numbersBeyond = Statement(
+        "SELECT count(*) FROM events WHERE event_nid >= (SELECT next FROM counters WHERE name = 'event')")
+
+    private func checkPositions(_ report: inout Report) async throws {
+        let (doubled, beyond, numbers) = try await database.read { reader in
+            (
+                try await reader.query(Self.doubled, []) { $0.integer(0) },
+                try await reader.first(Self.beyond, []) { $0.integer(0) } ?? 0,
+                try await reader.first(Self.numbersBeyond, []) { $0.integer(0) } ?? 0
+            )
+        }
+        for position in doubled { report.note("position \(position) was given to several events") }
+        if beyond > 0 { report.note("\(beyond) events have positions that were never reserved") }
+        if numbers > 0 { report.note("\(numbers) events have numbers that were never reserved") }
+    }
+
+    // MARK: - Events
+
+    private static let pageOfEvents = Statement(
+        "SELECT \(StoredEvent.columns), event_key FROM events WHERE event_nid > $1 ORDER BY event_nid LIMIT \(page)")
+    private static let eventExists = Statement("SELECT 1 FROM events WHERE event_nid = $1")
+    private static let stateExists = Statement("SELECT 1 FROM state_nodes WHERE room_nid = $1 AND state_nid = $2")
+    private static let chainPlace = Statement("SELECT event_nid FROM chain_places WHERE chain_nid = $1 AND place = $2")
+    private static let versions = Statement("SELECT room_nid, version FROM rooms")
+
+    private func checkEvents(_ report: inout Report) async throws {
+        let versions = Dictionary(
+            uniqueKeysWithValues: try await database.read { reader in
+                try await reader.query(Self.versions, []) { (RoomNID($0.integer(0)), RoomVersion.named($0.text(1))) }
+            })
+        var last: Int64 = 0
+        var knownStates: Set<StateOfRoom> = []
+        while true {
+            let from = last
+            let events = try await database.read { reader in
+                try await reader.query(Self.pageOfEvents, [.integer(from)]) {
+                    (try StoredEvent(row: $0), $0.blob(StoredEvent.columnCount))
+                }
+            }
+            guard let end = events.last?.0.nid.rawValue else { return }
+            last = end
+            report.events += events.count
+            for (event, key) in events {
+                check(event, key: key, versions, &report)
+                try await checkReferences(of: event, &knownStates, &report)
+            }
+        }
+    }
+
+    private struct StateOfRoom: Hashable {
+        let room: RoomNID
+        let state: StateNID
+    }
+
+    private func check(
+        _ event: StoredEvent, key: [UInt8], _ versions: [RoomNID: RoomVersion?], _ report: inout Report
+    ) {
+        if key != StoredEvent.key(of: event.eventID) { report.note("event \(event.eventID) is filed under another key") }
+        guard let version = versions[event.room] ?? nil else {
+            report.note("event \(event.eventID) is in room \(event.room), which isn't there")
+            return
+        }
+        do {
+            let parsed = try Event(receiving: event.json, version: version)
+            if parsed.eventID != event.eventID { report.note("the bytes of \(event.eventID) are those of \(parsed.eventID)") }
+        } catch {
+            report.note("event \(event.eventID) can't be read: \(error)")
+        }
+    }
+
+    private func checkReferences(
+        of event: StoredEvent, _ knownStates: inout Set<StateOfRoom>, _ report: inout Report
+    ) async throws {
+        var referred = event.previous + event.auth
+        if let replaced = event.replaces { referred.append(replaced) }
+        let wanted = referred
+        let (found, chain) = try await database.read { reader in
+            let found = try await reader.queryEach(Self.eventExists, wanted.map { [$0.value] }) { index, _ in index }
+            var chain: Int64?
+            if let place = event.chain {
+                chain = try await reader.first(Self.chainPlace, [.integer(place.chain), .integer(place.place)]) {
+                    $0.integer(0)
+                }
+            }
+            return (Set(found), chain)
+        }
+        for (index, nid) in referred.enumerated() where !found.contains(index) {
+            report.note("event \(event.eventID) refers to event number \(nid), which isn't there")
+        }
+        if event.chain != nil, chain != event.nid.rawValue { report.note("event \(event.eventID) is not at its place of its chain") }
+        guard let state = event.stateBefore, state.rawValue != 0 else { return }
+        let pair = StateOfRoom(room: event.room, state: state)
+        if knownStates.contains(pair) { return }
+        let exists = try await database.read { reader in
+            try await reader.first(Self.stateExists, [event.room.value, state.value]) { _ in true }
+        }
+        if exists == nil { report.note("the state \(state) before event \(event.eventID) isn't there") }
+        knownStates.insert(pair)
+    }
+
+    // MARK: - Rooms
+
+    private static let allRooms = Statement("SELECT \(RoomRecord.columns) FROM rooms ORDER BY room_nid")
+    private static let lastState = Statement(
+        "SELECT state_nid FROM room_states WHERE room_nid = $1 ORDER BY position DESC LIMIT 1")
+    private static let highestRow = Statement("SELECT max(state_nid) FROM state_nodes WHERE room_nid = $1")
+    private static let deepest = Statement("SELECT max(order_depth) FROM events WHERE room_nid = $1")
+    private static let members = Statement("SELECT user_nid, membership, event_nid FROM memberships WHERE room_nid = $1")
+
+    private func checkRooms(_ report: inout Report) async throws {
+        for room in try await database.read({ try await $0.query(Self.allRooms, []) { try RoomRecord(row: $0) } }) {
+            report.rooms += 1
+            var found = Report()
+            try await check(room, &found)
+            for problem in found.problems { report.note("room \(room.roomID): \(problem)") }
+        }
+    }
+
+    private func check(_ room: RoomRecord, _ report: inout Report) async throws {
+        let (lastState, highestRow, deepest) = try await database.read { reader in
+            (
+                try await reader.first(Self.lastState, [room.nid.value]) { $0.integer(0) },
+                try await reader.first(Self.highestRow, [room.nid.value]) { $0.integer(0) } ?? 0,
+                try await reader.first(Self.deepest, [room.nid.value]) { $0.integer(0) } ?? 0
+            )
+        }
+        if lastState != room.state.rawValue { report.note("the current state is not the last one that was noted") }
+        if highestRow >= room.nextStateRow { report.note("state rows were made beyond the next free number") }
+        if deepest != room.depth { report.note("the newest event is at depth \(deepest), not at \(room.depth)") }
+        let tips = try await database.events(room.extremities)
+        if tips.count != room.extremities.count || tips.contains(where: { $0.room != room.nid }) || tips.isEmpty {
+            report.note("its forward extremities aren't there")
+        }
+        let entries: [StateEntry]
+        do {
+            entries = try await database.read { reader in
+                try await StateTree(rows: StateRows(), room: room.nid).entries(in: room.state, reader)
+            }
+        } catch let error as DatabaseError {
+            report.note("its state can't be read: \(error)")
+            return
+        }
+        try await checkMembers(room, entries, &report)
+    }
+
+    private func checkMembers(_ room: RoomRecord, _ entries: [StateEntry], _ report: inout Report) async throws {
+        let events = try await database.events(entries.map(\.event))
+        if events.count != entries.count { report.note("events of its state are missing") }
+        for (entry, event) in zip(entries, events) where event.stateKey != entry.key || event.room != room.nid {
+            report.note("its state holds \(event.eventID) under another key or from another room")
+        }
+        let keys = try await database.stateKeys(entries.map(\.key))
+        var expected: [UserNID: EventNID] = [:]
+        for entry in entries {
+            guard let key = keys[entry.key], key.type == "m.room.member", let user = UserID(key.key) else { continue }
+            expected[try await database.number(ofUser: user)] = entry.event
+        }
+        let stored = Dictionary(
+            uniqueKeysWithValues: try await database.read { reader in
+                try await reader.query(Self.members, [room.nid.value]) { (UserNID($0.integer(0)), EventNID($0.integer(2))) }
+            })
+        if stored != expected { report.note("its memberships don't follow from its state") }
+    }
+
+    // MARK: - References of other tables
+
+    private static let references: [(what: String, count: Statement)] = [
+        ("devices without account", "devices d WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = d.user_nid)"),
+        (
+            "access tokens without device",
+            """
+            access_tokens t WHERE NOT EXISTS
+            (SELECT 1 FROM devices d WHERE d.user_nid = t.user_nid AND d.device_id = t.device_id)
+            """
+        ),
+        ("accounts without user", "accounts a WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_nid = a.user_nid)"),
+        ("memberships without room", "memberships m WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = m.room_nid)"),
+        ("memberships without event", "memberships m WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.event_nid = m.event_nid)"),
+        ("receipts without room", "receipts x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
+        ("aliases without room", "room_aliases x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
+        ("states without room", "room_states x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
+    ].map { ($0.0, Statement("SELECT count(*) FROM \($0.1)")) }
+
+    private func checkReferences(_ report: inout Report) async throws {
+        for (what, statement) in Self.references {
+            let count = try await database.read { try await $0.first(statement, []) { $0.integer(0) } ?? 0 }
+            if count > 0 { report.note("\(count) \(what)") }
+        }
+    }
+}

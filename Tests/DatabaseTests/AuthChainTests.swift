@@ -1,0 +1,81 @@
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Database
+
+@Suite("Auth chains")
+struct AuthChainTests {
+    /// A random graph of state events in the database, and what authorises each.
+    private func graph(
+        _ database: Database, _ generator: inout SeededGenerator, count: Int
+    ) async throws -> [EventNID: [EventNID]] {
+        var graph: [EventNID: [EventNID]] = [:]
+        var order: [EventNID] = []
+        while order.count < count {
+            // Several events of one write refer to each other, too.
+            var plan: [(EventNID, [EventNID])] = []
+            for _ in 0..<Int.random(in: 1...5, using: &generator) {
+                let nid = try await database.newEventNumbers(1)
+                let recent = order.suffix(Int.random(in: 1...40, using: &generator))
+                let auth = Set((0..<Int.random(in: 0...4, using: &generator)).compactMap { _ in recent.randomElement(using: &generator) })
+                graph[nid] = auth.sorted()
+                order.append(nid)
+                plan.append((nid, auth.sorted()))
+            }
+            let planned = plan
+            var write = try await database.read { reader in
+                var chains = ChainDraft()
+                var write = Write()
+                for (nid, auth) in planned {
+                    let place = try await chains.place(
+                        nid, authorisedBy: auth, replacing: auth.last, database, reader)
+                    let event = StoredEvent(
+                        nid: nid, eventID: EventID(unchecked: "$\(nid)"), room: RoomNID(1), position: nil, orderDepth: 0,
+                        type: EventTypeNID(1), sender: UserNID(1), stateKey: nil, stateBefore: nil, flags: .outlier,
+                        originServerTS: 0, redactedBy: nil, replaces: nil, chain: place, previous: [], auth: auth,
+                        transactionKey: nil, cuts: [], json: [])
+                    write.insert(event, position: .null)
+                    database.storedEvents.insert(event)
+                }
+                write.insert(chains)
+                return write
+            }
+            write.topics = []
+            try await database.write(write)
+        }
+        return graph
+    }
+
+    private func naiveChain(_ events: [EventNID], _ graph: [EventNID: [EventNID]]) -> Set<EventNID> {
+        var found: Set<EventNID> = []
+        var todo = events.flatMap { graph[$0]! }
+        while let next = todo.popLast() { if found.insert(next).inserted { todo += graph[next]! } }
+        return found
+    }
+
+    @Test("chains and their differences are those of a walk over the whole graph", arguments: [1, 2, 3, 4, 5] as [UInt64])
+    func againstWalk(seed: UInt64) async throws {
+        let test = try await TestDatabase()
+        var generator = SeededGenerator(seed: seed)
+        let graph = try await graph(test.database, &generator, count: 250)
+        for _ in 0..<40 {
+            let sets = (0..<Int.random(in: 1...4, using: &generator)).map { _ in
+                (0..<Int.random(in: 1...5, using: &generator)).map { _ in graph.keys.sorted().randomElement(using: &generator)! }
+            }
+            let expected = sets.map { naiveChain($0, graph) }
+            let database = test.database
+            let (chain, difference) = try await database.read { reader in
+                (
+                    try await database.authChain(of: sets[0], reader),
+                    try await database.authDifference(of: sets, reader)
+                )
+            }
+            #expect(chain == expected[0], "seed \(seed)")
+            let union = expected.reduce(into: Set()) { $0.formUnion($1) }
+            let shared = expected.dropFirst().reduce(expected[0]) { $0.intersection($1) }
+            #expect(difference == union.subtracting(shared), "seed \(seed)")
+        }
+        await test.close()
+    }
+}
