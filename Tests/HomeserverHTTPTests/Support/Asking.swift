@@ -38,7 +38,7 @@ enum Way: CaseIterable {
 
 /// A server on a free port for the time of `work`.
 func withServer<Result>(
-    _ router: Router, limits: ServerLimits = ServerLimits(), trustedProxies: [AddressRange] = [],
+    _ router: Router, limits: ServerLimits = .patient, trustedProxies: [AddressRange] = [],
     served: Endpoint.APIs = .all, tls: Listener.TLSFiles? = nil, willDrain: @escaping @Sendable () async -> Void = {},
     _ work: (HTTPServer) async throws -> Result
 ) async throws -> Result {
@@ -58,5 +58,17 @@ extension HTTPServer {
     var port: Int {
         guard case .tcp(_, let port) = addresses[0] else { return 0 }
         return port
+    }
+}
+
+extension ServerLimits {
+    /// Deadlines that no test meets by accident: many tests share few threads, and a client may have to wait for its turn.
+    static var patient: ServerLimits {
+        var limits = ServerLimits()
+        limits.firstRequest = .minutes(10)
+        limits.idle = .minutes(10)
+        limits.bodyGrace = .minutes(10)
+        limits.write = .minutes(10)
+        return limits
     }
 }

@@ -85,7 +85,7 @@ final class SocketClient: Sendable {
 
     /// Waits until the server closes; what it still sent is returned.
     func rest() async throws -> [UInt8] {
-        try await Self.timeout(.seconds(20)) {
+        try await Self.timeout(.seconds(300)) {
             var all = self.unread.withLock { Array($0.readableBytesView) }
             for await more in self.bytes { all += more.readableBytesView }
             return all
@@ -106,7 +106,7 @@ final class SocketClient: Sendable {
     }
 
     private func read(_ complete: @escaping @Sendable (ByteBuffer) -> Int?) async throws -> ByteBuffer {
-        try await Self.timeout(.seconds(20)) {
+        try await Self.timeout(.seconds(300)) {
             while true {
                 let found = self.unread.withLock { unread in complete(unread).flatMap { unread.readSlice(length: $0) } }
                 if let found { return found }
