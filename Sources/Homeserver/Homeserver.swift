@@ -19,6 +19,7 @@ public final class Homeserver: Sendable {
     public let filters: FilterService
     public let media: MediaService
     public let rateLimits: RateLimiter
+    public let maintenance: MaintenanceService
     public let surroundings: Surroundings
 
     private let notifier: Notifier
@@ -74,6 +75,8 @@ public final class Homeserver: Sendable {
             store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
             disk: disk)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
+        maintenance = MaintenanceService(
+            database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit { position, topics in
             activity.note(topics, at: position)
             notifier.publish(topics)

@@ -26,7 +26,9 @@ struct ServerIdentity: Sendable {
             decoding: try await database.setting("epoch", initial: Self.newEpoch(surroundings)), as: UTF8.self)
     }
 
-    static func newEpoch(_ surroundings: Surroundings) -> [UInt8] { Array(Hex.encode(surroundings.randomBytes(4)).utf8) }
+    static func newEpoch(_ surroundings: Surroundings) -> [UInt8] {
+        Array(Hex.encode(surroundings.randomBytes(4)).utf8)
+    }
 
     /// The key that this server signs with. The database's counts; a new database takes the file's, or a new one, which
     /// the file then holds too.

@@ -8,7 +8,8 @@ struct Roost: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "roost", abstract: "A Matrix homeserver.",
         subcommands: [
-            ServeCommand.self, UserCommand.self, TokenCommand.self, ConfigCommand.self, VersionCommand.self,
+            ServeCommand.self, UserCommand.self, TokenCommand.self, ConfigCommand.self, DatabaseCommand.self,
+            BackupCommand.self, RestoreCommand.self, VersionCommand.self,
         ])
 
     static func main() async {

@@ -11,6 +11,8 @@ struct Application: Sendable {
     var admit: Router.Gate = { _, _ in }
     /// What `roost user` and `roost token` do.
     var administration: any AdminService
+    /// What `roost db` and `roost backup` do.
+    var maintenance: MaintenanceService
     var databaseAnswers: @Sendable () async -> Bool
     /// Whether there is an account yet; without one, `roost serve` says how to make it.
     var hasAccounts: Bool
@@ -18,6 +20,11 @@ struct Application: Sendable {
     var drain: @Sendable () async -> Void
     /// Finishes what is being written and closes the database. Nothing is asked of the application afterwards.
     var stop: @Sendable () async -> Void
+
+    /// The endpoints of the local socket: the command line's.
+    func localEndpoints(_ configuration: Configuration) -> [Endpoint] {
+        AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL) + MaintenanceEndpoints.all(maintenance)
+    }
 }
 
 /// Builds the application of a configuration.
@@ -30,6 +37,7 @@ enum Wiring {
                 configuration: configuration, engine: try await engine(configuration.database, logger),
                 surroundings: .real, logger: logger)
         } catch let error as DatabaseError {
+            if case .unusable = error { throw Failure(error.description, status: Failure.configurationStatus) }
             throw Failure(error.description)
         } catch let error as MatrixError {
             throw Failure(error.message)
@@ -37,6 +45,7 @@ enum Wiring {
         let client = ClientAPI(homeserver)
         return Application(
             endpoints: client.endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
+            maintenance: homeserver.maintenance,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })
     }

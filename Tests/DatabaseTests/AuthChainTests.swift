@@ -18,7 +18,10 @@ struct AuthChainTests {
             for _ in 0..<Int.random(in: 1...5, using: &generator) {
                 let nid = try await database.newEventNumbers(1)
                 let recent = order.suffix(Int.random(in: 1...40, using: &generator))
-                let auth = Set((0..<Int.random(in: 0...4, using: &generator)).compactMap { _ in recent.randomElement(using: &generator) })
+                let auth = Set(
+                    (0..<Int.random(in: 0...4, using: &generator)).compactMap { _ in
+                        recent.randomElement(using: &generator)
+                    })
                 graph[nid] = auth.sorted()
                 order.append(nid)
                 plan.append((nid, auth.sorted()))
@@ -31,7 +34,8 @@ struct AuthChainTests {
                     let place = try await chains.place(
                         nid, authorisedBy: auth, replacing: auth.last, database, reader)
                     let event = StoredEvent(
-                        nid: nid, eventID: EventID(unchecked: "$\(nid)"), room: RoomNID(1), position: nil, orderDepth: 0,
+                        nid: nid, eventID: EventID(unchecked: "$\(nid)"), room: RoomNID(1), position: nil,
+                        orderDepth: 0,
                         type: EventTypeNID(1), sender: UserNID(1), stateKey: nil, stateBefore: nil, flags: .outlier,
                         originServerTS: 0, redactedBy: nil, replaces: nil, chain: place, previous: [], auth: auth,
                         transactionKey: nil, cuts: [], json: [])
@@ -54,14 +58,17 @@ struct AuthChainTests {
         return found
     }
 
-    @Test("chains and their differences are those of a walk over the whole graph", arguments: [1, 2, 3, 4, 5] as [UInt64])
+    @Test(
+        "chains and their differences are those of a walk over the whole graph", arguments: [1, 2, 3, 4, 5] as [UInt64])
     func againstWalk(seed: UInt64) async throws {
         let test = try await TestDatabase()
         var generator = SeededGenerator(seed: seed)
         let graph = try await graph(test.database, &generator, count: 250)
         for _ in 0..<40 {
             let sets = (0..<Int.random(in: 1...4, using: &generator)).map { _ in
-                (0..<Int.random(in: 1...5, using: &generator)).map { _ in graph.keys.sorted().randomElement(using: &generator)! }
+                (0..<Int.random(in: 1...5, using: &generator)).map { _ in
+                    graph.keys.sorted().randomElement(using: &generator)!
+                }
             }
             let expected = sets.map { naiveChain($0, graph) }
             let database = test.database

@@ -32,7 +32,8 @@ public struct ChainDraft: Sendable {
     /// - Parameter replacing: the event whose place in the state it takes: its chain is the one to go on with, where it
     ///   is among those that authorise the event.
     public mutating func place(
-        _ event: EventNID, authorisedBy auth: [EventNID], replacing: EventNID?, _ database: Database, _ reader: any Reader
+        _ event: EventNID, authorisedBy auth: [EventNID], replacing: EventNID?, _ database: Database,
+        _ reader: any Reader
     ) async throws -> ChainPlace {
         let authPlaces = try await places(of: auth, database, reader)
         var preferred = authPlaces
@@ -48,7 +49,11 @@ public struct ChainDraft: Sendable {
             }
         }
         let place: ChainPlace
-        if let chosen { place = chosen } else { place = ChainPlace(chain: try await database.newChainNumber(), place: 1) }
+        if let chosen {
+            place = chosen
+        } else {
+            place = ChainPlace(chain: try await database.newChainNumber(), place: 1)
+        }
         occupied.insert(place)
         places.append((event, place))
         for target in authPlaces where target.chain != place.chain { links.append(Link(from: place, to: target)) }
@@ -73,7 +78,8 @@ public struct ChainDraft: Sendable {
 
     private func isFree(_ place: ChainPlace, _ reader: any Reader) async throws -> Bool {
         if occupied.contains(place) { return false }
-        return try await reader.first(Self.occupant, [.integer(place.chain), .integer(place.place)], { _ in true }) == nil
+        return try await reader.first(Self.occupant, [.integer(place.chain), .integer(place.place)], { _ in true })
+            == nil
     }
 }
 

@@ -46,7 +46,8 @@ public final class StoredEvent: Sendable {
     public init(
         nid: EventNID, eventID: EventID, room: RoomNID, position: Int64?, orderDepth: Int64, type: EventTypeNID,
         sender: UserNID, stateKey: StateKeyNID?, stateBefore: StateNID?, flags: Flags, originServerTS: Int64,
-        redactedBy: EventNID?, replaces: EventNID?, chain: ChainPlace?, previous: [EventNID], auth: [EventNID], transactionKey: String?,
+        redactedBy: EventNID?, replaces: EventNID?, chain: ChainPlace?, previous: [EventNID], auth: [EventNID],
+        transactionKey: String?,
         cuts: [Range<Int>],
         json: [UInt8]
     ) {
@@ -138,7 +139,8 @@ public final class StoredEvent: Sendable {
             nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
             sender: sender,
             stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
-            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth, transactionKey: transactionKey,
+            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
+            transactionKey: transactionKey,
             cuts: cuts, json: json)
     }
 

@@ -98,14 +98,18 @@ public struct ConsistencyCheck: Sendable {
     private func check(
         _ event: StoredEvent, key: [UInt8], _ versions: [RoomNID: RoomVersion?], _ report: inout Report
     ) {
-        if key != StoredEvent.key(of: event.eventID) { report.note("event \(event.eventID) is filed under another key") }
+        if key != StoredEvent.key(of: event.eventID) {
+            report.note("event \(event.eventID) is filed under another key")
+        }
         guard let version = versions[event.room] ?? nil else {
             report.note("event \(event.eventID) is in room \(event.room), which isn't there")
             return
         }
         do {
             let parsed = try Event(receiving: event.json, version: version)
-            if parsed.eventID != event.eventID { report.note("the bytes of \(event.eventID) are those of \(parsed.eventID)") }
+            if parsed.eventID != event.eventID {
+                report.note("the bytes of \(event.eventID) are those of \(parsed.eventID)")
+            }
         } catch {
             report.note("event \(event.eventID) can't be read: \(error)")
         }
@@ -130,7 +134,9 @@ public struct ConsistencyCheck: Sendable {
         for (index, nid) in referred.enumerated() where !found.contains(index) {
             report.note("event \(event.eventID) refers to event number \(nid), which isn't there")
         }
-        if event.chain != nil, chain != event.nid.rawValue { report.note("event \(event.eventID) is not at its place of its chain") }
+        if event.chain != nil, chain != event.nid.rawValue {
+            report.note("event \(event.eventID) is not at its place of its chain")
+        }
         guard let state = event.stateBefore, state.rawValue != 0 else { return }
         let pair = StateOfRoom(room: event.room, state: state)
         if knownStates.contains(pair) { return }
@@ -148,7 +154,8 @@ public struct ConsistencyCheck: Sendable {
         "SELECT state_nid FROM room_states WHERE room_nid = $1 ORDER BY position DESC LIMIT 1")
     private static let highestRow = Statement("SELECT max(state_nid) FROM state_nodes WHERE room_nid = $1")
     private static let deepest = Statement("SELECT max(order_depth) FROM events WHERE room_nid = $1")
-    private static let members = Statement("SELECT user_nid, membership, event_nid FROM memberships WHERE room_nid = $1")
+    private static let members = Statement(
+        "SELECT user_nid, membership, event_nid FROM memberships WHERE room_nid = $1")
 
     private func checkRooms(_ report: inout Report) async throws {
         for room in try await database.read({ try await $0.query(Self.allRooms, []) { try RoomRecord(row: $0) } }) {
@@ -200,7 +207,9 @@ public struct ConsistencyCheck: Sendable {
         }
         let stored = Dictionary(
             uniqueKeysWithValues: try await database.read { reader in
-                try await reader.query(Self.members, [room.nid.value]) { (UserNID($0.integer(0)), EventNID($0.integer(2))) }
+                try await reader.query(Self.members, [room.nid.value]) {
+                    (UserNID($0.integer(0)), EventNID($0.integer(2)))
+                }
             })
         if stored != expected { report.note("its memberships don't follow from its state") }
     }
@@ -208,7 +217,10 @@ public struct ConsistencyCheck: Sendable {
     // MARK: - References of other tables
 
     private static let references: [(what: String, count: Statement)] = [
-        ("devices without account", "devices d WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = d.user_nid)"),
+        (
+            "devices without account",
+            "devices d WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = d.user_nid)"
+        ),
         (
             "access tokens without device",
             """
@@ -217,10 +229,19 @@ public struct ConsistencyCheck: Sendable {
             """
         ),
         ("accounts without user", "accounts a WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_nid = a.user_nid)"),
-        ("memberships without room", "memberships m WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = m.room_nid)"),
-        ("memberships without event", "memberships m WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.event_nid = m.event_nid)"),
+        (
+            "memberships without room",
+            "memberships m WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = m.room_nid)"
+        ),
+        (
+            "memberships without event",
+            "memberships m WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.event_nid = m.event_nid)"
+        ),
         ("receipts without room", "receipts x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
-        ("aliases without room", "room_aliases x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
+        (
+            "aliases without room",
+            "room_aliases x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"
+        ),
         ("states without room", "room_states x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
     ].map { ($0.0, Statement("SELECT count(*) FROM \($0.1)")) }
 

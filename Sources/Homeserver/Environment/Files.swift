@@ -9,7 +9,9 @@ enum Files {
     struct Failure: Error, CustomStringConvertible {
         let description: String
 
-        init(_ what: String, _ path: String) { description = "\(path) can't be \(what): \(String(cString: strerror(errno)))." }
+        init(_ what: String, _ path: String) {
+            description = "\(path) can't be \(what): \(String(cString: strerror(errno)))."
+        }
     }
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
@@ -30,7 +32,9 @@ enum Files {
         defer { closedir(stream) }
         var names: [String] = []
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
             if name != ".", name != ".." { names.append(name) }
         }
         return names

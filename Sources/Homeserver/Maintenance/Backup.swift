@@ -28,7 +28,8 @@ public struct Backup: Sendable {
     ///
     /// - Parameter directory: a new or an empty one.
     public static func make(
-        of database: Database, serverName: ServerName, mediaPath: String, into directory: String, now: Int64, logger: Logger
+        of database: Database, serverName: ServerName, mediaPath: String, into directory: String, now: Int64,
+        logger: Logger
     ) async throws -> Summary {
         try Files.makeDirectories(directory)
         guard Files.names(in: directory).isEmpty else {
@@ -87,7 +88,8 @@ public struct Backup: Sendable {
     ) async throws -> Summary {
         try checkManifest(directory, serverName)
         guard !Files.exists(path) else {
-            throw Problem(description: "There is a database at \(path) already; move it away before you restore another one.")
+            throw Problem(
+                description: "There is a database at \(path) already; move it away before you restore another one.")
         }
         try Files.makeDirectories(Files.parent(of: path))
         let partial = "\(path).partial"
@@ -114,11 +116,13 @@ public struct Backup: Sendable {
     }
 
     private static func checkManifest(_ directory: String, _ serverName: ServerName) throws {
-        guard let bytes = Files.read("\(directory)/\(manifestName)"), let manifest = try? JSONDocument(parsing: bytes) else {
+        guard let bytes = Files.read("\(directory)/\(manifestName)"), let manifest = try? JSONDocument(parsing: bytes)
+        else {
             throw Problem(description: "\(directory) is not a whole backup: it has no readable \(manifestName).")
         }
         guard manifest.root["format"]?.integer == 1 else {
-            throw Problem(description: "The backup in \(directory) was made by a newer Roost; restore it with that version.")
+            throw Problem(
+                description: "The backup in \(directory) was made by a newer Roost; restore it with that version.")
         }
         guard let name = manifest.root["server_name"]?.string, name.utf8.elementsEqual(serverName.string.utf8) else {
             throw Problem(

@@ -149,7 +149,9 @@ struct RoomDraft {
             throw DatabaseError.corrupt("event type \(type) has got no number")
         }
         var chain: ChainPlace?
-        if event.isState { chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader) }
+        if event.isState {
+            chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader)
+        }
         record.depth += 1
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,

@@ -37,7 +37,7 @@ struct AdminConnection {
         ServerLog.bootstrap(quiet)
         let lock = try DataDirectory(configuration.dataPath)
         let application = try await Wiring.start(configuration)
-        let router = Router(AdminEndpoints.all(application.administration, baseURL: configuration.publicBaseURL))
+        let router = Router(application.localEndpoints(configuration))
         let response = await router.respond(
             to: Request(
                 method, target, body: RequestBody(bytes: body), id: "command",

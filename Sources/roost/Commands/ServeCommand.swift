@@ -67,7 +67,7 @@ struct ServeCommand: AsyncParsableCommand {
 
     private func start(_ application: Application, _ configuration: Configuration) async throws -> HTTPServer {
         let endpoints =
-            application.endpoints + AdminEndpoints.all(application.administration, baseURL: configuration.publicBaseURL)
+            application.endpoints + application.localEndpoints(configuration)
             + [
                 HealthEndpoint.make(databaseAnswers: application.databaseAnswers),
                 LandingPage.make(serverName: configuration.serverName, baseURL: configuration.publicBaseURL),

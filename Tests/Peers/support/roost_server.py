@@ -18,6 +18,7 @@ class Roost:
         self.binary = os.environ["ROOST_BINARY"]
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="roost-test-"))
         self.flags = flags
+        self.environment = {}
         self.process = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -29,7 +30,7 @@ class Roost:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--data", str(self.directory / "data"),
                  "--listen", f"127.0.0.1:{self.port}", *self.flags],
-                stdout=log, stderr=log)
+                stdout=log, stderr=log, env={**os.environ, **self.environment})
         end = time.monotonic() + 60
         while True:
             try:
@@ -54,8 +55,11 @@ class Roost:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(15)
 
+    def whole_log(self):
+        return (self.directory / "log").read_text(errors="replace")
+
     def log(self):
-        return (self.directory / "log").read_text(errors="replace")[-4000:]
+        return self.whole_log()[-4000:]
 
     def __enter__(self):
         self.start()

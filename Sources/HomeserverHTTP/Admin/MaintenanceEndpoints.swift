@@ -1,0 +1,29 @@
+import Homeserver
+import MatrixCore
+
+/// The command line's look after the database: `roost db check` and `roost backup`, while the server runs.
+public enum MaintenanceEndpoints {
+    public static func all(_ service: MaintenanceService) -> [Endpoint] {
+        [
+            Endpoint(
+                .POST, "/_roost/admin/v1/database/check", api: .local, authentication: .localSocket, rateLimit: .none
+            ) { _ in
+                let report = try await service.check()
+                return .json([
+                    "problems": .array(report.problems.map { .string($0) }), "count": .integer(Int64(report.count)),
+                    "rooms": .integer(Int64(report.rooms)), "events": .integer(Int64(report.events)),
+                ])
+            },
+            Endpoint(
+                .POST, "/_roost/admin/v1/database/backup", api: .local, authentication: .localSocket, rateLimit: .none
+            ) { request in
+                let directory = try await request.json().root.requiredString("directory")
+                let summary = try await service.backUp(to: directory)
+                return .json([
+                    "rooms": .integer(Int64(summary.rooms)), "events": .integer(Int64(summary.events)),
+                    "media_files": .integer(Int64(summary.mediaFiles)),
+                ])
+            },
+        ]
+    }
+}
