@@ -8,6 +8,7 @@ public final class Database: Sendable {
     public let stateRows: StateRows
     public let storedEvents: EventCache
     let users: NumberedIdentifiers<UserID>
+    let servers: NumberedIdentifiers<ServerName>
     let eventTypes: NumberedIdentifiers<EventType>
     let stateKeys: NumberedIdentifiers<StateKey>
     private let eventNumbers = NumberSource(name: "event", blockSize: 1_000)
@@ -20,6 +21,7 @@ public final class Database: Sendable {
         stateRows = StateRows(capacity: cacheBytes / 4)
         storedEvents = EventCache(capacity: cacheBytes / 2)
         users = NumberedIdentifiers(capacity: 50_000)
+        servers = NumberedIdentifiers(capacity: 20_000)
         eventTypes = NumberedIdentifiers(capacity: 10_000)
         stateKeys = NumberedIdentifiers(capacity: 50_000)
     }

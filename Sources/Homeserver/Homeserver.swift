@@ -20,6 +20,8 @@ public final class Homeserver: Sendable {
     public let media: MediaService
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
+    public let purging: PurgeService
+    let redactions: RedactionJob
     public let surroundings: Surroundings
 
     private let notifier: Notifier
@@ -41,7 +43,8 @@ public final class Homeserver: Sendable {
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
-            surroundings: surroundings)
+            surroundings: surroundings,
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
@@ -75,12 +78,20 @@ public final class Homeserver: Sendable {
             store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
             disk: disk)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
+        purging = PurgeService(rooms: rooms)
+        redactions = RedactionJob(rooms: rooms, node: Hex.encode(surroundings.randomBytes(8)), logger: logger)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit { position, topics in
             activity.note(topics, at: position)
             notifier.publish(topics)
         }
+    }
+
+    /// Begins what a server does by itself: work that was interrupted, and work that comes due.
+    public func startJobs() async throws {
+        try await purging.goOn()
+        redactions.start()
     }
 
     /// Whether anybody has an account yet.
@@ -91,6 +102,7 @@ public final class Homeserver: Sendable {
 
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
+        redactions.stop()
         for pool in pools { await pool.close() }
         await database.close()
     }

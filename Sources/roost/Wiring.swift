@@ -42,6 +42,7 @@ enum Wiring {
         } catch let error as MatrixError {
             throw Failure(error.message)
         }
+        try await homeserver.startJobs()
         let client = ClientAPI(homeserver)
         return Application(
             endpoints: client.endpoints, admit: client.gate, administration: AccountAdministration(homeserver),

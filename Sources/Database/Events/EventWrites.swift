@@ -31,11 +31,17 @@ extension Write {
     private static let markRedacted = Statement(
         "UPDATE events SET redacted_by = $2 WHERE event_key = $1 AND redacted_by IS NULL")
 
+    private static let planOverwrite = Statement(
+        "INSERT INTO overwrites (due_ts, event_nid) SELECT $2, event_nid FROM events WHERE event_key = $1")
+
     /// Lets a redaction take effect on its target, now or when the target comes.
-    public mutating func redact(_ target: EventID, by redaction: EventNID) {
+    ///
+    /// - Parameter due: when the target's bytes are to be overwritten, in milliseconds since 1970.
+    public mutating func redact(_ target: EventID, by redaction: EventNID, overwriteAt due: Int64) {
         let key = SQLValue.blob(StoredEvent.key(of: target))
         run(Self.insertRedaction, key, redaction.value)
         run(Self.markRedacted, key, redaction.value)
+        run(Self.planOverwrite, key, .integer(due))
     }
 
     private static let insertTransaction = Statement(

@@ -123,7 +123,7 @@ public final class StoredEvent: Sendable {
 
     /// The bytes under which an event is found: the first sixteen of the SHA-256 of its ID. IDs of the first room versions
     /// are chosen by their senders, hence a hash; half of it is enough that nobody can make two that collide.
-    static func key(of eventID: EventID) -> [UInt8] {
+    public static func key(of eventID: EventID) -> [UInt8] {
         Array(Hashing.sha256(Array(eventID.string.utf8)).prefix(16))
     }
 

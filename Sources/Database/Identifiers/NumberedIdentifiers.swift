@@ -137,6 +137,15 @@ extension UserID: NumberedIdentifier {
     init(row: any Row) { self.init(unchecked: row.text(0)) }
 }
 
+extension ServerName: NumberedIdentifier {
+    typealias Entity = ServerEntity
+    static let find = Statement("SELECT server_nid FROM servers WHERE server_name = $1")
+    static let name = Statement("SELECT server_name FROM servers WHERE server_nid = $1")
+    static let add = Statement("INSERT INTO servers (server_name) VALUES ($1) ON CONFLICT DO NOTHING")
+    var columns: [SQLValue] { [.identifier(string)] }
+    init(row: any Row) { self.init(unchecked: row.text(0)) }
+}
+
 extension EventType: NumberedIdentifier {
     typealias Entity = EventTypeEntity
     static let find = Statement("SELECT type_nid FROM event_types WHERE type = $1")
@@ -175,6 +184,14 @@ extension Database {
 
     public func users(_ numbers: [UserNID]) async throws -> [UserNID: UserID] {
         try await users.identifiers(numbers, engine)
+    }
+
+    public func numbers(ofServers servers: [ServerName]) async throws -> [ServerName: ServerNID] {
+        try await self.servers.numbers(servers, engine)
+    }
+
+    public func servers(_ numbers: [ServerNID]) async throws -> [ServerNID: ServerName] {
+        try await servers.identifiers(numbers, engine)
     }
 
     public func numbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {

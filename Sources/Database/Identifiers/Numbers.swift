@@ -12,6 +12,7 @@ public struct Numbered<Entity>: Hashable, Comparable, Sendable, CustomStringConv
 }
 
 public enum UserEntity {}
+public enum ServerEntity {}
 public enum RoomEntity {}
 public enum EventEntity {}
 public enum EventTypeEntity {}
@@ -19,6 +20,7 @@ public enum StateKeyEntity {}
 public enum StateEntity {}
 
 public typealias UserNID = Numbered<UserEntity>
+public typealias ServerNID = Numbered<ServerEntity>
 public typealias RoomNID = Numbered<RoomEntity>
 public typealias EventNID = Numbered<EventEntity>
 public typealias EventTypeNID = Numbered<EventTypeEntity>

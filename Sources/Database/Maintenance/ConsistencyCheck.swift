@@ -61,7 +61,10 @@ public struct ConsistencyCheck: Sendable {
 
     private static let pageOfEvents = Statement(
         "SELECT \(StoredEvent.columns), event_key FROM events WHERE event_nid > $1 ORDER BY event_nid LIMIT \(page)")
-    private static let eventExists = Statement("SELECT 1 FROM events WHERE event_nid = $1")
+    private static let eventExists = Statement(
+        """
+        SELECT 1 FROM events WHERE event_nid = $1 UNION ALL SELECT 1 FROM purged_events WHERE event_nid = $1 LIMIT 1
+        """)
     private static let stateExists = Statement("SELECT 1 FROM state_nodes WHERE room_nid = $1 AND state_nid = $2")
     private static let chainPlace = Statement("SELECT event_nid FROM chain_places WHERE chain_nid = $1 AND place = $2")
     private static let versions = Statement("SELECT room_nid, version FROM rooms")
@@ -212,6 +215,25 @@ public struct ConsistencyCheck: Sendable {
                 }
             })
         if stored != expected { report.note("its memberships don't follow from its state") }
+        try await checkServers(room, &report)
+    }
+
+    private static let joined = Statement(
+        """
+        SELECT u.user_id FROM memberships m JOIN users u ON u.user_nid = m.user_nid WHERE m.room_nid = $1 AND m.membership = 1
+        """)
+
+    private func checkServers(_ room: RoomRecord, _ report: inout Report) async throws {
+        let (users, counted) = try await database.read { reader in
+            (
+                try await reader.query(Self.joined, [room.nid.value]) { UserID(unchecked: $0.text(0)).server },
+                try await self.database.servers(in: room.nid, reader)
+            )
+        }
+        let names = try await database.servers(counted.map(\.server))
+        let expected = Dictionary(users.map { ($0, 1) }, uniquingKeysWith: +)
+        let stored = Dictionary(counted.compactMap { entry in names[entry.server].map { ($0, entry.joined) } }) { $1 }
+        if stored != expected { report.note("its servers don't follow from its members") }
     }
 
     // MARK: - References of other tables

@@ -110,9 +110,14 @@ extension Migration {
             """,
             // What was deleted on purpose, so that it is not fetched again.
             """
-            CREATE TABLE purged_events (event_key BYTES PRIMARY KEY, room_nid NUMBER NOT NULL) CLUSTERED
+            CREATE TABLE purged_events (
+                event_key BYTES PRIMARY KEY, room_nid NUMBER NOT NULL, event_nid NUMBER NOT NULL) CLUSTERED
             """,
-            "CREATE TABLE purges (room_nid NUMBER PRIMARY KEY, before_depth NUMBER, begun_ts NUMBER NOT NULL) HEAP",
+            "CREATE INDEX purged_events_by_number ON purged_events (event_nid)",
+            """
+            CREATE TABLE purges (
+                room_nid NUMBER PRIMARY KEY, before_depth NUMBER, before_position NUMBER, begun_ts NUMBER NOT NULL) HEAP
+            """,
             // Events whose bytes are to be overwritten, because they are redacted.
             """
             CREATE TABLE overwrites (

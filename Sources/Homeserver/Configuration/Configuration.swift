@@ -27,6 +27,7 @@ public struct Configuration: Sendable, Hashable {
     public var presence = Presence()
     /// Registration files of application services.
     public var appservices: [String] = []
+    public var redactions = Redactions()
     public var turn = Turn()
     public var log = Log()
 
@@ -120,6 +121,12 @@ public struct Configuration: Sendable, Hashable {
 
     public struct Presence: Sendable, Hashable {
         public var enabled = true
+        public init() {}
+    }
+
+    public struct Redactions: Sendable, Hashable {
+        /// How long what was redacted is kept, in seconds.
+        public var keepFor = 7 * 24 * 60 * 60
         public init() {}
     }
 

@@ -8,16 +8,27 @@ final class RoomContext: Sendable {
     let serverName: ServerName
     let signingKey: SigningKey
     let surroundings: Surroundings
+    /// How long what was redacted is kept, in milliseconds.
+    let keepRedacted: Int64
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
 
-    init(database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings) {
+    init(
+        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings, keepRedacted: Int64
+    ) {
+        self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName
         self.signingKey = signingKey
         self.surroundings = surroundings
+    }
+
+    /// The event has other bytes now.
+    func forget(_ nid: EventNID) {
+        parsed.withLock { $0.remove(nid) }
+        database.storedEvents.remove(nid)
     }
 
     /// The event that is stored, as the protocol sees it.

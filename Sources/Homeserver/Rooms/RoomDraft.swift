@@ -29,8 +29,17 @@ struct RoomDraft {
         let event: StoredEvent
         let parsed: Event
         /// The user and the new membership, for member events.
-        let membership: (user: UserNID, StoredMembership)?
+        let membership: MembershipChange?
         let stateChange: StateTree.Change?
+    }
+
+    /// What a member event changes.
+    struct MembershipChange {
+        let user: UserNID
+        let membership: StoredMembership
+        let server: ServerNID
+        /// How many more joined members the user's server has in the room: 1, 0 or −1.
+        let joined: Int64
     }
 
     /// A forward extremity: what the next event comes after.
@@ -159,6 +168,10 @@ struct RoomDraft {
             flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json)
+        var before: Membership?
+        if event.type == "m.room.member", let key = event.stateMapKey {
+            before = try await state(key).flatMap { Membership($0.content["membership"]) }
+        }
         var change: StateTree.Change?
         if let stateKey, let key = event.stateMapKey {
             let made = try await tree.change([stateKey: nid], in: record.state, nextRow: record.nextStateRow, reader)
@@ -171,7 +184,7 @@ struct RoomDraft {
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
         added.append(
             Added(
-                event: stored, parsed: event, membership: try await membershipChange(event), stateChange: change))
+                event: stored, parsed: event, membership: try await membershipChange(event, from: before), stateChange: change))
         tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
         record.extremities = [nid]
         record.timelineVersion += 1
@@ -195,11 +208,15 @@ struct RoomDraft {
         return try await context.database.event(eventID)?.nid
     }
 
-    private func membershipChange(_ event: Event) async throws -> (UserNID, StoredMembership)? {
+    private func membershipChange(_ event: Event, from before: Membership?) async throws -> MembershipChange? {
         guard event.type == "m.room.member", let user = event.stateKey.flatMap({ UserID($0) }),
             let membership = Membership(event.content["membership"])
         else { return nil }
-        return (try await context.database.number(ofUser: user), StoredMembership(membership))
+        let servers = try await context.database.numbers(ofServers: [user.server])
+        guard let server = servers[user.server] else { throw DatabaseError.corrupt("server \(user.server) has got no number") }
+        return MembershipChange(
+            user: try await context.database.number(ofUser: user), membership: StoredMembership(membership), server: server,
+            joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0))
     }
 
     /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
@@ -213,7 +230,7 @@ struct RoomDraft {
         guard mayRedact, Authorization.redactionApplies(redaction, to: event, powerLevels: levels) else {
             throw MatrixError.forbidden("You may not redact this message.")
         }
-        write.redact(target, by: nid)
+        write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
         outdated.append(stored.nid)
     }
 

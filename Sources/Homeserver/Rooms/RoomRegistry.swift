@@ -43,6 +43,14 @@ public final class RoomRegistry: Sendable {
         }
     }
 
+    /// Drops a room that is being deleted from memory: nobody finds it any more.
+    func forget(_ room: Room) {
+        active.withLock { active in
+            active.byID.remove(room.roomID)
+            active.byNumber.remove(room.nid)
+        }
+    }
+
     // MARK: - Writing
 
     /// Does something in a room: in order with all else that is done there, and durable when it returns.
@@ -139,8 +147,10 @@ public final class RoomRegistry: Sendable {
                 write.insert(change, room: room)
                 write.setState(change.state, of: room, from: position)
             }
-            if let (user, membership) = added.membership {
-                write.setMembership(membership, of: user, in: room, event: added.event.nid, position: position)
+            if let change = added.membership {
+                write.setMembership(
+                    change.membership, of: change.user, in: room, event: added.event.nid, position: position)
+                if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
         write.insert(draft.chains)

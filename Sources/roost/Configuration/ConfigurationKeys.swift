@@ -192,6 +192,10 @@ struct ConfigurationKey: Sendable {
                 try value.text("a secret")
             }
         },
+        ConfigurationKey(
+            "redactions.keep_for", "7d",
+            "How long the content of redacted messages stays in the database, unseen, before it is overwritten."
+        ) { configuration, value throws(ValueProblem) in configuration.redactions.keepFor = try value.seconds() },
         ConfigurationKey("turn.lifetime", "1d", "How long credentials for the TURN server are valid.") {
             configuration, value throws(ValueProblem) in configuration.turn.lifetime = try value.seconds()
         },
