@@ -176,6 +176,10 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("presence.enabled", "true", "Whether people see who is online.") {
             configuration, value throws(ValueProblem) in configuration.presence.enabled = try value.truth()
         },
+        ConfigurationKey(
+            "redactions.keep_for", "7d",
+            "How long the content of redacted messages stays in the database, unseen, before it is overwritten."
+        ) { configuration, value throws(ValueProblem) in configuration.redactions.keepFor = try value.seconds() },
         ConfigurationKey("turn.uris", "[]", "The TURN server that carries calls, such as turn:turn.example.org.") {
             configuration, value throws(ValueProblem) in
             configuration.turn.uris = try value.list { value throws(ValueProblem) in
@@ -192,10 +196,6 @@ struct ConfigurationKey: Sendable {
                 try value.text("a secret")
             }
         },
-        ConfigurationKey(
-            "redactions.keep_for", "7d",
-            "How long the content of redacted messages stays in the database, unseen, before it is overwritten."
-        ) { configuration, value throws(ValueProblem) in configuration.redactions.keepFor = try value.seconds() },
         ConfigurationKey("turn.lifetime", "1d", "How long credentials for the TURN server are valid.") {
             configuration, value throws(ValueProblem) in configuration.turn.lifetime = try value.seconds()
         },
