@@ -162,6 +162,43 @@ def rounds(server, count, end, seed):
     print(f"  {count} times, {total} acknowledged events: none lost, none twice", flush=True)
 
 
+def faults(server, fault):
+    """While the disk takes nothing, writes are refused with a clear error and reads go on; afterwards all goes on without a
+    restart."""
+    writer = Writer(server, "persistent")
+
+    def write(number):
+        try:
+            path = f"{API}/rooms/{writer.room}/send/m.room.message/{number}"
+            event = writer.ask("PUT", path, {"body": f"{number}"})["event_id"]
+            writer.acknowledged.append((number, event))
+            return None
+        except RuntimeError as error:
+            return str(error)
+
+    for number in range(5):
+        if write(number):
+            raise RuntimeError("a write failed on a healthy disk")
+    for kind, name in (("F", "full disk"), ("R", "read-only file system")):
+        fault.write_text(kind)
+        refused = [write(f"{kind}{number}") for number in range(3)]
+        if not all(answer and " 500 " in answer and "M_UNKNOWN" in answer for answer in refused):
+            raise RuntimeError(f"{name}: writes were not refused clearly: {refused}")
+        page = writer.ask("GET", f"{API}/rooms/{writer.room}/messages?dir=b&limit=3")
+        if page["chunk"][0]["event_id"] != writer.acknowledged[-1][1]:
+            raise RuntimeError(f"{name}: reading does not go on")
+        fault.unlink()
+        # What was refused is sent again by the client, and is stored once.
+        for number in range(3):
+            if failure := write(f"{kind}{number}"):
+                raise RuntimeError(f"{name}: no recovery without a restart: {failure}")
+    page = writer.ask("GET", f"{API}/rooms/{writer.room}/messages?dir=b&limit={len(writer.acknowledged)}")
+    if [event["event_id"] for event in reversed(page["chunk"])] != [event for _, event in writer.acknowledged]:
+        raise RuntimeError("what was written around the faults is not there, or not in order")
+    consistent(server)
+    print("  full disk, read-only file system: refused clearly, recovered without a restart", flush=True)
+
+
 def main():
     count, seed = int(sys.argv[1]), int(os.environ.get("SEED", random.randrange(1 << 32)))
     flags = ("--open-registration", "--no-rate-limits")
@@ -173,7 +210,7 @@ def main():
         trigger = server.directory / "cut"
         server.environment = {
             "LD_PRELOAD": os.environ["POWERLOSS"], "POWERLOSS_DIR": str(server.directory / "data" / "roost.db"),
-            "POWERLOSS_TRIGGER": str(trigger)}
+            "POWERLOSS_TRIGGER": str(trigger), "POWERLOSS_FAULT": str(server.directory / "fault")}
         server.start()
 
         def cut_power():
@@ -182,6 +219,8 @@ def main():
                 raise RuntimeError("the power cut did not happen")
             trigger.unlink()
 
+        print("faults", flush=True)
+        faults(server, server.directory / "fault")
         print("power cuts", flush=True)
         rounds(server, count, cut_power, seed + 1)
         lost = server.whole_log().count("writes lost") - server.whole_log().count(" 0 writes lost")

@@ -2,6 +2,8 @@
  * POWERLOSS_DIR (a prefix of their paths) replaced until the file is synced. When the file POWERLOSS_TRIGGER appears it
  * puts all of that back, newest first, and ends the process: what a power cut leaves on a disk that had written nothing by itself.
  *
+ * While the file POWERLOSS_FAULT holds the letter F writes fail as on a full disk, with R as on a read-only file system.
+ *
  * The shared-memory index of SQLite (-shm) is mapped, not written; after a power cut SQLite makes it anew, so it is removed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -43,6 +45,18 @@ static int watched(int file, char *path) {
     return strncmp(path, directory, strlen(directory)) == 0 && !strstr(path, "-shm");
 }
 
+/* Whether writes are to fail now; errno says how. */
+static int fails(void) {
+    const char *fault = getenv("POWERLOSS_FAULT");
+    int file = fault ? open(fault, O_RDONLY) : -1;
+    if (file < 0) return 0;
+    char kind = 0;
+    ssize_t count = read(file, &kind, 1);
+    close(file);
+    errno = kind == 'R' ? EROFS : ENOSPC;
+    return count == 1;
+}
+
 /* Remembers what lies at offset before it is replaced. */
 static void remember(int file, const char *path, off_t offset, size_t length) {
     struct stat about;
@@ -80,6 +94,7 @@ static void forget(const char *path, const struct undo *since) {
 ssize_t pwrite64(int file, const void *bytes, size_t length, off_t offset) {
     char path[512];
     if (!watched(file, path)) return real_pwrite(file, bytes, length, offset);
+    if (fails()) return -1;
     pthread_mutex_lock(&lock);
     remember(file, path, offset, length);
     ssize_t written = real_pwrite(file, bytes, length, offset);
