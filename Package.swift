@@ -1,4 +1,5 @@
 // swift-tools-version: 6.1
+import Foundation
 import PackageDescription
 
 // Imports point one way: MatrixCore ← Database ← Homeserver ← HomeserverHTTP ← roost.
@@ -61,10 +62,18 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
-        .testTarget(name: "MatrixCoreTests", dependencies: ["MatrixCore"], resources: [.copy("Vectors")]),
+        .executableTarget(name: "roost-bench", dependencies: ["MatrixCore"], path: "Benchmarks"),
+        .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),
+        .testTarget(
+            name: "MatrixCoreTests", dependencies: ["MatrixCore", "FuzzTargets"], resources: [.copy("Vectors")]),
         .testTarget(name: "DatabaseTests", dependencies: ["Database"]),
         .testTarget(name: "HomeserverTests", dependencies: ["Homeserver"]),
         .testTarget(name: "HomeserverHTTPTests", dependencies: ["HomeserverHTTP"]),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// libFuzzer brings its own `main`, so its driver only links with `--sanitize=fuzzer`: see scripts/fuzz.
+if ProcessInfo.processInfo.environment["ROOST_FUZZ"] != nil {
+    package.targets.append(.executableTarget(name: "roost-fuzz", dependencies: ["FuzzTargets"], path: "Fuzz/Driver"))
+}
