@@ -64,10 +64,13 @@ extension Bench {
         let room = try BenchRoom(.v11)
         let event = try room.message(padTo: 878)
         guard let verifyKey = room.key.verifyKey else { return }
-        report("receive (format, canonical form, ID), 878 B", 1 / (try seconds { keep(try Event(receiving: event.json, version: .v11)) }), "events/s")
+        report(
+            "receive (format, canonical form, ID), 878 B",
+            1 / (try seconds { keep(try Event(receiving: event.json, version: .v11)) }), "events/s")
         report(
             "load from the database, 878 B",
-            1 / (try seconds { keep(try Event(stored: event.json, eventID: event.eventID, version: .v11)) }), "events/s")
+            1 / (try seconds { keep(try Event(stored: event.json, eventID: event.eventID, version: .v11)) }), "events/s"
+        )
         report("content hash", 1 / seconds { keep(event.contentHashMatches()) }, "events/s")
         report("reference hash", 1 / seconds { keep(event.referenceHash()) }, "events/s")
         report("redact", 1 / seconds { keep(event.redacted()) }, "events/s")
@@ -84,7 +87,8 @@ extension Bench {
             var room = try BenchRoom(version)
             let user = UserID(unchecked: "@user:example.org")
             try room.add("m.room.member", user, user.string, ["membership": "join"])
-            let message = try room.template("m.room.message", user, nil, ["body": "x"]).signed(by: room.key, as: room.server)
+            let message = try room.template("m.room.message", user, nil, ["body": "x"]).signed(
+                by: room.key, as: room.server)
             let ban = try room.template("m.room.member", room.creator, user.string, ["membership": "ban"])
                 .signed(by: room.key, as: room.server)
             let state = room.state
@@ -101,9 +105,12 @@ extension Bench {
         let rules = PushRuleSet.defaults(for: UserID(unchecked: "@user:example.org"))
         guard let create = room.state[.create] else { return }
         let context = PushContext(
-            memberCount: 100, displayName: "User", powerLevels: PowerLevels(event: room.state[.powerLevels], create: create))
+            memberCount: 100, displayName: "User",
+            powerLevels: PowerLevels(event: room.state[.powerLevels], create: create))
         let user = UserID(unchecked: "@user:example.org")
-        report("default rules on a message", 1 / seconds { keep(rules.actions(for: event, user: user, in: context)) }, "events/s")
+        report(
+            "default rules on a message", 1 / seconds { keep(rules.actions(for: event, user: user, in: context)) },
+            "events/s")
         let text = String(repeating: "a", count: 65_000)
         let hostile = Glob(String(repeating: "*a", count: 31) + "*b")
         report("hostile glob on 65,000 characters", seconds { keep(hostile.matches(text, .words)) } * 1e3, "ms")

@@ -14,7 +14,8 @@ extension Bench {
         for event in room.state.values { stored[event.eventID] = event.json }
         for number in 0..<members {
             let user = UserID(unchecked: "@member\(number):example.org")
-            let event = try room.add("m.room.member", user, user.string, ["membership": "join", "displayname": "Member \(number)"])
+            let event = try room.add(
+                "m.room.member", user, user.string, ["membership": "join", "displayname": "Member \(number)"])
             stored[event.eventID] = event.json
         }
         var states: [StateMap] = []
@@ -47,7 +48,9 @@ extension Bench {
             states, version: version, source: EventLookup { loaded.event($0) })
         let seconds = (cpuSeconds() - cpu, wallSeconds() - wall)
         let after = memory()
-        report("version \(version): whole states, events loaded from bytes", seconds.0, "s CPU (\(Int(seconds.1 * 1e3)) ms)")
+        report(
+            "version \(version): whole states, events loaded from bytes", seconds.0,
+            "s CPU (\(Int(seconds.1 * 1e3)) ms)")
         report("version \(version): events loaded", Double(loaded.count), "of \(bytes.count)")
         report("version \(version): memory for it", after - before, "MB")
 

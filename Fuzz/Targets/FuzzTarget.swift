@@ -30,7 +30,9 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
 
         // Encoding what was read and reading it again gives the same value.
         let value = document.root.json
-        guard let again = try? JSONDocument(parsing: value.encoded()) else { preconditionFailure("cannot read what we wrote") }
+        guard let again = try? JSONDocument(parsing: value.encoded()) else {
+            preconditionFailure("cannot read what we wrote")
+        }
         precondition(again.root.json == value)
 
         // The canonical form is a fixed point.
@@ -75,7 +77,9 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
             _ = (server.port, server.isIPLiteral)
         }
         if let room = RoomID(text) { precondition((room.server == nil) == (room.createEventID != nil)) }
-        if let alias = RoomAlias(text) { precondition(ByteString("#\(alias.localpart):\(alias.server)") == ByteString(text)) }
+        if let alias = RoomAlias(text) {
+            precondition(ByteString("#\(alias.localpart):\(alias.server)") == ByteString(text))
+        }
         if let event = EventID(text) { _ = event.server }
         _ = (DeviceID(text), RoomVersion.named(text), RoomVersion.isValidIdentifier(text))
         if let uri = MatrixURI(text) {
@@ -95,14 +99,20 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         let version = RoomVersion.all[Int(first) % RoomVersion.all.count]
         guard let event = try? Event(receiving: Array(bytes.dropFirst()), version: version) else { return }
         precondition(event.json.count <= Event.maxBytes)
-        guard let again = try? Event(receiving: event.json, version: version) else { preconditionFailure("not a fixed point") }
+        guard let again = try? Event(receiving: event.json, version: version) else {
+            preconditionFailure("not a fixed point")
+        }
         precondition(again.eventID == event.eventID && again.json == event.json)
         let redacted = event.redacted()
         precondition(redacted.redacted().json == redacted.json)
-        if case .referenceHash = version.rules.eventIDs { precondition(redacted.referenceHash() == event.referenceHash()) }
+        if case .referenceHash = version.rules.eventIDs {
+            precondition(redacted.referenceHash() == event.referenceHash())
+        }
         precondition((try? JSONDocument(parsing: event.clientJSON())) != nil)
         _ = event.contentHashMatches()
-        _ = SignatureChecking.verdict(on: event) { _, id in VerifyKey(keyID: id, publicKey: Array(repeating: 1, count: 32)) }
+        _ = SignatureChecking.verdict(on: event) { _, id in
+            VerifyKey(keyID: id, publicKey: Array(repeating: 1, count: 32))
+        }
         // The event as the state that decides about itself: nonsense, which must not trap.
         _ = try? Authorization.check(event) { _ in event }
         _ = try? Authorization.checkAuthEvents(event, authEvents: [event, event])
@@ -133,7 +143,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
             var next = [character == "*" && row[0]] + Array(repeating: false, count: t.count)
             for index in t.indices {
                 next[index + 1] =
-                    character == "*" ? row[index + 1] || next[index] : row[index] && (character == "?" || character == t[index])
+                    character == "*"
+                    ? row[index + 1] || next[index] : row[index] && (character == "?" || character == t[index])
             }
             row = next
         }

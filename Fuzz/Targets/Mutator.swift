@@ -14,10 +14,12 @@ public struct Mutator {
     }
 
     /// What breaks parsers: brackets, escapes, edges of numbers and of UTF-8.
-    private static let tokens: [[UInt8]] = [
-        "{", "}", "[", "]", "\"", ":", ",", "\\u0000", "\\ud800", "\\udc00", "\\", "-0", "1e400", "9007199254740992", "null", "*", "?",
-        "@", "!", "$", "%", "::", "[::1]", "\"a\":1,", "\u{E9}", "\u{10FFFF}", "m.room.member",
-    ].map { Array($0.utf8) } + [[0x80], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xFF], [0x00], [0x0A]]
+    private static let tokens: [[UInt8]] =
+        [
+            "{", "}", "[", "]", "\"", ":", ",", "\\u0000", "\\ud800", "\\udc00", "\\", "-0", "1e400",
+            "9007199254740992", "null", "*", "?",
+            "@", "!", "$", "%", "::", "[::1]", "\"a\":1,", "\u{E9}", "\u{10FFFF}", "m.room.member",
+        ].map { Array($0.utf8) } + [[0x80], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xFF], [0x00], [0x0A]]
 
     /// A few changes to `input`, or a mixture with `other`.
     public mutating func mutate(_ input: [UInt8], with other: [UInt8]) -> [UInt8] {
