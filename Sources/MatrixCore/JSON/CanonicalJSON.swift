@@ -149,10 +149,15 @@ struct CanonicalJSON {
     }
 
     private func prefix(_ key: JSONTapeWord) -> UInt64 {
-        let length = key.extent - 2
-        guard let base = bytes.baseAddress, key.start + 9 <= bytes.count, length > 0 else { return 0 }
-        let word = UnsafeRawPointer(base + key.start + 1).loadUnaligned(as: UInt64.self)
-        return length >= 8 ? word.bigEndian : word.bigEndian & ~(UInt64.max >> UInt64(length * 8))
+        let length = min(key.extent - 2, 8)
+        guard let base = bytes.baseAddress, length > 0 else { return 0 }
+        let start = base + key.start + 1
+        if key.start + 9 <= bytes.count {
+            let word = UnsafeRawPointer(start).loadUnaligned(as: UInt64.self).bigEndian
+            return length == 8 ? word : word & ~(UInt64.max >> UInt64(length * 8))
+        }
+        // Too close to the end of the text to read eight bytes at once.
+        return (0..<length).reduce(0) { $0 | UInt64(start[$1]) << UInt64(56 - 8 * $1) }
     }
 
     private func precedes(_ a: SortKey, _ b: SortKey) -> Bool {
