@@ -1,4 +1,4 @@
-.PHONY: help run build test format bench
+.PHONY: help run build test format bench bench-peers
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,10 @@ test: ## Set up and run all tests
 	@scripts/test
 
 format: ## Format all Swift files
-	@swift format --in-place --parallel --recursive Package.swift Sources Tests
+	@swift format --in-place --parallel --recursive Package.swift Sources Tests Benchmarks Fuzz
 
-bench: ## Measure the release build; see CONTRIBUTING.md
+bench: ## Measure the protocol core and the database
 	@scripts/bench
+
+bench-peers: ## Measure the whole server beside another one; see CONTRIBUTING.md
+	@scripts/bench-peers

@@ -64,7 +64,11 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
             ]
         ),
-        .testTarget(name: "MatrixCoreTests", dependencies: ["MatrixCore"], resources: [.copy("Vectors")]),
+        .executableTarget(
+            name: "roost-bench", dependencies: ["MatrixCore", "Database", "Homeserver", "RoostTestSupport"], path: "Benchmarks"),
+        .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),
+        .testTarget(
+            name: "MatrixCoreTests", dependencies: ["MatrixCore", "FuzzTargets"], resources: [.copy("Vectors")]),
         // What only tests need of the product: a server in a temporary directory, a clock that is set by hand.
         .target(
             name: "RoostTestSupport",
@@ -87,3 +91,8 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// libFuzzer brings its own `main`, so its driver only links with `--sanitize=fuzzer`: see scripts/fuzz.
+if Context.environment["ROOST_FUZZ"] != nil {
+    package.targets.append(.executableTarget(name: "roost-fuzz", dependencies: ["FuzzTargets"], path: "Fuzz/Driver"))
+}

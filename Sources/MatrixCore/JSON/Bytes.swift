@@ -42,11 +42,16 @@ enum Bytes {
     /// The high bit of each byte that ends a plain run inside a JSON string: a quote, a backslash, a control character
     /// or a byte above 0x7F. Bits above the lowest one set may be wrong, the lowest is exact.
     @inline(__always) static func specialMask(_ word: UInt64) -> UInt64 {
+        escapedMask(word) | word & 0x8080_8080_8080_8080
+    }
+
+    /// The same without the bytes above 0x7F: what cannot stand in a string as it is.
+    @inline(__always) static func escapedMask(_ word: UInt64) -> UInt64 {
         let ones: UInt64 = 0x0101_0101_0101_0101
         let quote = word ^ (0x22 &* ones)
         let backslash = word ^ (0x5C &* ones)
         return
-            ((quote &- ones) & ~quote | (backslash &- ones) & ~backslash | (word &- (0x20 &* ones)) & ~word | word)
+            ((quote &- ones) & ~quote | (backslash &- ones) & ~backslash | (word &- (0x20 &* ones)) & ~word)
             & (0x80 &* ones)
     }
 

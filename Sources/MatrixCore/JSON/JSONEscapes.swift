@@ -65,6 +65,12 @@ enum JSONEscapes {
             var runStart = 0
             var index = 0
             while index < text.count {
+                if index &+ 8 <= text.count {
+                    let word = UnsafeRawPointer(base + index).loadUnaligned(as: UInt64.self)
+                    let escaped = Bytes.escapedMask(UInt64(littleEndian: word))
+                    index &+= escaped == 0 ? 8 : escaped.trailingZeroBitCount &>> 3
+                    if escaped == 0 { continue }
+                }
                 let byte = base[index]
                 if byte >= 0x20, byte != 0x22, byte != 0x5C {
                     index &+= 1

@@ -49,12 +49,18 @@ public struct JSONView: Sendable {
     public var string: String? {
         let word = word
         guard word.kind == .string else { return nil }
-        return document.bytes.withUnsafeBufferPointer { bytes in
-            let content = UnsafeBufferPointer(rebasing: bytes[word.start + 1..<word.start + word.extent - 1])
-            return word.flag
-                ? String(decoding: JSONEscapes.decode(content), as: UTF8.self)
-                : String(decoding: content, as: UTF8.self)
-        }
+        return document.bytes.withUnsafeBufferPointer { Self.decode(word, $0) }
+    }
+
+    /// The string that a word stands for.
+    static func decode(_ word: JSONTapeWord, _ bytes: UnsafeBufferPointer<UInt8>) -> String {
+        let content = UnsafeBufferPointer(rebasing: bytes[word.start + 1..<word.start + word.extent - 1])
+        return word.flag
+            ? String(decoding: JSONEscapes.decode(content), as: UTF8.self) : String(decoding: content, as: UTF8.self)
+    }
+
+    static func matches(_ word: JSONTapeWord, _ bytes: UnsafeBufferPointer<UInt8>, _ text: String) -> Bool {
+        text.withBytes { matches(word, bytes, $0) }
     }
 
     /// Whether this is the string `text`, byte for byte.

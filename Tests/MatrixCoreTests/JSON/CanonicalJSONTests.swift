@@ -46,6 +46,18 @@ import Testing
         #expect(try JSONDocument(parsing: Array(text.utf8)).root.canonical() == Array(canonical.utf8))
     }
 
+    @Test("short keys are in order at the very end of the text as anywhere else")
+    func keysAtTheEnd() throws {
+        for padding in 0...12 {
+            let text = #"{"b":2,"a":"\#(String(repeating: "x", count: padding))","}":1}"#
+            let canonical = #"{"a":"\#(String(repeating: "x", count: padding))","b":2,"}":1}"#
+            #expect(try JSONDocument(parsing: Array(text.utf8)).root.canonical() == Array(canonical.utf8))
+        }
+        #expect(
+            try JSONDocument(parsing: Array(#"{"b":1,"":2,"a":3}"#.utf8)).root.canonical()
+                == Array(#"{"":2,"a":3,"b":1}"#.utf8))
+    }
+
     @Test(
         "numbers that are no integers within ±(2^53−1) are refused",
         arguments: [

@@ -1,0 +1,84 @@
+import MatrixCore
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+/// Measures what `docs/benchmarks-core.md` lists. One process, CPU time, the best of several rounds: what else runs on the
+/// machine makes a round slower, never faster.
+@main enum Bench {
+    static func main() async throws {
+        let wanted = CommandLine.arguments.dropFirst().first
+        for (name, section) in [
+            ("json", jsonSection), ("events", eventSection), ("auth", authorizationSection), ("push", pushSection),
+            ("resolution", resolutionSection),
+        ] where wanted == nil || wanted == name {
+            print("\n\(name)")
+            try section()
+        }
+        if wanted == nil || wanted == "database" {
+            print("\ndatabase")
+            try await databaseSection()
+        }
+    }
+
+    /// CPU seconds of this process.
+    static func cpuSeconds() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    static func wallSeconds() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    /// Resident memory in MB; 0 where there is no /proc.
+    static func memory() -> Double {
+        var pages = 0
+        if let file = fopen("/proc/self/statm", "r") {
+            var size: CLong = 0
+            var resident: CLong = 0
+            withUnsafeMutablePointer(to: &size) { a in
+                withUnsafeMutablePointer(to: &resident) { b in
+                    _ = withVaList([a, b]) { vfscanf(file, "%ld %ld", $0) }
+                }
+            }
+            pages = resident
+            fclose(file)
+        }
+        return Double(pages) * 4096 / 1e6
+    }
+
+    /// Seconds for one call of `body`: the best of five rounds of about 0.2 seconds.
+    static func seconds(_ body: () throws -> Void) rethrows -> Double {
+        try body()
+        var count = 1
+        while true {
+            let start = cpuSeconds()
+            for _ in 0..<count { try body() }
+            if cpuSeconds() - start > 0.05 { break }
+            count *= 2
+        }
+        count *= 4
+        var best = Double.infinity
+        for _ in 0..<5 {
+            let start = cpuSeconds()
+            for _ in 0..<count { try body() }
+            best = min(best, (cpuSeconds() - start) / Double(count))
+        }
+        return best
+    }
+
+    static func report(_ what: String, _ value: Double, _ unit: String) {
+        let text = value >= 100 ? String(Int(value.rounded())) : String((value * 100).rounded() / 100)
+        print("  " + what + String(repeating: " ", count: max(1, 58 - what.count)) + text + " " + unit)
+    }
+}
+
+/// Keeps a result alive, so that the work for it isn't optimised away.
+@inline(never) func keep<T>(_ value: T) {}
