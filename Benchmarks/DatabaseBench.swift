@@ -36,16 +36,22 @@ private func writes() async throws {
         let server = try await TestServer()
         let alice = try await server.user("alice")
         var rooms: [RoomID] = []
-        for _ in 0..<group { rooms.append(try await server.room(of: alice)) }
+        for _ in 0..<group {
+            server.clock.advance(by: 1)
+            rooms.append(try await server.room(of: alice))
+        }
         // A database of some size, so that pages are touched as in life.
-        for number in 0..<2_000 { try await server.say("warming up, message \(number)", in: rooms[number % group], by: alice) }
+        for number in 0..<2_000 {
+            try await server.say("warming up, message \(number)", in: rooms[number % group], by: alice)
+        }
         let each = 1_600 / group
         let (written, start, cpu) = (writtenKiB(), Bench.wallSeconds(), Bench.cpuSeconds())
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             for room in rooms {
                 tasks.addTask {
                     for number in 0..<each {
-                        try await server.say("message \(number): the quick brown fox jumps over the lazy dog", in: room, by: alice)
+                        try await server.say(
+                            "message \(number): the quick brown fox jumps over the lazy dog", in: room, by: alice)
                     }
                 }
             }
@@ -84,14 +90,19 @@ private func states() async throws {
     }
     let build = Bench.cpuSeconds()
     let all = try await change(
-        Dictionary(uniqueKeysWithValues: (1...members).map { (StateKeyNID(Int64($0)), Optional(EventNID(Int64($0) + 1_000_000))) }))
+        Dictionary(
+            uniqueKeysWithValues: (1...members).map {
+                (StateKeyNID(Int64($0)), Optional(EventNID(Int64($0) + 1_000_000)))
+            }))
     Bench.report("state of 100,000 members, made at once", (Bench.cpuSeconds() - build) * 1e3, "ms")
     Bench.report("the same, size", Double(all) / 1024, "KiB")
     var generator = SeededGenerator(seed: 1)
     var bytes = 0
     let before = state
     for number in 0..<500 {
-        bytes += try await change([StateKeyNID(Int64.random(in: 1...Int64(members), using: &generator)): EventNID(Int64(5_000_000 + number))])
+        bytes += try await change([
+            StateKeyNID(Int64.random(in: 1...Int64(members), using: &generator)): EventNID(Int64(5_000_000 + number))
+        ])
     }
     Bench.report("a state change in it, size", Double(bytes) / 500, "bytes")
     let (old, new) = (before, state)
@@ -119,12 +130,16 @@ private func pages() async throws {
     for _ in 0..<200 {
         keep(
             try await server.homeserver.reading.messages(
-                in: room, .init(from: nil, to: nil, backwards: true, limit: 100, filter: RoomEventFilter()), for: alice))
+                in: room, .init(from: nil, to: nil, backwards: true, limit: 100, filter: RoomEventFilter()), for: alice)
+        )
     }
     Bench.report("a page of 100 messages", (Bench.cpuSeconds() - start) / 200 * 1e6, "µs")
     let memory = Bench.memory()
     var rooms: [RoomID] = []
-    for _ in 0..<500 { rooms.append(try await server.room(of: alice)) }
+    for _ in 0..<500 {
+        server.clock.advance(by: 1)
+        rooms.append(try await server.room(of: alice))
+    }
     for room in rooms { try await server.say("hello", in: room, by: alice) }
     Bench.report("memory for each of 500 rooms in use", (Bench.memory() - memory) * 1e3 / 500, "kB")
     await server.close()

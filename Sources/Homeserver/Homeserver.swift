@@ -10,6 +10,10 @@ public final class Homeserver: Sendable {
     public let accounts: AccountService
     public let memberships: MembershipService
     public let deactivation: DeactivationService
+    public let devices: DeviceService
+    public let profiles: ProfileService
+    public let accountData: AccountDataService
+    public let pushRules: PushRuleService
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
@@ -60,6 +64,10 @@ public final class Homeserver: Sendable {
         }
         memberships = MembershipService(rooms: rooms)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
+        devices = DeviceService(accounts: accounts, deactivation: deactivation)
+        profiles = ProfileService(rooms: rooms)
+        accountData = AccountDataService(rooms: rooms)
+        pushRules = PushRuleService(database: database)
         creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)

@@ -5,6 +5,12 @@ public struct AccountDataEntry: Sendable {
     public let type: String
     /// A JSON object.
     public let content: [UInt8]
+
+    public init(room: RoomNID?, type: String, content: [UInt8]) {
+        self.room = room
+        self.type = type
+        self.content = content
+    }
 }
 
 extension Database {

@@ -5,6 +5,14 @@ public struct TokenOwner: Sendable {
     public let expiresTS: Int64?
 }
 
+/// A device of a user.
+public struct Device: Sendable {
+    public let deviceID: String
+    public let displayName: String?
+    public let lastSeenTS: Int64?
+    public let lastSeenIP: String?
+}
+
 extension Database {
     private static let findToken = Statement(
         "SELECT user_nid, device_id, expires_ts FROM access_tokens WHERE token_hash = $1")
@@ -14,6 +22,21 @@ extension Database {
         try await read { reader in
             try await reader.first(Self.findToken, [.blob(hash)]) { row in
                 TokenOwner(user: UserNID(row.integer(0)), deviceID: row.text(1), expiresTS: row.optionalInteger(2))
+            }
+        }
+    }
+
+    private static let details = Statement(
+        "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_nid = $1 ORDER BY device_id"
+    )
+
+    /// All devices of a user.
+    public func devices(of user: UserNID) async throws -> [Device] {
+        try await read { reader in
+            try await reader.query(Self.details, [user.value]) { row in
+                Device(
+                    deviceID: row.text(0), displayName: row.optionalText(1), lastSeenTS: row.optionalInteger(2),
+                    lastSeenIP: row.optionalText(3))
             }
         }
     }
@@ -45,6 +68,12 @@ extension Write {
         run(Self.putDevice, user.value, .text(deviceID), .optional(displayName), .integer(time))
         run(Self.deleteTokens, user.value, .text(deviceID))
         run(Self.insertToken, .blob(tokenHash), user.value, .text(deviceID), .integer(time))
+    }
+
+    private static let rename = Statement("UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2")
+
+    public mutating func renameDevice(_ deviceID: String, to name: String?, of user: UserNID) {
+        expect(1, otherwise: "the device is gone", Self.rename, user.value, .text(deviceID), .optional(name))
     }
 
     /// Ends a device, and its access tokens with it.

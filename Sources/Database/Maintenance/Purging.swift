@@ -100,7 +100,8 @@ extension Write {
 
     fileprivate mutating func begin(_ purge: Purge, members: [UserNID], at now: Int64) {
         run(
-            Self.note, purge.room.value, .optional(purge.before?.depth), .optional(purge.before?.position), .integer(now))
+            Self.note, purge.room.value, .optional(purge.before?.depth), .optional(purge.before?.position),
+            .integer(now))
         guard purge.before == nil else { return }
         for member in members {
             run(Self.deleteData, member.value, purge.room.value)

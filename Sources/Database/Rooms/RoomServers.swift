@@ -1,6 +1,7 @@
 extension Database {
     private static let ofRoom = Statement(
-        "SELECT server_nid, joined FROM room_servers WHERE room_nid = $1 AND joined > 0 ORDER BY joined DESC, server_nid")
+        "SELECT server_nid, joined FROM room_servers WHERE room_nid = $1 AND joined > 0 ORDER BY joined DESC, server_nid"
+    )
 
     /// The servers with joined members in a room, those with most first. One range of one index.
     public func servers(in room: RoomNID, _ reader: any Reader) async throws -> [(server: ServerNID, joined: Int)] {

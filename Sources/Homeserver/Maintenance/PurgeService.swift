@@ -22,7 +22,8 @@ public final class PurgeService: Sendable {
     /// what comes after.
     public func purgeHistory(of roomID: RoomID, before eventID: EventID) async throws {
         let room = try await known(roomID)
-        guard let event = try await database.event(eventID), event.room == room.nid, let position = event.position else {
+        guard let event = try await database.event(eventID), event.room == room.nid, let position = event.position
+        else {
             throw MatrixError.notFound("The room has no such event.")
         }
         let place = Database.OrderedPlace(depth: event.orderDepth, position: position)
@@ -42,7 +43,9 @@ public final class PurgeService: Sendable {
     }
 
     private func known(_ roomID: RoomID) async throws -> Room {
-        guard let room = try await rooms.room(roomID) else { throw MatrixError.notFound("This server doesn't know the room.") }
+        guard let room = try await rooms.room(roomID) else {
+            throw MatrixError.notFound("This server doesn't know the room.")
+        }
         return room
     }
 }

@@ -53,7 +53,8 @@ final class RedactionJob: Sendable {
         let database = context.database
         let now = context.surroundings.now()
         guard try await database.nextOverwrite().map({ $0 <= now }) ?? false else { return 0 }
-        guard let lease = try await database.lease("redactions", holder: node, now: now, duration: 2 * Self.interval) else {
+        guard let lease = try await database.lease("redactions", holder: node, now: now, duration: 2 * Self.interval)
+        else {
             return nil
         }
         var count = 0

@@ -24,7 +24,7 @@ struct EventVisibility {
     private var verdicts: [StateNID: Standing] = [:]
 
     private struct Standing {
-        var visibility: String
+        var visibility: HistoryVisibility
         var membership: Membership
     }
 
@@ -50,22 +50,18 @@ struct EventVisibility {
         if let leftAt = access.leftAt, position > leftAt { return false }
         guard let before = event.stateBefore else { return false }
         let standing = try await standing(before)
-        if standing.visibility == "world_readable" || standing.membership == .join { return true }
-        // Who joins, or is invited, sees the event by which it happens; who leaves has been handled above.
-        if let stateKey = event.stateKey, stateKey == memberKey { return true }
-        if standing.visibility == "joined" { return false }
-        if standing.visibility == "invited" { return standing.membership == .invite }
-        // "shared", and whatever it isn't: visible to those who have been in the room at any time since.
-        return access.membership == .join || access.leftAt != nil
+        if standing.membership == .join { return true }
+        // Who is in the room, or was after the event: the leaving has been looked at above.
+        let joinedLater = access.membership == .join || access.leftAt != nil
+        return HistoryVisibility.allows(
+            user, toSee: try context.parse(event, room.version), visibility: standing.visibility,
+            membership: standing.membership, joinedLater: joinedLater)
     }
 
     private mutating func standing(_ state: StateNID) async throws -> Standing {
         if let known = verdicts[state] { return known }
-        var standing = Standing(visibility: "shared", membership: .leave)
-        if let event = try await event(visibilityKey, state) {
-            let value = event.content["history_visibility"]?.string ?? "shared"
-            if ["world_readable", "shared", "invited", "joined"].contains(value) { standing.visibility = value }
-        }
+        var standing = Standing(
+            visibility: HistoryVisibility(event: try await event(visibilityKey, state)), membership: .leave)
         if let event = try await event(memberKey, state) {
             standing.membership = Membership(event.content["membership"]) ?? .leave
         }

@@ -16,7 +16,8 @@ final class RoomContext: Sendable {
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
 
     init(
-        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings, keepRedacted: Int64
+        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
+        keepRedacted: Int64
     ) {
         self.keepRedacted = keepRedacted
         self.database = database

@@ -184,7 +184,8 @@ struct RoomDraft {
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
         added.append(
             Added(
-                event: stored, parsed: event, membership: try await membershipChange(event, from: before), stateChange: change))
+                event: stored, parsed: event, membership: try await membershipChange(event, from: before),
+                stateChange: change))
         tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
         record.extremities = [nid]
         record.timelineVersion += 1
@@ -213,9 +214,12 @@ struct RoomDraft {
             let membership = Membership(event.content["membership"])
         else { return nil }
         let servers = try await context.database.numbers(ofServers: [user.server])
-        guard let server = servers[user.server] else { throw DatabaseError.corrupt("server \(user.server) has got no number") }
+        guard let server = servers[user.server] else {
+            throw DatabaseError.corrupt("server \(user.server) has got no number")
+        }
         return MembershipChange(
-            user: try await context.database.number(ofUser: user), membership: StoredMembership(membership), server: server,
+            user: try await context.database.number(ofUser: user), membership: StoredMembership(membership),
+            server: server,
             joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0))
     }
 

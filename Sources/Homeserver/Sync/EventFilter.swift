@@ -4,8 +4,8 @@ import MatrixCore
 /// Which events a client wants by type and sender (Client-Server API, "Filtering"): `*` stands for any characters.
 public struct EventFilter: Sendable {
     public var limit: Int?
-    var types: [Glob]?
-    var notTypes: [Glob]
+    var types: [TypePattern]?
+    var notTypes: [TypePattern]
     var senders: [ByteString]?
     var notSenders: [ByteString]
 
@@ -17,8 +17,8 @@ public struct EventFilter: Sendable {
     /// - Throws: `M_BAD_JSON` where a member has the wrong type.
     public init(_ json: JSONView?) throws {
         limit = try json?.optionalInteger("limit").map { Int(clamping: $0) }
-        types = try json?.optionalStrings("types")?.map { Glob($0) }
-        notTypes = try json?.optionalStrings("not_types")?.map { Glob($0) } ?? []
+        types = try json?.optionalStrings("types")?.map { TypePattern($0) }
+        notTypes = try json?.optionalStrings("not_types")?.map { TypePattern($0) } ?? []
         senders = try json?.optionalStrings("senders")?.map { ByteString($0) }
         notSenders = try json?.optionalStrings("not_senders")?.map { ByteString($0) } ?? []
         if let limit, limit < 0 { throw MatrixError.badJSON("The filter's limit is negative.") }
@@ -79,7 +79,7 @@ public struct RoomEventFilter: Sendable {
 
 /// A pattern in which `*` stands for any characters, matched in time proportional to pattern and text at worst multiplied
 /// once: no backtracking over more than one star.
-struct Glob: Sendable {
+struct TypePattern: Sendable {
     private let pattern: [UInt8]
 
     init(_ pattern: String) { self.pattern = Array(pattern.utf8) }

@@ -29,6 +29,11 @@ struct SyncBuilder {
                 accountData = try await self.database.accountData(
                     of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader)
             }
+            if self.since == nil, !accountData.contains(where: { $0.room == nil && $0.type == PushRuleService.type }) {
+                // Rules that the user has never changed are nowhere stored; clients need them all the same.
+                let rules = PushRuleService.content(.defaults(for: self.requester.userID))
+                accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+            }
             return try await self.build(candidates, accountData, memberships, reader)
         }
     }

@@ -27,9 +27,10 @@ extension ClientAPI {
         for version in RoomVersion.all { available[version.identifier] = "stable" }
         return [
             "capabilities": [
-                "m.change_password": ["enabled": false],
-                "m.set_displayname": ["enabled": false],
-                "m.set_avatar_url": ["enabled": false],
+                "m.change_password": ["enabled": true],
+                "m.set_displayname": ["enabled": true],
+                "m.set_avatar_url": ["enabled": true],
+                "m.profile_fields": ["enabled": true],
                 "m.3pid_changes": ["enabled": false],
                 "m.room_versions": [
                     "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,

@@ -46,7 +46,8 @@ struct DatabaseModelTests {
             let reader = users.first { rooms[index].members[$0.userID] == .join } ?? users[0]
             paging: repeat {
                 let answer = try await server.homeserver.reading.messages(
-                    in: rooms[index].id, .init(from: from, to: nil, backwards: true, limit: 20, filter: RoomEventFilter()),
+                    in: rooms[index].id,
+                    .init(from: from, to: nil, backwards: true, limit: 20, filter: RoomEventFilter()),
                     for: reader)
                 let page = try JSONDocument(parsing: answer).root
                 for event in page["chunk"]!.elements {
@@ -95,7 +96,8 @@ struct DatabaseModelTests {
 
         func restart() async throws {
             await server.close()
-            server = try await TestServer(directory: server.directory, clock: ManualSurroundings(seed: generator.next()))
+            server = try await TestServer(
+                directory: server.directory, clock: ManualSurroundings(seed: generator.next()))
         }
     }
 
@@ -143,7 +145,8 @@ struct DatabaseModelTests {
         let numbers = try await database.existingNumbers(ofStateKeys: probes)
         let found = try await database.read { reader in
             let tree = StateTree(rows: database.stateRows, room: record.nid)
-            var states: [[StateEntry]] = [], keys: [[StateKey: EventNID]] = [], differences: [[StateTree.Difference]] = []
+            var states: [[StateEntry]] = [], keys: [[StateKey: EventNID]] = [],
+                differences: [[StateTree.Difference]] = []
             for (index, (_, stored)) in pairs.enumerated() {
                 let state = stored.stateBefore ?? StateNID(0)
                 states.append(try await tree.entries(in: state, reader))

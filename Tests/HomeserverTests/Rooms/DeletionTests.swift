@@ -25,7 +25,8 @@ struct DeletionTests {
         server = try await TestServer(directory: directory, clock: clock)
         #expect(try await server.homeserver.redactions.run() == 1)
         #expect(try await server.homeserver.redactions.run() == 0)
-        let shown = try JSONDocument(parsing: try await server.homeserver.reading.event(event, in: room, for: alice)).root
+        let shown = try JSONDocument(parsing: try await server.homeserver.reading.event(event, in: room, for: alice))
+            .root
         #expect(shown["content"]?.count == 0 && shown["unsigned"]?["redacted_because"] != nil)
         #expect(try await ConsistencyCheck(server.homeserver.database).run().problems == [])
         // Free pages keep what was on them; a copy has none.
@@ -38,7 +39,8 @@ struct DeletionTests {
     func purgeOfRoom() async throws {
         let server = try await TestServer()
         let alice = try await server.user("alice"), bob = try await server.user("bob")
-        let doomed = try await server.room(of: alice) { $0.aliasName = "doomed" }, other = try await server.room(of: alice)
+        let doomed = try await server.room(of: alice) { $0.aliasName = "doomed" },
+            other = try await server.room(of: alice)
         for room in [doomed, other] {
             try await server.homeserver.memberships.join(room, reason: nil, by: bob)
             for number in 0..<250 { try await server.say("\(number)", in: room, by: [alice, bob][number % 2]) }
@@ -49,7 +51,9 @@ struct DeletionTests {
         try await server.homeserver.purging.purge(doomed)
         #expect(try await server.homeserver.reading.joinedRooms(of: alice) == [other])
         await #expect(throws: MatrixError.self) { try await server.history(of: doomed, for: alice) }
-        await #expect(throws: MatrixError.self) { try await server.homeserver.memberships.join(doomed, reason: nil, by: bob) }
+        await #expect(throws: MatrixError.self) {
+            try await server.homeserver.memberships.join(doomed, reason: nil, by: bob)
+        }
         await #expect(throws: MatrixError.self) { try await server.homeserver.memberships.resolve("#doomed:localhost") }
         #expect(try await server.sync(bob)["rooms"]?["join"]?.members.map(\.key) == [other.string])
         let database = server.homeserver.database
@@ -120,7 +124,8 @@ struct DeletionTests {
         func restore(_ name: String = "localhost") async throws -> Backup.Summary {
             try await Backup.restore(
                 from: "\(target.path)/backup", serverName: ServerName(name)!, databasePath: "\(place.path)/roost.db",
-                mediaPath: "\(place.path)/media", surroundings: ManualSurroundings(seed: 77).surroundings, logger: .init(label: "t"))
+                mediaPath: "\(place.path)/media", surroundings: ManualSurroundings(seed: 77).surroundings,
+                logger: .init(label: "t"))
         }
         await #expect(throws: Backup.Problem.self) { try await restore("other.example") }
         #expect(try await restore().events == summary.events)

@@ -1,0 +1,63 @@
+import Database
+import MatrixCore
+
+/// What clients keep for their user on the server (Client-Server API, modules "Client Config" and "Room Tagging").
+public final class AccountDataService: Sendable {
+    private let rooms: RoomRegistry
+    private var database: Database { rooms.database }
+
+    init(rooms: RoomRegistry) { self.rooms = rooms }
+
+    /// Types that have an interface of their own, and can't be set by this one.
+    private static let reserved: Set<String> = ["m.fully_read", "m.push_rules"]
+
+    private func nid(_ roomID: RoomID?) async throws -> RoomNID? {
+        guard let roomID else { return nil }
+        guard let room = try await rooms.room(roomID) else {
+            throw MatrixError.notFound("This server doesn't know the room.")
+        }
+        return room.nid
+    }
+
+    /// - Throws: `M_NOT_FOUND` if nothing has been set.
+    public func get(_ type: String, in roomID: RoomID?, for requester: Requester) async throws -> [UInt8] {
+        guard let content = try await database.accountData(of: requester.nid, room: try await nid(roomID), type: type)
+        else {
+            throw MatrixError.notFound("There is no account data of this type.")
+        }
+        return content
+    }
+
+    public func set(_ type: String, to content: JSONView, in roomID: RoomID?, for requester: Requester) async throws {
+        guard !Self.reserved.contains(type) else {
+            throw MatrixError(.badJSON, "\(type) is set by an endpoint of its own.", status: 405)
+        }
+        var write = Write()
+        write.putAccountData(
+            of: requester.nid, room: try await nid(roomID), type: type, content: Array(content.json.encoded()))
+        try await database.write(write)
+    }
+
+    // MARK: - Tags
+
+    private static let tags = "m.tag"
+
+    /// The tags of a room with their contents.
+    public func tags(of roomID: RoomID, for requester: Requester) async throws -> JSONObject {
+        guard let room = try await nid(roomID),
+            let content = try await database.accountData(of: requester.nid, room: room, type: Self.tags)
+        else { return [:] }
+        return try JSONDocument(parsing: content).root["tags"]?.json.objectValue ?? [:]
+    }
+
+    /// Sets a tag of a room, or removes it (nil).
+    public func setTag(_ tag: String, to content: JSON?, of roomID: RoomID, for requester: Requester) async throws {
+        guard tag.utf8.count <= 255 else { throw MatrixError.invalidParam("A tag has at most 255 bytes.") }
+        var tags = try await self.tags(of: roomID, for: requester)
+        tags[tag] = content
+        let all: JSON = ["tags": .object(tags)]
+        var write = Write()
+        write.putAccountData(of: requester.nid, room: try await nid(roomID), type: Self.tags, content: all.encoded())
+        try await database.write(write)
+    }
+}

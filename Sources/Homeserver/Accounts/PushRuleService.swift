@@ -1,0 +1,81 @@
+import Database
+import MatrixCore
+
+/// A user's push rules (Client-Server API, module "Push Notifications", "Push Rules: API"). They are kept as account data once
+/// the user has changed anything; until then the defaults hold.
+public final class PushRuleService: Sendable {
+    private let database: Database
+
+    init(database: Database) { self.database = database }
+
+    static let type = "m.push_rules"
+
+    /// The rules that hold for a user.
+    func rules(of user: UserID, _ nid: UserNID) async throws -> PushRuleSet {
+        guard let content = try await database.accountData(of: nid, room: nil, type: Self.type) else {
+            return .defaults(for: user)
+        }
+        return PushRuleSet(try JSONDocument(parsing: content).root["global"]?.json ?? [:])
+    }
+
+    public func rules(of requester: Requester) async throws -> PushRuleSet {
+        try await rules(of: requester.userID, requester.nid)
+    }
+
+    /// The account data event content of rules.
+    static func content(_ rules: PushRuleSet) -> JSON { ["global": rules.json] }
+
+    /// - Throws: `M_NOT_FOUND`.
+    public func rule(_ id: String, kind: PushRule.Kind, of requester: Requester) async throws -> PushRule {
+        guard let rule = try await rules(of: requester).rule(id, kind: kind) else { throw Self.unknown }
+        return rule
+    }
+
+    private static let unknown = MatrixError.notFound("There is no such push rule.")
+
+    private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
+        var rules = try await rules(of: requester)
+        try change(&rules)
+        var write = Write()
+        write.putAccountData(
+            of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
+        try await database.write(write)
+    }
+
+    /// Adds a rule, or replaces the one with its ID.
+    public func put(
+        _ rule: PushRule, kind: PushRule.Kind, before: String?, after: String?, of requester: Requester
+    ) async throws {
+        try await change(requester) { rules in
+            do {
+                try rules.set(rule, kind: kind, before: before, after: after)
+            } catch PushRuleSet.PlacementError.reservedID {
+                throw MatrixError.invalidParam("IDs of push rules that begin with a dot are the server's own.")
+            } catch {
+                throw MatrixError(.unknown, "The rule named by “before” or “after” is none of yours.", status: 400)
+            }
+        }
+    }
+
+    public func delete(_ id: String, kind: PushRule.Kind, of requester: Requester) async throws {
+        try await change(requester) { rules in
+            guard let rule = rules.rule(id, kind: kind) else { throw Self.unknown }
+            guard !rule.isDefault else {
+                throw MatrixError.invalidParam("The server's own push rules can be switched off, not removed.")
+            }
+            rules[kind].removeAll { $0.id.utf8.elementsEqual(id.utf8) }
+        }
+    }
+
+    /// Changes a rule where it stands.
+    public func update(
+        _ id: String, kind: PushRule.Kind, of requester: Requester, _ update: (inout PushRule) -> Void
+    ) async throws {
+        try await change(requester) { rules in
+            guard let place = rules[kind].firstIndex(where: { $0.id.utf8.elementsEqual(id.utf8) }) else {
+                throw Self.unknown
+            }
+            update(&rules[kind][place])
+        }
+    }
+}
