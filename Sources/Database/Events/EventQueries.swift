@@ -96,6 +96,27 @@ extension Database {
         }
     }
 
+    private static let laterByTime = Statement(
+        """
+        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND origin_server_ts >= $2
+        ORDER BY origin_server_ts, order_depth LIMIT $3
+        """)
+    private static let earlierByTime = Statement(
+        """
+        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND origin_server_ts <= $2
+        ORDER BY origin_server_ts DESC, order_depth DESC LIMIT $3
+        """)
+
+    /// The events of a room nearest to a time, on one side of it. One range of one index.
+    public func events(
+        in room: RoomNID, nearest timestamp: Int64, forwards: Bool, limit: Int, _ reader: any Reader
+    ) async throws -> [EventNID] {
+        try await reader.query(
+            forwards ? Self.laterByTime : Self.earlierByTime,
+            [room.value, .integer(timestamp), .integer(Int64(limit))]
+        ) { EventNID($0.integer(0)) }
+    }
+
     private static let changedRooms = Statement(
         "SELECT DISTINCT room_nid FROM events WHERE position > $1 AND position <= $2")
 

@@ -40,3 +40,19 @@ extension Write {
     /// Lists a room in the public directory.
     public mutating func publish(_ room: RoomNID) { run(Self.publishRoom, room.value) }
 }
+
+extension Write {
+    private static let unpublishRoom = Statement("DELETE FROM published_rooms WHERE room_nid = $1")
+
+    /// Takes a room off the public directory.
+    public mutating func unpublish(_ room: RoomNID) { run(Self.unpublishRoom, room.value) }
+}
+
+extension Database {
+    private static let published = Statement("SELECT room_nid FROM published_rooms ORDER BY room_nid")
+
+    /// The rooms of the public directory.
+    public func publishedRooms() async throws -> [RoomNID] {
+        try await read { try await $0.query(Self.published, []) { RoomNID($0.integer(0)) } }
+    }
+}

@@ -34,9 +34,24 @@ public final class MembershipService: Sendable {
         let profile = try await profile(of: requester.userID)
         try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .join { return }
+            var content = Self.content("join", profile: profile, reason: reason)
+            if let user = try await self.authoriser(of: requester.userID, in: &draft) {
+                content["join_authorised_via_users_server"] = .string(user.string)
+            }
+            try await draft.append(
+                "m.room.member", stateKey: requester.userID.string, content: content, sender: requester.userID)
+        }
+    }
+
+    /// Asks to be let in (Client-Server API, "Knocking on rooms"); asking again changes nothing.
+    public func knock(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
+        let room = try await known(roomID)
+        let profile = try await profile(of: requester.userID)
+        try await rooms.perform(in: room) { draft in
+            if try await draft.membership(of: requester.userID) == .knock { return }
             try await draft.append(
                 "m.room.member", stateKey: requester.userID.string,
-                content: Self.content("join", profile: profile, reason: reason), sender: requester.userID)
+                content: Self.content("knock", profile: profile, reason: reason), sender: requester.userID)
         }
     }
 

@@ -14,6 +14,15 @@ extension ClientAPI {
                 rateLimit: .join
             ) { try await self.join($0, try $0.roomID().string) },
             Endpoint(
+                .POST, "/_matrix/client/{version:v3|r0}/knock/{roomIdOrAlias}", authentication: .accessToken, rateLimit: .join
+            ) { request in
+                let body = try await request.json(emptyIsObject: true).root
+                let roomID = try await self.homeserver.memberships.resolve(request["roomIdOrAlias"])
+                try await self.homeserver.memberships.knock(
+                    roomID, reason: try body.optionalString("reason"), by: try request.authenticated())
+                return .json(["room_id": .string(roomID.string)])
+            },
+            Endpoint(
                 .POST, "/_matrix/client/{version:v3|r0}/rooms/{roomId}/invite", authentication: .accessToken,
                 rateLimit: .invite
             ) { request in

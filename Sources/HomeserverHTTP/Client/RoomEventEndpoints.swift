@@ -36,6 +36,17 @@ extension ClientAPI {
                         try request.eventID(), in: try request.roomID(), for: try request.authenticated()))
             },
             Endpoint(.GET, PathPattern("\(room)/messages"), authentication: .accessToken, handler: messages),
+            Endpoint(.GET, PathPattern("\(room)/context/{eventId}"), authentication: .accessToken) { request in
+                let limit = try request.integer("limit") ?? 10
+                guard limit >= 0 else { throw MatrixError.invalidParam("“limit” is negative.") }
+                return .json(
+                    try await self.homeserver.reading.context(
+                        of: try request.eventID(), in: try request.roomID(), limit: Int(clamping: limit),
+                        filter: try Self.filter(request), for: try request.authenticated()))
+            },
+            Endpoint(
+                .GET, "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", authentication: .accessToken,
+                handler: eventAtTime),
         ]
     }
 
@@ -90,6 +101,25 @@ extension ClientAPI {
                 of: try request.roomID(), filter: filter, for: try request.authenticated()))
     }
 
+    /// The filter in the query, written out.
+    private static func filter(_ request: Request) throws -> RoomEventFilter {
+        guard let text = request.query["filter"] else { return RoomEventFilter() }
+        do {
+            return try RoomEventFilter(try JSONDocument(parsing: Array(text.utf8)).root)
+        } catch let error as JSONError {
+            throw MatrixError.notJSON("The filter is not JSON: \(error)")
+        }
+    }
+
+    private func eventAtTime(_ request: Request) async throws -> Response {
+        guard let timestamp = try request.integer("ts") else { throw MatrixError.missingParam("ts") }
+        guard let direction = request.query["dir"] else { throw MatrixError.missingParam("dir") }
+        guard direction == "f" || direction == "b" else { throw MatrixError.invalidParam("“dir” must be b or f.") }
+        let (event, time) = try await homeserver.reading.event(
+            in: try request.roomID(), nearest: timestamp, forwards: direction == "f", for: try request.authenticated())
+        return .json(["event_id": .string(event.string), "origin_server_ts": .integer(time)])
+    }
+
     private func messages(_ request: Request) async throws -> Response {
         let backwards: Bool
         switch request.query["dir"] {
@@ -100,14 +130,7 @@ extension ClientAPI {
         }
         let limit = try request.integer("limit") ?? 10
         guard limit >= 0 else { throw MatrixError.invalidParam("“limit” is negative.") }
-        var filter = RoomEventFilter()
-        if let text = request.query["filter"] {
-            do {
-                filter = try RoomEventFilter(try JSONDocument(parsing: Array(text.utf8)).root)
-            } catch let error as JSONError {
-                throw MatrixError.notJSON("The filter is not JSON: \(error)")
-            }
-        }
+        let filter = try Self.filter(request)
         return .json(
             try await homeserver.reading.messages(
                 in: try request.roomID(),

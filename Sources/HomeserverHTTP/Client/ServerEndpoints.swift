@@ -12,6 +12,9 @@ extension ClientAPI {
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { _ in
                 .json(self.capabilities)
             },
+            Endpoint(.GET, "/_matrix/client/{version:v3|r0}/voip/turnServer", authentication: .accessToken) { request in
+                .json(self.homeserver.turnCredentials(for: try request.authenticated()))
+            },
             Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
                 .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
             },

@@ -1,0 +1,118 @@
+import Database
+import MatrixCore
+
+/// The rooms that are listed for everybody (Client-Server API, "Published room directory").
+extension DirectoryService {
+    /// Which of the listed rooms are wanted.
+    public struct PublishedRoomsRequest: Sendable {
+        public var limit: Int?
+        public var since: String?
+        public var searchTerm: String?
+        /// Room types that are wanted; null stands for rooms without one. nil: all.
+        public var roomTypes: [String?]?
+
+        public init(limit: Int?, since: String?, searchTerm: String?, roomTypes: [String?]?) {
+            self.limit = limit
+            self.since = since
+            self.searchTerm = searchTerm
+            self.roomTypes = roomTypes
+        }
+    }
+
+    /// A room as the directory shows it.
+    private struct Listing: Sendable {
+        var json: JSONObject
+        var members: Int
+        var roomType: String?
+        var texts: [String]
+    }
+
+    private static let largestPage = 1_000
+
+    /// A page of the directory, largest rooms first.
+    public func publishedRooms(_ request: PublishedRoomsRequest) async throws -> JSON {
+        var offset = 0
+        if let since = request.since {
+            guard since.utf8.first == UInt8(ascii: "p"), let number = Int(since.dropFirst()), number >= 0 else {
+                throw MatrixError.invalidParam("“since” is not a token that this server gave out.")
+            }
+            offset = number
+        }
+        var listings: [Listing] = []
+        for nid in try await database.publishedRooms() {
+            let listing = try await listing(try await rooms.room(nid))
+            if Self.matches(listing, request) { listings.append(listing) }
+        }
+        listings.sort { $0.members > $1.members }
+        let limit = min(max(request.limit ?? Self.largestPage, 1), Self.largestPage)
+        let page = listings.dropFirst(offset).prefix(limit)
+        var answer: JSONObject = [
+            "chunk": .array(page.map { .object($0.json) }), "total_room_count_estimate": .integer(Int64(listings.count)),
+        ]
+        if offset + page.count < listings.count { answer["next_batch"] = .string("p\(offset + page.count)") }
+        if offset > 0 { answer["prev_batch"] = .string("p\(max(0, offset - limit))") }
+        return .object(answer)
+    }
+
+    private static func matches(_ listing: Listing, _ request: PublishedRoomsRequest) -> Bool {
+        if let types = request.roomTypes, !types.contains(listing.roomType) { return false }
+        guard let term = request.searchTerm?.lowercased(), !term.isEmpty else { return true }
+        return listing.texts.contains { $0.lowercased().contains(term) }
+    }
+
+    private func listing(_ room: Room) async throws -> Listing {
+        let keys = [
+            StateKey.create, StateKey("m.room.name"), StateKey("m.room.topic"), StateKey("m.room.avatar"),
+            StateKey("m.room.canonical_alias"), StateKey.joinRules, StateKey.historyVisibility, StateKey("m.room.guest_access"),
+        ]
+        let numbers = try await database.existingNumbers(ofStateKeys: keys)
+        return try await database.read { reader in
+            let tree = StateTree(rows: self.database.stateRows, room: room.nid)
+            var content: [StateKey: JSONView] = [:]
+            for (key, number) in numbers {
+                guard let nid = try await tree.event(for: number, in: room.record.state, reader),
+                    let stored = try await self.database.events([nid], reader).first
+                else { continue }
+                content[key] = try self.rooms.context.parse(stored, room.version).content
+            }
+            let members = try await self.database.count(of: .join, in: room.nid, reader)
+            let visibility = content[.historyVisibility]?["history_visibility"]?.string
+            var json: JSONObject = [
+                "room_id": .string(room.roomID.string), "num_joined_members": .integer(Int64(members)),
+                "world_readable": .bool(visibility == "world_readable"),
+                "guest_can_join": .bool(content[keys[7]]?["guest_access"]?.string == "can_join"),
+            ]
+            let texts = [
+                ("name", content[keys[1]]?["name"]?.string), ("topic", content[keys[2]]?["topic"]?.string),
+                ("canonical_alias", content[keys[4]]?["alias"]?.string),
+            ]
+            let others = [
+                ("avatar_url", content[keys[3]]?["url"]?.string), ("join_rule", content[.joinRules]?["join_rule"]?.string),
+                ("room_type", content[.create]?["type"]?.string),
+            ]
+            for (name, text) in texts + others { if let text, !text.isEmpty { json[name] = .string(text) } }
+            return Listing(
+                json: json, members: members, roomType: content[.create]?["type"]?.string, texts: texts.compactMap(\.1))
+        }
+    }
+
+    /// Whether a room is listed.
+    public func isPublished(_ roomID: RoomID) async throws -> Bool {
+        guard let room = try await rooms.room(roomID) else { throw MatrixError.notFound("This server doesn't know the room.") }
+        return try await database.publishedRooms().contains(room.nid)
+    }
+
+    /// Lists a room, or takes it off the list: who may name the room may.
+    public func setPublished(_ isPublished: Bool, _ roomID: RoomID, by requester: Requester) async throws {
+        guard let room = try await rooms.room(roomID) else { throw MatrixError.notFound("This server doesn't know the room.") }
+        let mayChange = try await rooms.perform(in: room) { draft in
+            guard try await draft.membership(of: requester.userID) == .join else { return false }
+            return try await draft.powerLevels().allows(
+                requester.userID, toSend: "m.room.canonical_alias", isState: true)
+        }
+        guard mayChange else { throw MatrixError.forbidden("Only who may name the room can list it.") }
+        var write = Write()
+        if isPublished { write.publish(room.nid) } else { write.unpublish(room.nid) }
+        try await database.write(write)
+    }
+}

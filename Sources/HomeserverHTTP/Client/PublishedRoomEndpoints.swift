@@ -1,0 +1,54 @@
+import Homeserver
+import MatrixCore
+
+/// The directory of published rooms (Client-Server API, "Published room directory").
+extension ClientAPI {
+    var publishedRoomEndpoints: [Endpoint] {
+        let list: PathPattern = "/_matrix/client/{version:v3|r0}/publicRooms"
+        let room: PathPattern = "/_matrix/client/{version:v3|r0}/directory/list/room/{roomId}"
+        return [
+            Endpoint(.GET, list, authentication: .optionalAccessToken) { request in
+                try self.checkServer(request)
+                let limit = try request.integer("limit").map { Int(clamping: $0) }
+                return .json(
+                    try await self.homeserver.directory.publishedRooms(
+                        .init(limit: limit, since: request.query["since"], searchTerm: nil, roomTypes: nil)))
+            },
+            Endpoint(.POST, list, authentication: .accessToken, handler: search),
+            Endpoint(.GET, room, authentication: .optionalAccessToken) { request in
+                let isPublished = try await self.homeserver.directory.isPublished(try request.roomID())
+                return .json(["visibility": isPublished ? "public" : "private"])
+            },
+            Endpoint(.PUT, room, authentication: .accessToken) { request in
+                let visibility = try await request.json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
+                guard ["public", "private"].contains(visibility) else {
+                    throw MatrixError.invalidParam("“visibility” must be public or private.")
+                }
+                try await self.homeserver.directory.setPublished(
+                    visibility == "public", try request.roomID(), by: try request.authenticated())
+                return .empty
+            },
+        ]
+    }
+
+    private func checkServer(_ request: Request) throws {
+        guard let server = request.query["server"], server != homeserver.configuration.serverName.string else { return }
+        throw MatrixError(.unknown, "This server doesn't speak to other servers yet.", status: 502)
+    }
+
+    private func search(_ request: Request) async throws -> Response {
+        try checkServer(request)
+        let body = try await request.json(emptyIsObject: true).root
+        let filter = try body.optionalObject("filter")
+        let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
+            guard type.isNull || type.string != nil else { throw MatrixError.badJSON("“room_types” must hold strings or null.") }
+            return type.string
+        }
+        return .json(
+            try await homeserver.directory.publishedRooms(
+                .init(
+                    limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
+                    since: try body.optionalString("since"),
+                    searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types)))
+    }
+}
