@@ -9,7 +9,7 @@ import MatrixCore
 /// Measures what `docs/benchmarks-core.md` lists. One process, CPU time, the best of several rounds: what else runs on the
 /// machine makes a round slower, never faster.
 @main enum Bench {
-    static func main() throws {
+    static func main() async throws {
         let arguments = CommandLine.arguments
         if arguments.count == 6, arguments[1] == "make-fork", let version = RoomVersion.named(arguments[2]),
             let members = Int(arguments[3]), let changes = Int(arguments[4])
@@ -24,6 +24,10 @@ import MatrixCore
         ] where wanted == nil || wanted == name {
             print("\n\(name)")
             try section()
+        }
+        if wanted == nil || wanted == "parallel" {
+            print("\nparallel")
+            try await parallelSection()
         }
     }
 
