@@ -10,7 +10,14 @@ import MatrixCore
 /// machine makes a round slower, never faster.
 @main enum Bench {
     static func main() async throws {
-        let wanted = CommandLine.arguments.dropFirst().first
+        let arguments = CommandLine.arguments
+        if arguments.count == 6, arguments[1] == "make-fork", let version = RoomVersion.named(arguments[2]),
+            let members = Int(arguments[3]), let changes = Int(arguments[4])
+        {
+            try makeFork(version, members: members, changes: changes, path: arguments[5])
+            return
+        }
+        let wanted = arguments.dropFirst().first
         for (name, section) in [
             ("json", jsonSection), ("events", eventSection), ("auth", authorizationSection), ("push", pushSection),
             ("resolution", resolutionSection),
@@ -21,6 +28,10 @@ import MatrixCore
         if wanted == nil || wanted == "database" {
             print("\ndatabase")
             try await databaseSection()
+        }
+        if wanted == nil || wanted == "parallel" {
+            print("\nparallel")
+            try await parallelSection()
         }
     }
 
@@ -38,7 +49,13 @@ import MatrixCore
     }
 
     /// Resident memory in MB; 0 where there is no /proc.
+    ///
+    /// What was freed before goes back to the system first, or growth would hide in it.
     static func memory() -> Double {
+        if let symbol = dlsym(nil, "malloc_trim") {
+            let trim = unsafeBitCast(symbol, to: (@convention(c) (Int) -> CInt).self)
+            _ = trim(0)
+        }
         var pages = 0
         if let file = fopen("/proc/self/statm", "r") {
             var size: CLong = 0

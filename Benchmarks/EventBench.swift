@@ -82,6 +82,23 @@ extension Bench {
         report("SHA-256", 1 / seconds { keep(Hashing.sha256(megabyte)) }, "MB/s")
     }
 
+    /// Signatures of 2,000 events, as in a `send_join` answer: wall time by number of tasks.
+    static func parallelSection() async throws {
+        let room = try BenchRoom(.v11)
+        guard let key = room.key.verifyKey else { return }
+        let event = try room.message(padTo: 600)
+        let events = Array(repeating: event, count: 2_000)
+        for tasks in [1, 2, 4, 8] {
+            var best = Double.infinity
+            for _ in 0..<5 {
+                let start = wallSeconds()
+                keep(await SignatureChecking.verdicts(on: events, tasks: tasks) { _, _ in key })
+                best = min(best, wallSeconds() - start)
+            }
+            report("2,000 signatures in \(tasks) tasks", best * 1e3, "ms")
+        }
+    }
+
     static func authorizationSection() throws {
         for version in [RoomVersion.v1, .v6, .v11, .v12] {
             var room = try BenchRoom(version)

@@ -6,23 +6,28 @@ resolution about each merge; both are written down as cases that our implementat
 
     generate.py OUTPUT_FOLDER [--rooms N] [--events N] [--seed N] [--versions 1,2,...]
 
-Writes one file per room version with one room per line; see README.md for the format. The same seed gives the same
+Writes one file per room version with one room per line, and one with single events; see README.md for the format. The same seed gives the same
 cases with the same version of Synapse.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
 import sys
 
+import canonicaljson
 import signedjson.key
 import signedjson.sign
+import unpaddedbase64
 from synapse import event_auth
 from synapse.api.errors import SynapseError
 from synapse.api.room_versions import KNOWN_ROOM_VERSIONS
+from synapse.crypto.event_signing import compute_content_hash, compute_event_signature
 from synapse.events import make_event_from_json
+from synapse.events.utils import prune_event
 from synapse.state import v1, v2
 from synapse.storage.databases.main.event_federation import StateDifference
 
@@ -413,6 +418,78 @@ class Room:
         }
 
 
+PROTECTED = {
+    "m.room.member": ["membership", "join_authorised_via_users_server", "third_party_invite"],
+    "m.room.create": ["creator", "room_version", "predecessor"],
+    "m.room.join_rules": ["join_rule", "allow"],
+    "m.room.power_levels": ["ban", "events", "events_default", "invite", "kick", "notifications", "redact", "users", "users_default"],
+    "m.room.aliases": ["aliases"],
+    "m.room.history_visibility": ["history_visibility"],
+    "m.room.redaction": ["redacts", "reason"],
+    "m.room.message": ["body", "membership"],
+}
+
+
+def random_value(rng, number, depth=0):
+    kind = rng.randint(0, 7 if depth < 3 else 4)
+    if kind <= 1:
+        pieces = ["a", "\u00e9", "\U0001f600", "\"", "\\", "/", "\n", "\t", "\x01", "\x7f", "\u2028", "e\u0301", "\u0000", " "]
+        return "".join(rng.choice(pieces) for _ in range(rng.randint(0, 6)))
+    if kind == 2:
+        return rng.choice([0, 1, -1, 2**53 - 1, -(2**53) + 1, rng.randint(-1000, 1000)])
+    if kind == 3:
+        return rng.choice([True, False, None])
+    if kind == 4:
+        # Versions 1 to 5 know integers of any size.
+        return 2**70 if number <= 5 and rng.random() < 0.2 else 5
+    if kind == 5:
+        return [random_value(rng, number, depth + 1) for _ in range(rng.randint(0, 3))]
+    keys = ["b", "a", "\u00e9", "e\u0301", "\ufffd", "\U0001f600", "aa", "", "\"", "signed", "Z", "\u0000"]
+    return {k: random_value(rng, number, depth + 1) for k in rng.sample(keys, rng.randint(0, 5))}
+
+
+def random_events(number, seed, count):
+    """Events of all types that redaction knows, with Synapse's ID, redacted form, content hash and signature."""
+    rng = random.Random(seed)
+    version = KNOWN_ROOM_VERSIONS[str(number)]
+    key = signedjson.key.decode_signing_key_base64("ed25519", "1", "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1")
+    for _ in range(count):
+        type_ = rng.choice(sorted(PROTECTED))
+        names = PROTECTED[type_] + ["other"]
+        content = {k: random_value(rng, number) for k in rng.sample(names, rng.randint(0, len(names)))}
+        if type_ == "m.room.member" and rng.random() < 0.5:
+            content["third_party_invite"] = {"display_name": "x", "signed": {"token": "t"}}
+        event = {
+            "type": type_, "sender": "@a:hs1", "room_id": "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM" if number >= 12 else "!r:hs1",
+            "content": content, "origin_server_ts": rng.randint(0, 10**13), "depth": rng.randint(1, 1000),
+            "hashes": {"sha256": "x"}, "signatures": {"hs1": {"ed25519:1": "x"}}, "prev_events": [], "auth_events": [],
+            "unsigned": {"age": 1},
+        }
+        if number >= 12 and type_ == "m.room.create":
+            del event["room_id"]
+            event["state_key"] = ""
+        if number <= 2:
+            event["event_id"] = "$%d:hs1" % rng.randint(0, 10**9)
+        if "state_key" not in event and rng.random() < 0.7:
+            event["state_key"] = ""
+        for extra in ["origin", "membership", "prev_state", "redacts", "zzz"]:
+            if rng.random() < 0.3:
+                event[extra] = rng.choice(["x", []]) if extra != "redacts" else "$x:hs1"
+        made = make_event_from_json(json.dumps(event), version)
+        redacted = dict(prune_event(made).get_dict())
+        redacted.pop("unsigned", None)
+        algorithm, digest = compute_content_hash(dict(event), hashlib.sha256)
+        signature = compute_event_signature(version, dict(event), "hs1", key)["hs1"]["ed25519:1"]
+        # Spelled with the members in any order and with all escapes, as JSON may be.
+        members = list(event.items())
+        rng.shuffle(members)
+        yield {
+            "event": json.dumps(dict(members), indent=rng.choice([None, 1])), "id": made.event_id,
+            "redacted": canonicaljson.encode_canonical_json(redacted).decode("utf-8"),
+            "hash": unpaddedbase64.encode_base64(digest), "signature": signature,
+        }
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("output")
@@ -424,10 +501,14 @@ def main():
     os.makedirs(options.output, exist_ok=True)
     for version in options.versions.split(","):
         path = os.path.join(options.output, "v%s.jsonl" % version)
+        base = options.seed * 1_000_000 + int(version) * 10_000
+        with open(os.path.join(options.output, "events-v%s.jsonl" % version), "w", encoding="utf-8") as file:
+            for event in random_events(int(version), base, options.rooms * 10):
+                file.write(json.dumps(event, separators=(",", ":")) + "\n")
         checks = resolutions = departures = 0
         with open(path, "w", encoding="utf-8") as file:
             for number in range(options.rooms):
-                seed = options.seed * 1_000_000 + int(version) * 10_000 + number
+                seed = base + number
                 room = asyncio.run(Room(version, seed, options.events).run())
                 checks += len(room["checks"])
                 resolutions += len(room["resolutions"])
@@ -435,7 +516,7 @@ def main():
                 file.write(json.dumps(room, separators=(",", ":"), ensure_ascii=False) + "\n")
         print(
             "version %s: seeds %d to %d, %d checks, %d resolutions, of which %d where Synapse departs from the text" % (
-                version, options.seed * 1_000_000 + int(version) * 10_000, seed, checks, resolutions, departures))
+                version, base, seed, checks, resolutions, departures))
         sys.stdout.flush()
 
 

@@ -40,13 +40,17 @@ extension Database {
     }
 
     /// A place in a room's order, between events: `/messages` goes on from it in either direction.
-    public struct OrderedPlace: Sendable, Hashable {
+    public struct OrderedPlace: Sendable, Hashable, Comparable {
         public let depth: Int64
         public let position: Int64
 
         public init(depth: Int64, position: Int64) {
             self.depth = depth
             self.position = position
+        }
+
+        public static func < (left: Self, right: Self) -> Bool {
+            (left.depth, left.position) < (right.depth, right.position)
         }
     }
 

@@ -13,6 +13,11 @@ public final class StoredEvent: Sendable {
         public static let softFailed = Flags(rawValue: 2)
         /// Known without the room's history around it.
         public static let outlier = Flags(rawValue: 4)
+        /// Other events refer to it, or did.
+        public static let hasRelations = Flags(rawValue: 8)
+
+        /// What keeps an event from being shown.
+        public static let hidden: Flags = [.rejected, .softFailed, .outlier]
     }
 
     public let nid: EventNID

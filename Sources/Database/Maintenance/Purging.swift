@@ -114,6 +114,7 @@ extension Write {
         run(Self.tombstone, .blob(key), room.value, event.value)
         run(Self.deleteEvent, event.value)
         run(Self.deleteRedactions, .blob(key))
+        unrelate(event)
         // Chains are of one room each: only a purge of the whole room comes across their events.
         if let chain {
             run(Self.deletePlaces, .integer(chain))

@@ -1,5 +1,5 @@
 extension Migration {
-    /// Fields of profiles besides name and picture; events by their time.
+    /// Fields of profiles besides name and picture; relations between events; events by their time.
     static let second = Migration(
         version: 2, oldestBinary: 1,
         sql: [
@@ -7,6 +7,13 @@ extension Migration {
             CREATE TABLE profile_fields (
                 user_nid NUMBER NOT NULL, field TEXT NOT NULL, value BYTES NOT NULL, PRIMARY KEY (user_nid, field)) CLUSTERED
             """,
+            """
+            CREATE TABLE relations (
+                parent_key BYTES NOT NULL, rel_type BYTES NOT NULL, order_depth NUMBER NOT NULL, event_nid NUMBER NOT NULL,
+                room_nid NUMBER NOT NULL, PRIMARY KEY (parent_key, rel_type, order_depth, event_nid)) CLUSTERED
+            """,
+            "CREATE INDEX relations_by_child ON relations (event_nid)",
+            "CREATE INDEX relations_by_room ON relations (room_nid, rel_type, order_depth)",
             """
             CREATE INDEX events_by_time ON events (room_nid, origin_server_ts, order_depth) WHERE position IS NOT NULL
             """,

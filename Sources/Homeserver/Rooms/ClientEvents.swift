@@ -11,7 +11,8 @@ struct ClientEvents: Sendable {
         let events: [StoredEvent]
         /// Replaced state events, and redactions, by their numbers.
         fileprivate let related: [EventNID: StoredEvent]
-        fileprivate let redactors: [UserNID: UserID]
+        /// What is shown of the children of events that have some.
+        fileprivate let children: [EventNID: Database.RelationSummary]
     }
 
     /// Whose answer it is.
@@ -28,29 +29,35 @@ struct ClientEvents: Sendable {
     }
 
     /// Reads what the events refer to. One query for all of them.
-    func page(_ events: [StoredEvent], _ reader: any Reader) async throws -> Page {
+    func page(_ events: [StoredEvent], for user: UserNID? = nil, _ reader: any Reader) async throws -> Page {
+        var children: [EventNID: Database.RelationSummary] = [:]
         var wanted: [EventNID] = []
         for event in events {
             if let replaced = event.replaces { wanted.append(replaced) }
             if let redaction = event.redactedBy { wanted.append(redaction) }
+            if let user, event.redactedBy == nil,
+                let summary = try await context.database.relationSummary(of: event, for: user, reader)
+            {
+                children[event.nid] = summary
+                wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
+            }
         }
-        if wanted.isEmpty { return Page(events: events, related: [:], redactors: [:]) }
+        if wanted.isEmpty { return Page(events: events, related: [:], children: children) }
         let read = try await context.database.events(wanted, reader)
-        return Page(
-            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 },
-            redactors: try await context.database.users(read.map(\.sender)))
+        return Page(events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children)
     }
 
     /// Writes one event of a page as an object.
     func write(
-        _ event: StoredEvent, of page: Page, version: RoomVersion, for reader: Audience, into writer: inout JSONWriter
+        _ event: StoredEvent, of page: Page, version: RoomVersion, for reader: Audience, into writer: inout JSONWriter,
+        isNested: Bool = false
     ) throws {
         let redaction = event.redactedBy.flatMap { page.related[$0] }
         if redaction != nil {
             let pruned = try context.parse(event, version).redacted()
-            appendKept(pruned.json, pruned.clientCuts, into: &writer)
+            appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
         } else {
-            appendKept(event.json, event.cuts, into: &writer)
+            appendKept(event.json, event.cuts, into: &writer, continuing: isNested)
         }
         writer.append(#","event_id":""#.utf8)
         // IDs of the first room versions may hold what JSON escapes.
@@ -76,6 +83,9 @@ struct ClientEvents: Sendable {
             writer.append(#","replaces_state":"#.utf8)
             writer.append(JSON.string(replaced.eventID.string).encoded())
         }
+        if !isNested, let children = page.children[event.nid] {
+            try writeChildren(children, of: page, version, reader, &writer)
+        }
         if let redaction {
             writer.append(#","redacted_because":"#.utf8)
             appendKept(redaction.json, redaction.cuts, into: &writer, continuing: true)
@@ -91,6 +101,34 @@ struct ClientEvents: Sendable {
             writer.append(#"""#.utf8)
         }
         writer.append("}".utf8)
+    }
+
+    /// Writes the bundled aggregations (Client-Server API, "Aggregations of child events").
+    private func writeChildren(
+        _ children: Database.RelationSummary, of page: Page, _ version: RoomVersion, _ reader: Audience,
+        _ writer: inout JSONWriter
+    ) throws {
+        var separator = #","m.relations":{"#
+        func member(_ name: String) {
+            writer.append("\(separator)\"\(name)\":".utf8)
+            separator = ","
+        }
+        if let edit = children.edit.flatMap({ page.related[$0] }) {
+            member("m.replace")
+            try write(edit, of: page, version: version, for: reader, into: &writer, isNested: true)
+        }
+        if let thread = children.thread, let latest = page.related[thread.latest] {
+            member("m.thread")
+            writer.append(#"{"latest_event":"#.utf8)
+            try write(latest, of: page, version: version, for: reader, into: &writer, isNested: true)
+            writer.append(#","count":\#(thread.count),"current_user_participated":\#(thread.participated)}"#.utf8)
+        }
+        if !children.references.isEmpty {
+            member("m.reference")
+            let chunk: JSON = ["chunk": .array(children.references.map { ["event_id": .string($0.string)] })]
+            writer.append(chunk.encoded())
+        }
+        if separator == "," { writer.append("}".utf8) }
     }
 
     private static func isPlain(_ text: String) -> Bool {

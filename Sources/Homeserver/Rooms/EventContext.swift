@@ -48,7 +48,7 @@ extension RoomReading {
         asArray: Bool
     ) async throws {
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await self.events.page(events, reader)
+        let page = try await self.events.page(events, for: requester.nid, reader)
         if asArray { writer.beginArray() }
         for event in page.events {
             try self.events.write(event, of: page, version: room.version, for: audience, into: &writer)

@@ -46,7 +46,7 @@ struct EventVisibility {
 
     /// Whether the user may read the event.
     mutating func allows(_ event: StoredEvent) async throws -> Bool {
-        guard let position = event.position, event.flags.isEmpty else { return false }
+        guard let position = event.position, event.flags.isDisjoint(with: .hidden) else { return false }
         if let leftAt = access.leftAt, position > leftAt { return false }
         guard let before = event.stateBefore else { return false }
         let standing = try await standing(before)

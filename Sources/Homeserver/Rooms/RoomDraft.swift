@@ -182,6 +182,7 @@ struct RoomDraft {
             change = made
         }
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
+        if let (parent, type) = Self.relation(of: event) { try await relate(stored, to: parent, type: type, event) }
         added.append(
             Added(
                 event: stored, parsed: event, membership: try await membershipChange(event, from: before),
@@ -190,6 +191,39 @@ struct RoomDraft {
         record.extremities = [nid]
         record.timelineVersion += 1
         return stored
+    }
+
+    /// What an event refers to, and how; nil for those that refer to nothing, redacted ones among them.
+    static func relation(of event: Event) -> (EventID, String)? {
+        guard let relation = event.content["m.relates_to"], let type = relation["rel_type"]?.string, type.utf8.count <= 255,
+            let parent = relation["event_id"]?.string.flatMap({ EventID($0) })
+        else { return nil }
+        return (parent, type)
+    }
+
+    private mutating func relate(
+        _ stored: StoredEvent, to parent: EventID, type: String, _ event: Event
+    ) async throws {
+        write.relate(stored, to: parent, type: type)
+        // It is to be read anew: with children, it is shown with them.
+        if let known = try await context.database.event(parent) { outdated.append(known.nid) }
+    }
+
+    /// Whether a user has reacted to an event in this way already (Client-Server API, "Annotations").
+    func hasAnnotation(_ content: JSON, _ type: String, by user: UserNID) async throws -> Bool {
+        guard let relation = content["m.relates_to"], relation["rel_type"] == "m.annotation",
+            let parent = relation["event_id"]?.stringValue.flatMap({ EventID($0) }), let key = relation["key"]?.stringValue
+        else { return false }
+        let start = Database.OrderedPlace(depth: .max, position: .max)
+        let children = try await context.database.children(
+            of: parent, from: start, backwards: true, limit: 10_000, reader)
+        let own = try await context.database.events(children.filter { $0.type == "m.annotation" }.map(\.event), reader)
+            .filter { $0.sender == user }
+        for stored in own {
+            let event = try context.parse(stored, version)
+            if event.type == type, event.content["m.relates_to"]?["key"]?.isString(key) == true { return true }
+        }
+        return false
     }
 
     private mutating func authorize(_ event: Event) async throws {
@@ -236,6 +270,10 @@ struct RoomDraft {
         }
         write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
         outdated.append(stored.nid)
+        if let (parent, _) = Self.relation(of: event) {
+            write.unrelate(stored.nid)
+            if let known = try await context.database.event(parent) { outdated.append(known.nid) }
+        }
     }
 
     mutating func committed() { tree.committed() }

@@ -65,7 +65,7 @@ extension RoomReading {
             for stored in try await database.events(numbers, reader) {
                 guard let position = stored.position else { continue }
                 let at = Database.OrderedPlace(depth: stored.orderDepth, position: position)
-                if let end, request.backwards ? !Self.isBehind(at, end) : Self.isBehind(at, end) {
+                if let end, request.backwards ? at <= end : at > end {
                     selection.next = nil
                     return selection
                 }
@@ -84,10 +84,6 @@ extension RoomReading {
         }
         selection.next = place
         return selection
-    }
-
-    private static func isBehind(_ place: Database.OrderedPlace, _ other: Database.OrderedPlace) -> Bool {
-        (place.depth, place.position) > (other.depth, other.position)
     }
 
     /// The place that a token stands for; the end of the requested direction's beginning when there is none.
@@ -131,8 +127,8 @@ extension RoomReading {
         _ requester: Requester, _ reader: any Reader
     ) async throws -> [UInt8] {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await events.page(selection.events, reader)
-        let statePage = try await events.page(state, reader)
+        let page = try await events.page(selection.events, for: requester.nid, reader)
+        let statePage = try await events.page(state, for: requester.nid, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()
         writer.key("chunk")

@@ -40,7 +40,7 @@ public final class RoomReading: Sendable {
     private func encode(
         _ numbers: [EventNID], _ room: Room, _ requester: Requester, _ reader: any Reader
     ) async throws -> [UInt8] {
-        let page = try await events.page(try await database.events(numbers, reader), reader)
+        let page = try await events.page(try await database.events(numbers, reader), for: requester.nid, reader)
         var writer = JSONWriter(capacity: 600 * numbers.count + 16)
         writer.beginArray()
         for event in page.events {
@@ -65,7 +65,7 @@ public final class RoomReading: Sendable {
                 let stored = try await self.database.events([nid], reader).first
             else { throw none }
             if wholeEvent {
-                let page = try await self.events.page([stored], reader)
+                let page = try await self.events.page([stored], for: requester.nid, reader)
                 var writer = JSONWriter()
                 try self.events.write(
                     stored, of: page, version: room.version, for: self.client(requester), into: &writer)
@@ -112,7 +112,7 @@ public final class RoomReading: Sendable {
                 let membership = try self.context.parse(stored, room.version).content["membership"]?.string ?? ""
                 if filter.admits(membership) { chosen.append(stored) }
             }
-            let page = try await self.events.page(chosen, reader)
+            let page = try await self.events.page(chosen, for: requester.nid, reader)
             var writer = JSONWriter(capacity: 600 * chosen.count + 16)
             writer.beginObject()
             writer.key("chunk")
@@ -188,7 +188,7 @@ public final class RoomReading: Sendable {
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
             guard try await visibility.allows(stored) else { throw none }
-            let page = try await self.events.page([stored], reader)
+            let page = try await self.events.page([stored], for: requester.nid, reader)
             var writer = JSONWriter()
             try self.events.write(stored, of: page, version: room.version, for: self.client(requester), into: &writer)
             return writer.bytes

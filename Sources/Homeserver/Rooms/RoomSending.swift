@@ -34,6 +34,9 @@ public final class SendingService: Sendable {
             if let made = try await draft.event(ofTransaction: key, by: requester.nid) { return made }
             let redacts =
                 redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
+            guard try await !draft.hasAnnotation(content, type, by: requester.nid) else {
+                throw MatrixError(.duplicateAnnotation, "You have reacted in this way already.")
+            }
             let stored = try await draft.append(
                 type, content: content, sender: requester.userID, redacts: redacts,
                 transactionKey: "\(requester.deviceID)\0\(transactionID)")

@@ -69,7 +69,7 @@ struct SyncRoom {
     }
 
     private func write(_ events: [StoredEvent], into writer: inout JSONWriter, _ reader: any Reader) async throws {
-        let page = try await builder.service.events.page(events, reader)
+        let page = try await builder.service.events.page(events, for: builder.requester.nid, reader)
         writer.beginArray()
         for event in page.events {
             try builder.service.events.write(

@@ -15,6 +15,6 @@ public struct ClientAPI: Sendable {
     public var endpoints: [Endpoint] {
         serverEndpoints + registrationEndpoints + sessionEndpoints + roomCreationEndpoints + membershipEndpoints
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
-            + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints + publishedRoomEndpoints
+            + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints + publishedRoomEndpoints + relationEndpoints
     }
 }

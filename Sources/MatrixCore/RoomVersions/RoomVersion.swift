@@ -84,7 +84,7 @@ public struct RoomVersion: Sendable {
     }
 
     public static let v12 = v11.next("12") { rules in
-        rules.stateResolution = .v2_1
+        rules.stateResolution = .v2Revised
         rules.roomIDs = .createEventHash
         rules.authorization.creatorsHaveInfinitePower = true
     }

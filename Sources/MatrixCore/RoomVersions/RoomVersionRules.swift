@@ -18,7 +18,7 @@ public struct RoomVersionRules: Sendable {
         case v1
         case v2
         /// Room version 12: starts from an empty state, with the conflicted state subgraph.
-        case v2_1
+        case v2Revised
     }
 
     public var eventIDs: EventIDs

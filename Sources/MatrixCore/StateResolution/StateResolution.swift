@@ -53,9 +53,9 @@ public enum StateResolution {
         switch version.rules.stateResolution {
         case .v1:
             return try resolveV1(differing, sharedEvent, &graph)
-        case .v2, .v2_1:
+        case .v2, .v2Revised:
             return try resolveV2(
-                differing, shared, sharedEvent, &graph, isRevised: version.rules.stateResolution == .v2_1)
+                differing, shared, sharedEvent, &graph, isRevised: version.rules.stateResolution == .v2Revised)
         }
     }
 }

@@ -344,3 +344,20 @@ import Testing
         #expect(none.level(of: UserID(unchecked: Scene.mod)) == .finite(0))
     }
 }
+
+/// What other parts of a server ask power levels for.
+@Suite("Power levels") struct PowerLevelTests {
+    @Test("who may send what, and notify whom")
+    func questions() throws {
+        let scene = try Scene(.v11, powerLevels: ["events": ["a": 51], "notifications": ["room": 20, "x": 60]])
+        let levels = PowerLevels(event: scene.room.state[.powerLevels], create: scene.room.events[0])
+        let mod = UserID(unchecked: Scene.mod)
+        #expect(!levels.allows(mod, toSend: "a", isState: false))
+        #expect(levels.allows(mod, toSend: "b", isState: true))
+        #expect(levels.roomNotification == 20)
+        #expect(levels.notification("x") == 60)
+        #expect(levels.notification("y") == 50)
+        #expect(PowerLevel.finite(.max) < .infinite)
+        #expect("\(levels.level(of: mod)) \(PowerLevel.infinite)" == "50 infinite")
+    }
+}

@@ -167,3 +167,19 @@ import Testing
         #expect(Base64.decode(text) == nil)
     }
 }
+
+@Suite("Other identifiers") struct OtherIdentifierTests {
+    @Test("devices, aliases and their parts")
+    func parts() {
+        #expect(DeviceID("ABC 123/ü")?.string == "ABC 123/ü")
+        #expect(DeviceID("") == nil)
+        #expect(DeviceID("a\nb") == nil)
+        #expect(DeviceID(String(repeating: "a", count: 256)) == nil)
+        let alias = RoomAlias("#a/b:example.org:80")
+        #expect(alias?.localpart == "a/b")
+        #expect(alias?.server.string == "example.org:80")
+        #expect(RoomAlias("#:x") == nil)
+        #expect(RoomAlias("#a\u{0}:x") == nil)
+        #expect(EventID("$a:x")?.server?.string == "x")
+    }
+}

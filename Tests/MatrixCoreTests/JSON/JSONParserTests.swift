@@ -219,3 +219,52 @@ import Testing
         #expect(object["k0"] == nil)
     }
 }
+
+@Suite("JSON values") struct JSONValueTests {
+    @Test("setting a member makes an object of what was none, and nil removes")
+    func members() {
+        var value: JSON = "text"
+        value["a"] = 1
+        #expect(value == ["a": 1])
+        value["b"] = ["c": nil]
+        value["a"] = nil
+        #expect(value == ["b": ["c": nil]])
+        #expect(value["b"]?["c"]?.isNull == true)
+        #expect(value["b"]?.isNull == false)
+        var empty: JSON = nil
+        empty["x"] = nil
+        #expect(empty == [:])
+    }
+
+    @Test("accessors answer for their own kind only")
+    func accessors() {
+        let integer: JSON = 5
+        #expect(integer.integerValue == 5 && integer.doubleValue == 5 && integer.stringValue == nil)
+        #expect(JSON.integer(1 << 53).integerValue == nil)
+        #expect((1.5 as JSON).doubleValue == 1.5 && (1.5 as JSON).integerValue == nil)
+        #expect(("x" as JSON).stringValue == "x" && ("x" as JSON).boolValue == nil && ("x" as JSON).doubleValue == nil)
+        #expect((true as JSON).boolValue == true && (true as JSON).arrayValue == nil)
+        #expect(([1] as JSON).arrayValue == [1] && ([1] as JSON).objectValue == nil)
+        #expect((["a": 1] as JSON).objectValue?["a"] == 1)
+    }
+
+    @Test("JSON that is already encoded goes out as it is, and is checked where it has to be canonical")
+    func raw() throws {
+        let value: JSON = ["a": .raw(Array("[ 1,{\"b\":2} ]".utf8))]
+        #expect(String(decoding: value.encoded(), as: UTF8.self) == #"{"a":[ 1,{"b":2} ]}"#)
+        #expect(try String(decoding: value.canonical(), as: UTF8.self) == #"{"a":[1,{"b":2}]}"#)
+        #expect(throws: CanonicalJSONError.self) { try JSON.raw(Array("{".utf8)).canonical() }
+    }
+
+    @Test("numbers that JSON has no word for are null", arguments: [Double.infinity, -.infinity, .nan])
+    func nonNumbers(value: Double) {
+        #expect(JSON.double(value).encoded() == Array("null".utf8))
+    }
+
+    @Test("errors say where")
+    func errorText() {
+        let error = #expect(throws: JSONError.self) { try JSONDocument(parsing: Array(#"{"a":tru}"#.utf8)) }
+        #expect(error?.offset == 8)
+        #expect(error?.description.contains("byte 8") == true)
+    }
+}

@@ -105,4 +105,28 @@ import Testing
         }
         #expect(count > 0)
     }
+
+    @Test("IDs, redaction, content hashes and signatures agree", arguments: RoomVersion.all)
+    func events(version: RoomVersion) throws {
+        let data = try Array(Data(contentsOf: Self.folder.appendingPathComponent("events-v\(version).jsonl")))
+        let seed = try #require(Base64.decode("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"))
+        let key = try #require(SigningKey(seed: seed, version: "1"))
+        let verifyKey = try #require(key.verifyKey)
+        var count = 0
+        for line in data.split(separator: 0x0A) {
+            let json = try JSONDocument(parsing: Array(line)).root
+            let text = try #require(json["event"]?.string)
+            let event = try Event(receiving: Array(text.utf8), version: version)
+            count += 1
+            #expect(event.eventID.string == json["id"]?.string)
+            #expect(String(decoding: event.redacted().json, as: UTF8.self) == json["redacted"]?.string)
+            #expect(Base64.encode(EventHashing.contentHash(event.root)) == json["hash"]?.string)
+            let signature = try #require(json["signature"]?.string)
+            #expect(Base64.encode(key.sign(event.signedBytes())) == signature)
+            let signed = try event.addingSignature(
+                Base64.decode(signature) ?? [], keyID: "ed25519:1", of: ServerName(unchecked: "hs1"))
+            #expect(signed.verify(signatureOf: ServerName(unchecked: "hs1"), with: verifyKey))
+        }
+        #expect(count > 0)
+    }
 }

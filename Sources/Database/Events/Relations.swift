@@ -1,0 +1,124 @@
+import MatrixCore
+
+/// Events that refer to others: edits, reactions, threads, references (Client-Server API, "Forming relationships between
+/// events"). Kept by the key of the event they refer to, which need not be known.
+extension Write {
+    private static let insertRelation = Statement(
+        """
+        INSERT INTO relations (parent_key, rel_type, order_depth, event_nid, room_nid) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT DO NOTHING
+        """)
+    private static let flagParent = Statement("UPDATE events SET flags = flags | 8 WHERE event_key = $1")
+
+    /// Notes that an event refers to another one.
+    public mutating func relate(_ child: StoredEvent, to parent: EventID, type: String) {
+        let key = SQLValue.blob(StoredEvent.key(of: parent))
+        run(
+            Self.insertRelation, key, .identifier(type), .integer(child.orderDepth), child.nid.value, child.room.value)
+        run(Self.flagParent, key)
+    }
+
+    private static let deleteRelation = Statement("DELETE FROM relations WHERE event_nid = $1")
+
+    /// Forgets what an event referred to: it was redacted.
+    public mutating func unrelate(_ child: EventNID) { run(Self.deleteRelation, child.value) }
+}
+
+extension Database {
+    /// The part of the children of an event that is shown with it.
+    public struct RelationSummary: Sendable {
+        /// The newest edit by the event's own sender.
+        public var edit: EventNID?
+        /// The newest event of the thread, and how many there are.
+        public var thread: (latest: EventNID, count: Int, participated: Bool)?
+        public var references: [EventID] = []
+    }
+
+    private static let latestEdit = Statement(
+        """
+        SELECT e.event_nid FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        WHERE r.parent_key = $1 AND r.rel_type = $2 AND e.sender_nid = $3 AND e.type_nid = $4 AND e.position IS NOT NULL
+        ORDER BY e.origin_server_ts DESC, e.event_id DESC LIMIT 1
+        """)
+    private static let latestOfType = Statement(
+        "SELECT event_nid FROM relations WHERE parent_key = $1 AND rel_type = $2 ORDER BY order_depth DESC LIMIT 1")
+    private static let countOfType = Statement("SELECT count(*) FROM relations WHERE parent_key = $1 AND rel_type = $2")
+    private static let participates = Statement(
+        """
+        SELECT 1 FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        WHERE r.parent_key = $1 AND r.rel_type = $2 AND e.sender_nid = $3 LIMIT 1
+        """)
+    private static let referring = Statement(
+        """
+        SELECT e.event_id FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        WHERE r.parent_key = $1 AND r.rel_type = $2 ORDER BY r.order_depth LIMIT 100
+        """)
+
+    /// What is shown of an event's children with it. Five short reads, and none for events without children.
+    public func relationSummary(
+        of event: StoredEvent, for user: UserNID, _ reader: any Reader
+    ) async throws -> RelationSummary? {
+        guard event.flags.contains(.hasRelations) else { return nil }
+        let key = SQLValue.blob(StoredEvent.key(of: event.eventID))
+        var summary = RelationSummary()
+        // State can't be edited.
+        if event.stateKey == nil {
+            summary.edit = try await reader.first(
+                Self.latestEdit, [key, .identifier("m.replace"), event.sender.value, event.type.value]
+            ) { EventNID($0.integer(0)) }
+        }
+        let thread = SQLValue.identifier("m.thread")
+        if let latest = try await reader.first(Self.latestOfType, [key, thread], { EventNID($0.integer(0)) }) {
+            let count = try await reader.first(Self.countOfType, [key, thread]) { Int($0.integer(0)) } ?? 0
+            let participates =
+                try await reader.first(Self.participates, [key, thread, user.value]) { _ in true } ?? (event.sender == user)
+            summary.thread = (latest, count, participates)
+        }
+        summary.references = try await reader.query(Self.referring, [key, .identifier("m.reference")]) {
+            EventID(unchecked: $0.text(0))
+        }
+        return summary
+    }
+
+    private static let childrenBackwards = Statement(
+        """
+        SELECT e.event_nid, r.rel_type FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        WHERE r.parent_key = $1 AND e.position IS NOT NULL AND (e.order_depth, e.position) <= ($2, $3)
+        ORDER BY e.order_depth DESC, e.position DESC LIMIT $4
+        """)
+    private static let childrenForwards = Statement(
+        """
+        SELECT e.event_nid, r.rel_type FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        WHERE r.parent_key = $1 AND e.position IS NOT NULL AND (e.order_depth, e.position) > ($2, $3)
+        ORDER BY e.order_depth, e.position LIMIT $4
+        """)
+
+    /// The events that refer to an event, from a place on in either direction.
+    public func children(
+        of parent: EventID, from place: OrderedPlace, backwards: Bool, limit: Int, _ reader: any Reader
+    ) async throws -> [(event: EventNID, type: String)] {
+        try await reader.query(
+            backwards ? Self.childrenBackwards : Self.childrenForwards,
+            [
+                .blob(StoredEvent.key(of: parent)), .integer(place.depth), .integer(place.position),
+                .integer(Int64(limit)),
+            ]
+        ) { (EventNID($0.integer(0)), $0.text(1)) }
+    }
+
+    private static let threadRoots = Statement(
+        """
+        SELECT e.event_nid, max(r.order_depth) AS latest FROM relations r JOIN events e ON e.event_key = r.parent_key
+        WHERE r.room_nid = $1 AND r.rel_type = $2 GROUP BY e.event_nid HAVING max(r.order_depth) < $3
+        ORDER BY latest DESC LIMIT $4
+        """)
+
+    /// The roots of a room's threads, that with the newest event first, and the order depth of that.
+    public func threads(
+        in room: RoomNID, before depth: Int64, limit: Int, _ reader: any Reader
+    ) async throws -> [(root: EventNID, latest: Int64)] {
+        try await reader.query(
+            Self.threadRoots, [room.value, .identifier("m.thread"), .integer(depth), .integer(Int64(limit))]
+        ) { (EventNID($0.integer(0)), $0.integer(1)) }
+    }
+}

@@ -1,0 +1,145 @@
+import Database
+import MatrixCore
+
+extension RoomReading {
+    /// Which of an event's children are wanted (`GET /rooms/{roomId}/relations/{eventId}…`).
+    public struct RelationsRequest: Sendable {
+        public var relType: String?
+        public var eventType: String?
+        public var from: String?
+        public var to: String?
+        public var backwards: Bool
+        public var limit: Int
+
+        public init(
+            relType: String?, eventType: String?, from: String?, to: String?, backwards: Bool, limit: Int
+        ) {
+            self.relType = relType
+            self.eventType = eventType
+            self.from = from
+            self.to = to
+            self.backwards = backwards
+            self.limit = limit
+        }
+    }
+
+    /// A page of the events that refer to an event, as the encoded answer.
+    ///
+    /// - Throws: `M_NOT_FOUND` if the requester may not read the event.
+    public func relations(
+        of eventID: EventID, in roomID: RoomID, _ request: RelationsRequest, for requester: Requester
+    ) async throws -> [UInt8] {
+        let (room, access) = try await rooms.readable(roomID, by: requester)
+        let none = MatrixError.notFound("There is no such event, or you may not read it.")
+        guard let parent = try await database.event(eventID), parent.room == room.nid else { throw none }
+        let limit = min(max(request.limit, 1), Self.largestPage)
+        let start = try Self.place(request.from, backwards: request.backwards)
+        let end = try request.to.map { try Self.place($0, backwards: request.backwards) }
+        return try await database.read { reader in
+            var visibility = try await EventVisibility(
+                self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
+            guard try await visibility.allows(parent) else { throw none }
+            var found: [StoredEvent] = []
+            var place = start
+            var next: Database.OrderedPlace?
+            search: while true {
+                let children = try await self.database.children(
+                    of: eventID, from: place, backwards: request.backwards, limit: 2 * limit, reader)
+                let events = try await self.database.events(children.map(\.event), reader)
+                for (child, event) in zip(children, events) {
+                    guard let position = event.position else { continue }
+                    let at = Database.OrderedPlace(depth: event.orderDepth, position: position)
+                    if let end, request.backwards == (at < end) { break search }
+                    if found.count == limit {
+                        next = place
+                        break search
+                    }
+                    place = request.backwards ? Database.OrderedPlace(depth: at.depth, position: position - 1) : at
+                    guard request.relType.map({ $0 == child.type }) ?? true, try await visibility.allows(event),
+                        try self.isOfType(event, request.eventType, room)
+                    else { continue }
+                    found.append(event)
+                }
+                if children.count < 2 * limit { break }
+            }
+            return try await self.encode(
+                found, previous: request.from, next: next.map { PaginationToken($0).text }, room, requester, reader)
+        }
+    }
+
+    private func isOfType(_ event: StoredEvent, _ type: String?, _ room: Room) throws -> Bool {
+        guard let type else { return true }
+        return try context.parse(event, room.version).type == type
+    }
+
+    private static func place(_ token: String?, backwards: Bool) throws -> Database.OrderedPlace {
+        guard let token else {
+            return backwards
+                ? Database.OrderedPlace(depth: .max, position: .max) : Database.OrderedPlace(depth: 0, position: .min)
+        }
+        if let token = PaginationToken(token) { return token.place }
+        throw MatrixError.invalidParam("This token is not one that this server gave out.")
+    }
+
+    private func encode(
+        _ events: [StoredEvent], previous: String?, next: String?, _ room: Room, _ requester: Requester,
+        _ reader: any Reader
+    ) async throws -> [UInt8] {
+        let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
+        let page = try await self.events.page(events, for: requester.nid, reader)
+        var writer = JSONWriter(capacity: 600 * events.count + 64)
+        writer.beginObject()
+        writer.key("chunk")
+        writer.beginArray()
+        for event in page.events {
+            try self.events.write(event, of: page, version: room.version, for: audience, into: &writer)
+        }
+        writer.endArray()
+        if let previous {
+            writer.key("prev_batch")
+            writer.string(previous)
+        }
+        if let next {
+            writer.key("next_batch")
+            writer.string(next)
+        }
+        writer.endObject()
+        return writer.bytes
+    }
+
+    /// A page of a room's threads, that with the newest event first, as the encoded answer (`GET /rooms/{roomId}/threads`).
+    ///
+    /// - Parameter onlyOwn: only threads that the requester takes part in.
+    public func threads(
+        in roomID: RoomID, onlyOwn: Bool, from: String?, limit: Int, for requester: Requester
+    ) async throws -> [UInt8] {
+        let (room, access) = try await rooms.readable(roomID, by: requester)
+        var depth = try Self.place(from, backwards: true).depth
+        let limit = min(max(limit, 1), Self.largestPage)
+        let start = depth
+        return try await database.read { reader in
+            var visibility = try await EventVisibility(
+                self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
+            var found: [StoredEvent] = []
+            var isEnd = false
+            while found.count < limit, !isEnd {
+                let roots = try await self.database.threads(in: room.nid, before: depth, limit: limit, reader)
+                isEnd = roots.count < limit
+                for (root, event) in zip(roots, try await self.database.events(roots.map(\.root), reader)) {
+                    if found.count == limit {
+                        isEnd = false
+                        break
+                    }
+                    depth = root.latest
+                    guard try await visibility.allows(event) else { continue }
+                    let summary = try await self.database.relationSummary(of: event, for: requester.nid, reader)
+                    if onlyOwn, summary?.thread?.participated != true { continue }
+                    found.append(event)
+                }
+            }
+            let next = isEnd ? nil : PaginationToken(Database.OrderedPlace(depth: depth, position: 0)).text
+            return try await self.encode(
+                found, previous: from == nil || start == depth ? nil : from, next: next, room, requester, reader)
+        }
+    }
+}
