@@ -74,10 +74,13 @@ public final class Homeserver: Sendable {
             store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
             disk: disk)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
-        engine.onCommit { position, topics in
-            activity.note(topics, at: position)
-            notifier.publish(topics)
+        engine.onCommit { commit in
+            activity.note(commit.topics, at: commit.position)
+            if commit.isElsewhere { rooms.outdate(commit.topics) }
+            notifier.publish(commit.topics)
         }
+        // What was committed before anybody listened.
+        activity.forget(before: database.committedPosition)
     }
 
     /// Whether anybody has an account yet.
