@@ -4,7 +4,7 @@ import Testing
 
 @testable import Database
 
-@Suite("Writing")
+@Suite("Writing", .onEachEngine)
 struct WritingTests {
     static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2)")
     static let insertAtPosition = Statement(

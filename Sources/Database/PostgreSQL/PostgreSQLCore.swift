@@ -50,7 +50,8 @@ final class PostgreSQLCore: @unchecked Sendable {
         writers = PostgreSQLPool(.writing, limits: [limits.writers], loop: loop, open: open)
         writing = PostgreSQLWriting(core: self)
         feed = PostgreSQLFeed(core: self, position: position)
-        loop.afterRound = { [unowned self] in tend() }
+        // The loop keeps this alive until it has ended, and lets go of it then.
+        loop.afterRound = { self.tend() }
     }
 
     /// The core, for threads that are made before it.

@@ -25,10 +25,10 @@ enum PostgreSQLSchema {
         END $$
         """,
         """
-        CREATE OR REPLACE FUNCTION roost_expect(found bigint, expected bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+        CREATE OR REPLACE FUNCTION roost_expect(changed bigint, expected bigint) RETURNS boolean LANGUAGE plpgsql AS $$
         BEGIN
-            IF found <> expected THEN
-                RAISE EXCEPTION 'expected % rows, found %', expected, found USING ERRCODE = '\(PostgreSQLFailure.expectation)';
+            IF changed <> expected THEN
+                RAISE EXCEPTION 'expected % rows, changed %', expected, changed USING ERRCODE = '\(PostgreSQLFailure.expectation)';
             END IF;
             RETURN true;
         END $$
