@@ -20,6 +20,7 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CArgon2", pkgConfig: "libargon2", providers: [.apt(["libargon2-dev"])]),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(
@@ -29,7 +30,7 @@ let package = Package(
         .target(
             name: "Database",
             dependencies: [
-                "MatrixCore", "CSQLite",
+                "MatrixCore", "CSQLite", "CPostgreSQL",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),

@@ -24,7 +24,20 @@ public final class Database: Sendable {
         servers = NumberedIdentifiers(capacity: 20_000)
         eventTypes = NumberedIdentifiers(capacity: 10_000)
         stateKeys = NumberedIdentifiers(capacity: 50_000)
+        let storedEvents = storedEvents
+        engine.onCommit { commit in
+            for topic in commit.topics {
+                switch topic {
+                case .event(let event): storedEvents.outdate(event)
+                case .everything: storedEvents.outdateAll()
+                default: break
+                }
+            }
+        }
     }
+
+    /// Waits until this node has caught up with a position that another one gave out; false if nobody did.
+    public func reach(_ position: Int64) async throws -> Bool { try await engine.reach(position) }
 
     /// Everything up to this position is visible to reads that begin now.
     public var committedPosition: Int64 { engine.committedPosition }

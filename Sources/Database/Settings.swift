@@ -39,7 +39,10 @@ extension Database {
     private static let currentKey = Statement(
         "SELECT key_id, seed FROM signing_keys WHERE expired_ts IS NULL ORDER BY created_ts DESC LIMIT 1")
     private static let insertKey = Statement(
-        "INSERT INTO signing_keys (key_id, seed, created_ts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        """
+        INSERT INTO signing_keys (key_id, seed, created_ts)
+        SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE expired_ts IS NULL)
+        """)
 
     /// The key that this server signs with.
     public func signingKey() async throws -> StoredSigningKey? {
@@ -48,9 +51,15 @@ extension Database {
         }
     }
 
-    public func putSigningKey(_ keyID: String, seed: [UInt8], at time: Int64) async throws {
+    /// Gives the server a key if it has none, and answers the one that it has: of nodes that begin at the same time, all go on
+    /// with the same.
+    public func putFirstSigningKey(_ keyID: String, seed: [UInt8], at time: Int64) async throws -> StoredSigningKey {
         var write = Write()
+        // Writes with positions are carried out one after another, on whatever node.
+        _ = write.takePosition()
         write.run(Self.insertKey, .text(keyID), .blob(seed), .integer(time))
         try await self.write(write)
+        guard let key = try await signingKey() else { throw DatabaseError.corrupt("the signing key is missing") }
+        return key
     }
 }

@@ -90,10 +90,13 @@ public final class Homeserver: Sendable {
         redactions = RedactionJob(rooms: rooms, node: Hex.encode(surroundings.randomBytes(8)), logger: logger)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
-        engine.onCommit { position, topics in
-            activity.note(topics, at: position)
-            notifier.publish(topics)
+        engine.onCommit { commit in
+            activity.note(commit.topics, at: commit.position)
+            if commit.isElsewhere { rooms.outdate(commit.topics) }
+            notifier.publish(commit.topics)
         }
+        // What was committed before anybody listened.
+        activity.forget(before: database.committedPosition)
     }
 
     /// Begins what a server does by itself: work that was interrupted, and work that comes due.

@@ -50,9 +50,9 @@ struct ServerIdentity: Sendable {
                 throw DatabaseError.unusable("signing_key_path: \(failure.description)")
             }
         }
-        let made = try key(keyID, seed, from: path)
-        try await database.putSigningKey(keyID, seed: seed, at: surroundings.now())
-        return made
+        _ = try key(keyID, seed, from: path)
+        let stored = try await database.putFirstSigningKey(keyID, seed: seed, at: surroundings.now())
+        return try key(stored.keyID, stored.seed, from: "the database")
     }
 
     private func key(_ keyID: String, _ seed: [UInt8], from source: String) throws -> SigningKey {

@@ -3,7 +3,7 @@ import Homeserver
 import Logging
 import MatrixCore
 
-/// A homeserver on a database of its own in a temporary directory, without HTTP.
+/// A homeserver on a database of its own in a temporary directory, without HTTP. On the engine of the current test.
 public final class TestServer: Sendable {
     public let homeserver: Homeserver
     public let clock: ManualSurroundings
@@ -28,7 +28,7 @@ public final class TestServer: Sendable {
         self.configuration = configuration
         homeserver = try await Homeserver(
             configuration: configuration,
-            engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: logger),
+            engine: try await EngineKind.engine(in: directory, logger: logger),
             surroundings: clock.surroundings, logger: logger)
     }
 

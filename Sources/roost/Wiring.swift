@@ -56,9 +56,7 @@ enum Wiring {
     ) async throws -> any Engine {
         switch location {
         case .sqlite(let path): return try await SQLiteEngine(path: path, logger: logger)
-        case .postgresql:
-            throw Failure(
-                "database.url: this version keeps its data in SQLite only; use a URL such as sqlite:data/roost.db.")
+        case .postgresql(let url): return try await PostgreSQLEngine(url: url, logger: logger)
         }
     }
 }

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Database
 
-@Suite("Auth chains")
+@Suite("Auth chains", .onEachEngine)
 struct AuthChainTests {
     /// A random graph of state events in the database, and what authorises each.
     private func graph(

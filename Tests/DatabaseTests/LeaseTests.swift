@@ -2,7 +2,7 @@ import Testing
 
 @testable import Database
 
-@Suite("Leases")
+@Suite("Leases", .onEachEngine)
 struct LeaseTests {
     @Test("one holds a lease at a time, and who was overtaken can write nothing under it")
     func fencing() async throws {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Database
 
-@Suite("State trees")
+@Suite("State trees", .onEachEngine)
 struct StateTreeTests {
     /// A database with one tree that grows by random changes, beside a dictionary for each of its states.
     private struct Model {

@@ -3,17 +3,15 @@ import RoostTestSupport
 
 @testable import Database
 
-/// A database in a temporary directory.
+/// A database of its own, on the engine of the current test.
 struct TestDatabase {
     let directory: TemporaryDirectory
     let database: Database
-    let engine: SQLiteEngine
-
-    static var path: String { "roost.db" }
+    let engine: any Engine
 
     init(in directory: TemporaryDirectory = TemporaryDirectory()) async throws {
         self.directory = directory
-        engine = try await SQLiteEngine(path: "\(directory.path)/\(Self.path)", logger: quiet)
+        engine = try await EngineKind.engine(in: directory, logger: quiet)
         database = Database(engine: engine)
     }
 

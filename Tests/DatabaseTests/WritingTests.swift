@@ -4,7 +4,7 @@ import Testing
 
 @testable import Database
 
-@Suite("Writing")
+@Suite("Writing", .onEachEngine)
 struct WritingTests {
     static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2)")
     static let insertAtPosition = Statement(
@@ -57,7 +57,7 @@ struct WritingTests {
         let test = try await TestDatabase()
         let database = test.database
         let seen = Mutex<[Int64]>([])
-        test.engine.onCommit { position, _ in seen.withLock { $0.append(position) } }
+        test.engine.onCommit { commit in seen.withLock { $0.append(commit.position) } }
         let reader = Task {
             // What is visible below the committed position never gets another row afterwards.
             var known: [Int64] = []

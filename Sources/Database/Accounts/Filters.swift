@@ -14,15 +14,19 @@ extension Database {
 
     /// Keeps a filter and returns its number; the same filter keeps its number.
     public func putFilter(_ filter: [UInt8], of user: UserNID) async throws -> Int64 {
-        let known = try await read { reader in
-            try await reader.first(Self.same, [user.value, .blob(filter)]) { $0.integer(0) }
+        for _ in 0..<10 {
+            let known = try await read { reader in
+                try await reader.first(Self.same, [user.value, .blob(filter)]) { $0.integer(0) }
+            }
+            if let known { return known }
+            var write = Write()
+            let place = write.returning(Self.insert, user.value, .blob(filter))
+            do {
+                if case .integer(let number)? = try await self.write(write).rows[place].first?.first { return number }
+            } catch DatabaseError.constraint {
+                // Another node has given out the same number.
+            }
         }
-        if let known { return known }
-        var write = Write()
-        let place = write.returning(Self.insert, user.value, .blob(filter))
-        guard case .integer(let number)? = try await self.write(write).rows[place].first?.first else {
-            throw DatabaseError.corrupt("a filter got no number")
-        }
-        return number
+        throw DatabaseError.conflict("the user's filters change too fast")
     }
 }

@@ -6,6 +6,9 @@ public enum DatabaseError: Error, Sendable, CustomStringConvertible {
     case constraint(String)
     /// The engine took longer over a read than a read may take.
     case interrupted
+    /// The database server can't be reached, or can't do it now. Whether a write took effect may be unknown; asked again later
+    /// it may succeed.
+    case unavailable(String)
     /// The database is closed or is being closed.
     case closed
     /// The stored data contradict themselves.
@@ -20,6 +23,7 @@ public enum DatabaseError: Error, Sendable, CustomStringConvertible {
         case .conflict(let what): "The data changed meanwhile: \(what)."
         case .constraint(let what): "The data would contradict themselves: \(what)."
         case .interrupted: "The database took too long over a read."
+        case .unavailable(let why): "The database is not available at the moment: \(why)."
         case .closed: "The database is closed."
         case .corrupt(let what): "The database contradicts itself: \(what). Run `roost db check`, or restore a backup."
         case .unusable(let what): what

@@ -34,9 +34,18 @@ public protocol Engine: Sendable {
     /// The highest position that has been committed. Reads that begin after this was read see everything up to it.
     var committedPosition: Int64 { get }
 
-    /// Tells what has been committed, in the order of positions, before the writers are answered. Called on the
-    /// engine's own thread: the closure only takes note.
-    func onCommit(_ observe: @escaping @Sendable (_ position: Int64, _ topics: [Topic]) -> Void)
+    /// Tells what has been committed here and on other nodes, in the order of positions, before ``committedPosition``
+    /// moves there and the writers are answered. Called on the engine's own thread: the closure only takes note.
+    func onCommit(_ observe: @escaping @Sendable (Commit) -> Void)
+
+    /// Whether other nodes may write into the same database.
+    var isShared: Bool { get }
+
+    /// Waits until ``committedPosition`` has come to a position that another node has given out.
+    ///
+    /// - Returns: false if nobody has committed such a position.
+    /// - Throws: ``DatabaseError/unavailable(_:)`` if it takes too long.
+    func reach(_ position: Int64) async throws -> Bool
 
     /// What the engine itself finds wrong with its files; empty if all is well. Reads everything.
     func damage() async throws -> [String]
@@ -44,6 +53,9 @@ public protocol Engine: Sendable {
     /// Writes a copy of the database, as of one moment, to a new SQLite file: whatever the engine, so that a backup can be
     /// opened everywhere, and restored to another engine.
     func copy(to path: String) async throws
+
+    /// What of the database can't be seen from its tables: the first position that was never given out.
+    func nextPosition() async throws -> Int64
 
     /// Finishes what was begun and closes the database.
     func close() async

@@ -20,7 +20,15 @@ public struct Write: Sendable {
     /// Who must hear of it once it is committed.
     public var topics: [Topic] = []
 
+    /// Whether it wants a transaction of its own on an engine where transactions run side by side: writes that lock several
+    /// rows in an order of theirs would be in one another's way when put together.
+    public var standsAlone = false
+
     public init() {}
+
+    /// The positions that the write gets. One that somebody must hear of has one at least: by it others know how far they
+    /// have heard.
+    var positionsTaken: Int { max(positions, topics.isEmpty ? 0 : 1) }
 
     public var isEmpty: Bool { steps.isEmpty }
 
@@ -63,6 +71,19 @@ public enum Topic: Sendable, Hashable {
     case user(UserNID)
     /// The rooms of a user, or what the user is in them, are others now.
     case memberships(UserNID)
+    /// A stored event is another now: a redaction took effect on it.
+    case event(EventNID)
+    /// What has changed is not known; it may be anything.
+    case everything
+}
+
+/// What is told of a commit.
+public struct Commit: Sendable {
+    /// Everything up to here is committed, visible and told.
+    public let position: Int64
+    public let topics: [Topic]
+    /// Whether another node has made it.
+    public let isElsewhere: Bool
 }
 
 /// What a committed write gave.

@@ -89,6 +89,7 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         let missing = Set(identifiers.filter { found[$0] == nil })
         if missing.isEmpty { return found }
         var write = Write()
+        write.standsAlone = true
         for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
         _ = try await engine.write(write)
         for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }

@@ -62,7 +62,6 @@ extension Database {
         for event in doomed { write.purge(event.nid, key: event.key, chain: event.chain, room: purge.room) }
         if doomed.isEmpty { write.finish(purge) }
         try await self.write(write)
-        for event in doomed { storedEvents.remove(event.nid) }
         return doomed.map(\.nid)
     }
 
@@ -115,6 +114,7 @@ extension Write {
         run(Self.deleteEvent, event.value)
         run(Self.deleteRedactions, .blob(key))
         unrelate(event)
+        topics.append(.event(event))
         // Chains are of one room each: only a purge of the whole room comes across their events.
         if let chain {
             run(Self.deletePlaces, .integer(chain))

@@ -60,8 +60,19 @@ public final class SQLiteEngine: Engine {
 
     public var committedPosition: Int64 { writer.committedPosition.load(ordering: .acquiring) }
 
-    public func onCommit(_ observe: @escaping @Sendable (Int64, [Topic]) -> Void) {
+    public func onCommit(_ observe: @escaping @Sendable (Commit) -> Void) {
         writer.observers.withLock { $0.append(observe) }
+    }
+
+    /// One process has the file.
+    public var isShared: Bool { false }
+
+    public func reach(_ position: Int64) async throws -> Bool { position <= committedPosition }
+
+    private static let reserved = Statement("SELECT next FROM counters WHERE name = 'position'")
+
+    public func nextPosition() async throws -> Int64 {
+        try await read { try await $0.first(Self.reserved, []) { $0.integer(0) } ?? 1 }
     }
 
     public func write(_ write: Write) async throws -> WriteResult {

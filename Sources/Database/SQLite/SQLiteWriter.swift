@@ -5,7 +5,7 @@ import Synchronization
 final class SQLiteWriter: @unchecked Sendable {
     let committedPosition: Atomic<Int64>
     /// Called after each commit, in order. The lock protects the list; the closures only take note.
-    let observers = Mutex<[@Sendable (Int64, [Topic]) -> Void]>([])
+    let observers = Mutex<[@Sendable (Commit) -> Void]>([])
 
     private let connection: SQLiteConnection
     private let logger: Logger
@@ -76,7 +76,7 @@ final class SQLiteWriter: @unchecked Sendable {
                 abandon()
                 throw Failure(culprit: Self.isOwnFault(error) ? place : nil, reason: error)
             }
-            position += Int64(write.positions)
+            position += Int64(write.positionsTaken)
         }
         do {
             if position > reserved {
@@ -132,9 +132,10 @@ final class SQLiteWriter: @unchecked Sendable {
 
     private func publish(_ writes: [Write]) {
         let position = nextPosition - 1
-        committedPosition.store(position, ordering: .releasing)
         let topics = writes.flatMap(\.topics)
-        if topics.isEmpty { return }
-        for observe in observers.withLock({ $0 }) { observe(position, topics) }
+        let commit = Commit(position: position, topics: topics, isElsewhere: false)
+        // Told first: who reads the position finds everything up to it told.
+        if !topics.isEmpty { for observe in observers.withLock({ $0 }) { observe(commit) } }
+        committedPosition.store(position, ordering: .releasing)
     }
 }

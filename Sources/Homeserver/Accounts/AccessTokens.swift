@@ -5,7 +5,8 @@ import Synchronization
 /// Finds out whose access token a request carries (Client-Server API, "Using access tokens").
 ///
 /// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``forget(devicesOf:)`` drops them
-/// when a session ends, before the end is acknowledged.
+/// when a session ends, before the end is acknowledged. Where several nodes share the database, a session may end on another one, and
+/// its end must hold here at once, not when this node happens to hear of it: then each request asks the database.
 public final class AccessTokens: Sendable {
     private let database: Database
     private let surroundings: Surroundings
@@ -41,7 +42,7 @@ public final class AccessTokens: Sendable {
     public func requester(for token: String) async throws -> Requester {
         let hash = Self.hash(token)
         let (known, generation) = cache.withLock { ($0.byHash[hash], $0.generation) }
-        if let known { return try check(known) }
+        if let known, !database.engine.isShared { return try check(known) }
         guard let owner = try await database.owner(ofToken: hash),
             let account = try await database.account(owner.user), !account.isDeactivated
         else { throw MatrixError.unknownToken() }

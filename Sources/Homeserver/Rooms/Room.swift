@@ -18,8 +18,16 @@ public final class Room: Sendable {
 
     private struct State {
         var record: RoomRecord
+        /// Counts what other nodes have done in the room, and how far the record knows of it.
+        var changesElsewhere = 0
+        var knownChanges = 0
         var isBusy = false
         var waiting: [RoomJob] = []
+
+        /// The versions only go up: what was read before somebody wrote doesn't undo it.
+        mutating func take(_ new: RoomRecord) {
+            if new.timelineVersion >= record.timelineVersion, new.stateVersion >= record.stateVersion { record = new }
+        }
     }
 
     init(record: RoomRecord, version: RoomVersion) {
@@ -32,7 +40,23 @@ public final class Room: Sendable {
     /// The room as it was committed last.
     var record: RoomRecord { state.withLock { $0.record } }
 
-    func moved(to record: RoomRecord) { state.withLock { $0.record = record } }
+    func moved(to record: RoomRecord) { state.withLock { $0.take(record) } }
+
+    /// Another node has done something in the room.
+    func outdate() { state.withLock { $0.changesElsewhere += 1 } }
+
+    /// The changes elsewhere that the record may not know of; nil if it is up to date.
+    var unknownChanges: Int? {
+        state.withLock { $0.changesElsewhere == $0.knownChanges ? nil : $0.changesElsewhere }
+    }
+
+    /// Takes over what was read after `changes` had been told.
+    func refreshed(_ record: RoomRecord, changes: Int) {
+        state.withLock { state in
+            state.take(record)
+            state.knownChanges = max(state.knownChanges, changes)
+        }
+    }
 
     /// Jobs of a batch at most, and jobs that may wait.
     private static let jobsPerBatch = 50

@@ -26,11 +26,8 @@ final class RoomContext: Sendable {
         self.surroundings = surroundings
     }
 
-    /// The event has other bytes now.
-    func forget(_ nid: EventNID) {
-        parsed.withLock { $0.remove(nid) }
-        database.storedEvents.remove(nid)
-    }
+    /// The event has other bytes now, or is gone.
+    func forget(_ nid: EventNID) { parsed.withLock { $0.remove(nid) } }
 
     /// The event that is stored, as the protocol sees it.
     func parse(_ stored: StoredEvent, _ version: RoomVersion) throws -> Event {

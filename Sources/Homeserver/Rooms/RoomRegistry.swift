@@ -20,14 +20,35 @@ public final class RoomRegistry: Sendable {
 
     /// A room by its ID; nil if this server doesn't know it.
     func room(_ roomID: RoomID) async throws -> Room? {
-        if let room = active.withLock({ $0.byID[roomID] }) { return room }
+        if let room = active.withLock({ $0.byID[roomID] }) { return try await upToDate(room) }
         return try await database.room(roomID).map { try remember($0) }
     }
 
     func room(_ nid: RoomNID) async throws -> Room {
-        if let room = active.withLock({ $0.byNumber[nid] }) { return room }
+        if let room = active.withLock({ $0.byNumber[nid] }) { return try await upToDate(room) }
         guard let record = try await database.room(nid) else { throw DatabaseError.corrupt("room \(nid) is missing") }
         return try remember(record)
+    }
+
+    /// Other nodes have written into rooms: what this one remembers of them is read anew when they are used next.
+    func outdate(_ topics: [Topic]) {
+        let concerned: [Room] = active.withLock { active in
+            if topics.contains(.everything) {
+                active = Active()
+                return []
+            }
+            return topics.compactMap { topic in
+                guard case .room(let nid) = topic else { return nil }
+                return active.byNumber[nid]
+            }
+        }
+        for room in concerned { room.outdate() }
+    }
+
+    private func upToDate(_ room: Room) async throws -> Room {
+        guard let changes = room.unknownChanges else { return room }
+        if let record = try await database.room(room.nid) { room.refreshed(record, changes: changes) }
+        return room
     }
 
     private func remember(_ record: RoomRecord) throws -> Room {
@@ -76,12 +97,13 @@ public final class RoomRegistry: Sendable {
     }
 
     /// How often a batch is built anew when somebody else keeps moving the room.
-    private static let attempts = 10
+    private static let attempts = 60
 
     private func carryOut(_ jobs: [RoomJob], in room: Room) async {
-        for _ in 0..<Self.attempts {
+        for attempt in 0..<Self.attempts {
             for job in jobs { job.failure = nil }
             do {
+                if attempt == 0 { _ = try await upToDate(room) }
                 guard var draft = try await build(jobs, in: room) else { return }
                 try await commit(&draft)
                 room.moved(to: draft.record)
@@ -155,11 +177,11 @@ public final class RoomRegistry: Sendable {
         }
         write.insert(draft.chains)
         write.topics.append(.room(room))
+        for nid in draft.outdated { write.topics.append(.event(nid)) }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         for (offset, added) in draft.added.enumerated() {
             database.storedEvents.insert(added.event.at(position: first + Int64(offset)))
         }
-        for nid in draft.outdated { database.storedEvents.remove(nid) }
         draft.committed()
     }
 

@@ -26,6 +26,8 @@ final class Activity: Sendable {
                 case .room(let room), .roomOf(let room, _): table.rooms[room] = position
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
+                case .event: break
+                case .everything: table = Table(floor: position)
                 }
             }
             if table.rooms.count + table.users.count + table.memberships.count > Self.most {
@@ -33,6 +35,9 @@ final class Activity: Sendable {
             }
         }
     }
+
+    /// What happened up to a position may not have been noted.
+    func forget(before position: Int64) { table.withLock { $0.floor = max($0.floor, position) } }
 
     /// Which of the rooms may have changed after a position.
     func changed(_ rooms: [RoomNID], after position: Int64) -> Set<RoomNID> {

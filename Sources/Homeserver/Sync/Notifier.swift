@@ -76,15 +76,18 @@ public final class Notifier: Sendable {
     func publish(_ topics: [Topic]) {
         var rooms: Set<RoomNID> = []
         var users: Set<UserNID> = []
+        var concernsAll = false
         for topic in topics {
             switch topic {
             case .room(let room): rooms.insert(room)
             case .user(let user), .memberships(let user), .roomOf(_, let user): users.insert(user)
+            case .event: break
+            case .everything: concernsAll = true
             }
         }
         let concerned = table.withLock { table in
             table.waiters.values.flatMap { waiters in
-                waiters.values.filter { users.contains($0.user) || !$0.rooms.isDisjoint(with: rooms) }
+                waiters.values.filter { concernsAll || users.contains($0.user) || !$0.rooms.isDisjoint(with: rooms) }
             }
         }
         for waiter in concerned { waiter.wake() }

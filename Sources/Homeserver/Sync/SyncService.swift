@@ -58,7 +58,7 @@ public final class SyncService: Sendable {
     /// - Returns: the encoded answer.
     /// - Throws: `M_INVALID_PARAM` if `since` is not a token of this server.
     public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
-        let since = try request.since.flatMap { try token($0) }
+        let since = try await token(request.since)
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
         while true {
             let memberships = try await memberships(of: requester.nid)
@@ -80,12 +80,15 @@ public final class SyncService: Sendable {
         }
     }
 
-    /// nil for tokens of another epoch: the client begins anew.
-    private func token(_ text: String) throws -> SyncToken? {
+    /// nil for tokens of another epoch: the client begins anew. A token that another node gave out may be ahead of this one,
+    /// which then catches up first.
+    private func token(_ text: String?) async throws -> SyncToken? {
+        guard let text else { return nil }
         guard let token = SyncToken(text) else {
             throw MatrixError.invalidParam("“since” is not a token that this server gave out.")
         }
-        return token.epoch == epoch && token.position <= database.committedPosition ? token : nil
+        guard token.epoch == epoch, try await database.reach(token.position) else { return nil }
+        return token
     }
 
     private func memberships(of user: UserNID) async throws -> [RoomMembership] {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Accounts")
+@Suite("Accounts", .onEachEngine)
 struct AccountTests {
     private func registration(_ name: String?) -> AccountService.RegistrationRequest {
         .init(username: name, password: "a password", deviceID: nil, displayName: nil, inhibitLogin: false)

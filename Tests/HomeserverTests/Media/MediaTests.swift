@@ -3,7 +3,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Media")
+@Suite("Media", .onEachEngine)
 struct MediaTests {
     private func upload(_ bytes: [UInt8], _ server: TestServer, by user: Requester) async throws -> String {
         let upload = try server.homeserver.media.beginUpload()

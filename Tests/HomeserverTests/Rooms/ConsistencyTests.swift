@@ -4,7 +4,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Consistency of the database")
+@Suite("Consistency of the database", .onEachEngine)
 struct ConsistencyTests {
     private func busyServer() async throws -> TestServer {
         let server = try await TestServer()

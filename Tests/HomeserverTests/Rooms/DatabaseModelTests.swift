@@ -7,7 +7,7 @@ import Testing
 
 /// Random acts of several users in several rooms, with restarts in between, beside a model that keeps everything in plain
 /// arrays and dictionaries. Whatever is asked of the database, the model must say the same.
-@Suite("The database against a model")
+@Suite("The database against a model", .onEachEngine)
 struct DatabaseModelTests {
     private struct ModelEvent {
         let id: EventID

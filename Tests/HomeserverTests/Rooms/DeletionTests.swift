@@ -5,7 +5,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("What is deleted")
+@Suite("What is deleted", .onEachEngine)
 struct DeletionTests {
     @Test("a redacted message's bytes are overwritten when their time has come, also after a restart")
     func overwriting() async throws {

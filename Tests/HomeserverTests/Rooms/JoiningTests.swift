@@ -4,7 +4,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Ways into a room")
+@Suite("Ways into a room", .onEachEngine)
 struct JoiningTests {
     private func restricted(_ rule: String, to room: RoomID) -> [RoomCreationService.InitialState] {
         [

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Relations between events")
+@Suite("Relations between events", .onEachEngine)
 struct RelationTests {
     private let server: TestServer
     private let alice: Requester

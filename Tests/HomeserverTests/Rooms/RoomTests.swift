@@ -5,7 +5,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Rooms")
+@Suite("Rooms", .onEachEngine)
 struct RoomTests {
     @Test("rooms of every version carry a conversation", arguments: RoomVersion.all.map(\.identifier))
     func everyVersion(version: String) async throws {

@@ -6,7 +6,7 @@ import Testing
 
 /// Client-Server API, "Room History Visibility", rule by rule: bob is invited, joins, leaves; a message falls before and
 /// after each step.
-@Suite("Who sees what of a room's history")
+@Suite("Who sees what of a room's history", .onEachEngine)
 struct VisibilityTests {
     @Test(
         "A20: members see what the room's visibility allows, and nothing of what comes after leaving",

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Homeserver
 
-@Suite("Sync")
+@Suite("Sync", .onEachEngine)
 struct SyncTests {
     private func bodies(_ sync: JSONView, _ room: RoomID, _ section: String = "join") -> [String] {
         sync["rooms"]?[section]?[room.string]?["timeline"]?["events"]?.elements.compactMap {

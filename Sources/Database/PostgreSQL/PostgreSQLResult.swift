@@ -1,0 +1,68 @@
+import CPostgreSQL
+
+/// The rows of one command, as libpq received them. Immutable, so that any thread may read it; nothing is copied until a
+/// row is decoded.
+final class PostgreSQLResult: @unchecked Sendable {
+    let handle: OpaquePointer
+
+    /// Takes over the result.
+    init(_ handle: OpaquePointer) { self.handle = handle }
+
+    deinit { PQclear(handle) }
+
+    var count: Int { Int(PQntuples(handle)) }
+
+    func row(_ index: Int) -> PostgreSQLRow { PostgreSQLRow(handle: handle, row: Int32(index)) }
+
+    var rows: [[SQLValue]] { (0..<count).map { row($0).values } }
+}
+
+/// A row of a result whose columns are in binary form.
+struct PostgreSQLRow: Row {
+    let handle: OpaquePointer
+    let row: Int32
+
+    func isNull(_ column: Int) -> Bool { PQgetisnull(handle, row, Int32(column)) == 1 }
+
+    private func bytes(_ column: Int) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(
+            start: PQgetvalue(handle, row, Int32(column)), count: Int(PQgetlength(handle, row, Int32(column))))
+    }
+
+    /// Integers come big-endian in one, two, four or eight bytes, by their type: BOOLEAN to BIGINT.
+    func integer(_ column: Int) -> Int64 {
+        let bytes = bytes(column)
+        switch bytes.count {
+        case 8: return Int64(bigEndian: bytes.loadUnaligned(as: Int64.self))
+        case 4: return Int64(Int32(bigEndian: bytes.loadUnaligned(as: Int32.self)))
+        case 2: return Int64(Int16(bigEndian: bytes.loadUnaligned(as: Int16.self)))
+        case 1: return Int64(bytes[0])
+        default: return 0
+        }
+    }
+
+    func blob(_ column: Int) -> [UInt8] { [UInt8](bytes(column)) }
+
+    func text(_ column: Int) -> String { String(decoding: bytes(column), as: UTF8.self) }
+
+    /// All columns as values. Text is kept as bytes, see ``SchemaDialect``.
+    var values: [SQLValue] {
+        (0..<Int(PQnfields(handle))).map { column in
+            if isNull(column) { return .null }
+            switch PQftype(handle, Int32(column)) {
+            case PostgreSQLType.bigint, PostgreSQLType.integer, PostgreSQLType.smallint, PostgreSQLType.boolean:
+                return .integer(integer(column))
+            default: return .blob(blob(column))
+            }
+        }
+    }
+}
+
+/// The numbers of the server's types.
+enum PostgreSQLType {
+    static let boolean: UInt32 = 16
+    static let bytea: UInt32 = 17
+    static let bigint: UInt32 = 20
+    static let smallint: UInt32 = 21
+    static let integer: UInt32 = 23
+}

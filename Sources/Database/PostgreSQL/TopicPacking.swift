@@ -1,0 +1,38 @@
+/// Topics as they stand in the table of changes: for each the number of its kind and its numbers, as varints.
+extension Topic {
+    static func pack(_ topics: [Topic]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        func add(_ numbers: Int64...) { for number in numbers { Varint.append(UInt64(bitPattern: number), to: &bytes) } }
+        // Writes that share a transaction often concern the same room.
+        for topic in Set(topics) {
+            switch topic {
+            case .room(let room): add(0, room.rawValue)
+            case .roomOf(let room, let user): add(1, room.rawValue, user.rawValue)
+            case .user(let user): add(2, user.rawValue)
+            case .memberships(let user): add(3, user.rawValue)
+            case .event(let event): add(4, event.rawValue)
+            case .everything: add(5)
+            }
+        }
+        return bytes
+    }
+
+    /// What another version of the server wrote, and this one doesn't know, may be anything.
+    static func unpack(_ bytes: [UInt8]) -> [Topic] {
+        var topics: [Topic] = []
+        var index = 0
+        func number() -> Int64? { Varint.read(bytes, &index).map { Int64(bitPattern: $0) } }
+        while index < bytes.count {
+            switch number() {
+            case 0: if let room = number() { topics.append(.room(RoomNID(room))) }
+            case 1:
+                if let room = number(), let user = number() { topics.append(.roomOf(RoomNID(room), UserNID(user))) }
+            case 2: if let user = number() { topics.append(.user(UserNID(user))) }
+            case 3: if let user = number() { topics.append(.memberships(UserNID(user))) }
+            case 4: if let event = number() { topics.append(.event(EventNID(event))) }
+            default: return topics + [.everything]
+            }
+        }
+        return topics
+    }
+}
