@@ -10,9 +10,12 @@ public final class TestServer: Sendable {
     public let directory: TemporaryDirectory
     public let configuration: Configuration
 
-    /// - Parameter directory: with what another server has left there, to start again upon it.
+    /// - Parameters:
+    ///   - directory: with what another server has left there, to start again upon it.
+    ///   - engine: another engine than that of the current test.
     public init(
         directory: TemporaryDirectory = TemporaryDirectory(), clock: ManualSurroundings = ManualSurroundings(),
+        engine: (any Engine)? = nil,
         configure: (inout Configuration) -> Void = { _ in }
     ) async throws {
         var configuration = Configuration()
@@ -28,7 +31,7 @@ public final class TestServer: Sendable {
         self.configuration = configuration
         homeserver = try await Homeserver(
             configuration: configuration,
-            engine: try await EngineKind.engine(in: directory, logger: logger),
+            engine: try await engine.asyncOr { try await EngineKind.engine(in: directory, logger: logger) },
             surroundings: clock.surroundings, logger: logger)
     }
 
@@ -84,4 +87,11 @@ public final class TestServer: Sendable {
     }
 
     public func close() async { await homeserver.close() }
+}
+
+extension Optional {
+    fileprivate func asyncOr(_ other: () async throws -> Wrapped) async rethrows -> Wrapped {
+        if let value = self { return value }
+        return try await other()
+    }
 }
