@@ -81,18 +81,24 @@ public struct Backup: Sendable {
     /// knew of the time after the backup means nothing any more, and they begin anew.
     ///
     /// - Parameters:
-    ///   - path: of the SQLite database to be; nothing may be there.
+    ///   - location: of the database to be; nothing may be there. It may be of another engine than the one that was backed up.
+    ///   - scratch: a directory for what is needed meanwhile.
     public static func restore(
-        from directory: String, serverName: ServerName, databasePath path: String, mediaPath: String,
-        surroundings: Surroundings, logger: Logger
+        from directory: String, serverName: ServerName, to location: Configuration.DatabaseLocation, mediaPath: String,
+        scratch: String, surroundings: Surroundings, logger: Logger
     ) async throws -> Summary {
         try checkManifest(directory, serverName)
-        guard !Files.exists(path) else {
-            throw Problem(
-                description: "There is a database at \(path) already; move it away before you restore another one.")
+        let partial: String
+        switch location {
+        case .sqlite(let path):
+            guard !Files.exists(path) else {
+                throw Problem(
+                    description: "There is a database at \(path) already; move it away before you restore another one.")
+            }
+            partial = "\(path).partial"
+        case .postgresql: partial = "\(scratch)/restore.partial"
         }
-        try Files.makeDirectories(Files.parent(of: path))
-        let partial = "\(path).partial"
+        try Files.makeDirectories(Files.parent(of: partial))
         for leftover in [partial, "\(partial)-wal", "\(partial)-shm"] { Files.remove(leftover) }
         try Files.copy("\(directory)/\(databaseName)", to: partial)
         let database = Database(engine: try await SQLiteEngine(path: partial, logger: logger), cacheBytes: 8 << 20)
@@ -111,7 +117,12 @@ public struct Backup: Sendable {
             throw error
         }
         // It takes its place whole, or not at all.
-        try Files.move(partial, to: path)
+        switch location {
+        case .sqlite(let path): try Files.move(partial, to: path)
+        case .postgresql(let url):
+            defer { Files.remove(partial) }
+            try await PostgreSQLEngine.fill(url: url, from: partial)
+        }
         return summary
     }
 

@@ -21,11 +21,13 @@ extension RoomReading {
             guard try await visibility.allows(stored) else { throw none }
             let at = Database.OrderedPlace(depth: stored.orderDepth, position: position)
             let before = try await self.around(
-                room, from: .init(depth: at.depth, position: position - 1), backwards: true, half, filter, &visibility, reader)
+                room, from: .init(depth: at.depth, position: position - 1), backwards: true, half, filter, &visibility,
+                reader)
             let after = try await self.around(
                 room, from: at, backwards: false, half, filter, &visibility, reader)
             let last = after.events.last ?? stored
-            let state = try await self.state(around: room, last, before.events + [stored] + after.events, filter, reader)
+            let state = try await self.state(
+                around: room, last, before.events + [stored] + after.events, filter, reader)
             var writer = JSONWriter(capacity: 16_384)
             writer.beginObject()
             writer.key("event")
@@ -44,7 +46,8 @@ extension RoomReading {
     }
 
     private func write(
-        _ events: [StoredEvent], _ room: Room, _ requester: Requester, into writer: inout JSONWriter, _ reader: any Reader,
+        _ events: [StoredEvent], _ room: Room, _ requester: Requester, into writer: inout JSONWriter,
+        _ reader: any Reader,
         asArray: Bool
     ) async throws {
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
@@ -69,7 +72,9 @@ extension RoomReading {
         for event in try await database.events(numbers, reader) {
             guard found.count < limit, let position = event.position else { break }
             end = Database.OrderedPlace(depth: event.orderDepth, position: backwards ? position - 1 : position)
-            if try await visibility.allows(event), try await filter.admits(event, context, room.version) { found.append(event) }
+            if try await visibility.allows(event), try await filter.admits(event, context, room.version) {
+                found.append(event)
+            }
         }
         return (found, end)
     }

@@ -47,7 +47,8 @@ extension DirectoryService {
         let limit = min(max(request.limit ?? Self.largestPage, 1), Self.largestPage)
         let page = listings.dropFirst(offset).prefix(limit)
         var answer: JSONObject = [
-            "chunk": .array(page.map { .object($0.json) }), "total_room_count_estimate": .integer(Int64(listings.count)),
+            "chunk": .array(page.map { .object($0.json) }),
+            "total_room_count_estimate": .integer(Int64(listings.count)),
         ]
         if offset + page.count < listings.count { answer["next_batch"] = .string("p\(offset + page.count)") }
         if offset > 0 { answer["prev_batch"] = .string("p\(max(0, offset - limit))") }
@@ -63,7 +64,8 @@ extension DirectoryService {
     private func listing(_ room: Room) async throws -> Listing {
         let keys = [
             StateKey.create, StateKey("m.room.name"), StateKey("m.room.topic"), StateKey("m.room.avatar"),
-            StateKey("m.room.canonical_alias"), StateKey.joinRules, StateKey.historyVisibility, StateKey("m.room.guest_access"),
+            StateKey("m.room.canonical_alias"), StateKey.joinRules, StateKey.historyVisibility,
+            StateKey("m.room.guest_access"),
         ]
         let numbers = try await database.existingNumbers(ofStateKeys: keys)
         return try await database.read { reader in
@@ -87,7 +89,8 @@ extension DirectoryService {
                 ("canonical_alias", content[keys[4]]?["alias"]?.string),
             ]
             let others = [
-                ("avatar_url", content[keys[3]]?["url"]?.string), ("join_rule", content[.joinRules]?["join_rule"]?.string),
+                ("avatar_url", content[keys[3]]?["url"]?.string),
+                ("join_rule", content[.joinRules]?["join_rule"]?.string),
                 ("room_type", content[.create]?["type"]?.string),
             ]
             for (name, text) in texts + others { if let text, !text.isEmpty { json[name] = .string(text) } }
@@ -98,13 +101,17 @@ extension DirectoryService {
 
     /// Whether a room is listed.
     public func isPublished(_ roomID: RoomID) async throws -> Bool {
-        guard let room = try await rooms.room(roomID) else { throw MatrixError.notFound("This server doesn't know the room.") }
+        guard let room = try await rooms.room(roomID) else {
+            throw MatrixError.notFound("This server doesn't know the room.")
+        }
         return try await database.publishedRooms().contains(room.nid)
     }
 
     /// Lists a room, or takes it off the list: who may name the room may.
     public func setPublished(_ isPublished: Bool, _ roomID: RoomID, by requester: Requester) async throws {
-        guard let room = try await rooms.room(roomID) else { throw MatrixError.notFound("This server doesn't know the room.") }
+        guard let room = try await rooms.room(roomID) else {
+            throw MatrixError.notFound("This server doesn't know the room.")
+        }
         let mayChange = try await rooms.perform(in: room) { draft in
             guard try await draft.membership(of: requester.userID) == .join else { return false }
             return try await draft.powerLevels().allows(

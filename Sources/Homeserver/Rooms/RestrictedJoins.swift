@@ -38,7 +38,8 @@ extension MembershipService {
             if membership?.membership == .join { return }
         }
         guard isKnown else {
-            throw MatrixError(.unableToAuthoriseJoin, "This server can't tell whether you are in a room that opens this one.")
+            throw MatrixError(
+                .unableToAuthoriseJoin, "This server can't tell whether you are in a room that opens this one.")
         }
         throw MatrixError.forbidden("This room is for members of certain other rooms, and you are in none of them.")
     }
@@ -50,7 +51,8 @@ extension MembershipService {
     private func inviter(in draft: inout RoomDraft) async throws -> UserID? {
         let levels = try await draft.powerLevels()
         // Those with a level of their own first; then anybody, for rooms in which all may invite.
-        var candidates = try await draft.state(.powerLevels)?.content["users"]?.members.compactMap { UserID($0.key) } ?? []
+        var candidates =
+            try await draft.state(.powerLevels)?.content["users"]?.members.compactMap { UserID($0.key) } ?? []
         if let creator = try await draft.state(.create)?.sender { candidates.append(creator) }
         let room = draft.record.nid
         let local = try await database.read { reader in

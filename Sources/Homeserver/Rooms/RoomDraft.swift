@@ -195,7 +195,8 @@ struct RoomDraft {
 
     /// What an event refers to, and how; nil for those that refer to nothing, redacted ones among them.
     static func relation(of event: Event) -> (EventID, String)? {
-        guard let relation = event.content["m.relates_to"], let type = relation["rel_type"]?.string, type.utf8.count <= 255,
+        guard let relation = event.content["m.relates_to"], let type = relation["rel_type"]?.string,
+            type.utf8.count <= 255,
             let parent = relation["event_id"]?.string.flatMap({ EventID($0) })
         else { return nil }
         return (parent, type)
@@ -212,7 +213,8 @@ struct RoomDraft {
     /// Whether a user has reacted to an event in this way already (Client-Server API, "Annotations").
     func hasAnnotation(_ content: JSON, _ type: String, by user: UserNID) async throws -> Bool {
         guard let relation = content["m.relates_to"], relation["rel_type"] == "m.annotation",
-            let parent = relation["event_id"]?.stringValue.flatMap({ EventID($0) }), let key = relation["key"]?.stringValue
+            let parent = relation["event_id"]?.stringValue.flatMap({ EventID($0) }),
+            let key = relation["key"]?.stringValue
         else { return false }
         let start = Database.OrderedPlace(depth: .max, position: .max)
         let children = try await context.database.children(

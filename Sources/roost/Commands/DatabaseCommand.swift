@@ -62,14 +62,12 @@ struct RestoreCommand: AsyncParsableCommand {
     func run() async throws {
         let configuration = try options.load()
         let lock = try DataDirectory(configuration.dataPath)
-        guard case .sqlite(let path) = configuration.database else {
-            throw Failure("backups are restored to SQLite only; use a database.url such as sqlite:data/roost.db")
-        }
         umask(0o077)
         do {
             let summary = try await Backup.restore(
-                from: directory, serverName: configuration.serverName, databasePath: path,
-                mediaPath: configuration.media.path, surroundings: .real, logger: Logger(label: "restore"))
+                from: directory, serverName: configuration.serverName, to: configuration.database,
+                mediaPath: configuration.media.path, scratch: configuration.dataPath, surroundings: .real,
+                logger: Logger(label: "restore"))
             Terminal.say(
                 "Restored \(summary.rooms) rooms, \(summary.events) events and \(summary.mediaFiles) media files. "
                     + "Clients that were signed in when the backup was made still are.")

@@ -12,7 +12,10 @@ struct JoiningTests {
                 key: .joinRules,
                 content: [
                     "join_rule": .string(rule),
-                    "allow": [["type": "m.room_membership", "room_id": .string(room.string)], ["type": "other", "room_id": 7]],
+                    "allow": [
+                        ["type": "m.room_membership", "room_id": .string(room.string)],
+                        ["type": "other", "room_id": 7],
+                    ],
                 ])
         ]
     }
@@ -20,7 +23,8 @@ struct JoiningTests {
     @Test("a restricted room lets in the members of the rooms it names, and nobody else", arguments: ["8", "10", "12"])
     func restrictedJoins(version: String) async throws {
         let server = try await TestServer()
-        let alice = try await server.user("alice"), bob = try await server.user("bob"), carol = try await server.user("carol")
+        let alice = try await server.user("alice"), bob = try await server.user("bob"),
+            carol = try await server.user("carol")
         let memberships = server.homeserver.memberships
         let club = try await server.room(of: alice)
         let rule = version == "8" ? "restricted" : "knock_restricted"
@@ -33,7 +37,9 @@ struct JoiningTests {
         let member = try await server.homeserver.reading.state(
             of: room, key: .member(bob.userID), wholeEvent: false, for: alice)
         #expect(contains(member, #""join_authorised_via_users_server":"@alice:localhost""#))
-        let refused = await #expect(throws: MatrixError.self) { try await memberships.join(room, reason: nil, by: carol) }
+        let refused = await #expect(throws: MatrixError.self) {
+            try await memberships.join(room, reason: nil, by: carol)
+        }
         #expect(refused?.code == .forbidden)
         // An invitation needs nobody's right.
         try await memberships.invite(carol.userID, to: room, reason: nil, by: alice)
@@ -52,7 +58,9 @@ struct JoiningTests {
         let foreign = try await server.room(of: alice, version: "10") {
             $0.initialState = restricted("restricted", to: RoomID("!elsewhere:example.org")!)
         }
-        let unable = await #expect(throws: MatrixError.self) { try await memberships.join(foreign, reason: nil, by: bob) }
+        let unable = await #expect(throws: MatrixError.self) {
+            try await memberships.join(foreign, reason: nil, by: bob)
+        }
         #expect(unable?.code == .unableToAuthoriseJoin)
         let club = try await server.room(of: alice)
         try await memberships.join(club, reason: nil, by: bob)
@@ -81,9 +89,11 @@ struct JoiningTests {
         let since = try #require(try await server.sync(bob)["next_batch"]?.string)
         try await memberships.knock(room, reason: "it's me", by: bob)
         try await memberships.knock(room, reason: "again", by: bob)
-        let knocked = try await server.sync(bob, since: since)["rooms"]?["knock"]?[room.string]?["knock_state"]?["events"]
+        let knocked = try await server.sync(bob, since: since)["rooms"]?["knock"]?[room.string]?["knock_state"]?[
+            "events"]
         #expect(knocked?.elements.contains { $0["content"]?["name"]?.string == "Behind the door" } == true)
-        let seen = try await server.homeserver.reading.state(of: room, key: .member(bob.userID), wholeEvent: false, for: alice)
+        let seen = try await server.homeserver.reading.state(
+            of: room, key: .member(bob.userID), wholeEvent: false, for: alice)
         #expect(contains(seen, "it's me"))
         await #expect(throws: MatrixError.self) { try await memberships.join(room, reason: nil, by: bob) }
         await #expect(throws: MatrixError.self) { try await server.history(of: room, for: bob) }
@@ -107,8 +117,12 @@ struct JoiningTests {
                 })
         }
         try await server.homeserver.memberships.join(rooms[3], reason: nil, by: bob)
-        func names(_ answer: JSON) -> [String] { answer["chunk"]?.arrayValue?.compactMap { $0["name"]?.stringValue } ?? [] }
-        func list(_ limit: Int? = nil, _ since: String? = nil, _ term: String? = nil, types: [String?]? = nil) async throws -> JSON {
+        func names(_ answer: JSON) -> [String] {
+            answer["chunk"]?.arrayValue?.compactMap { $0["name"]?.stringValue } ?? []
+        }
+        func list(_ limit: Int? = nil, _ since: String? = nil, _ term: String? = nil, types: [String?]? = nil)
+            async throws -> JSON
+        {
             try await directory.publishedRooms(.init(limit: limit, since: since, searchTerm: term, roomTypes: types))
         }
         let all = try await list()
@@ -146,7 +160,9 @@ struct JoiningTests {
                     of: event, in: room, limit: limit, filter: RoomEventFilter(), for: user)
             ).root
         }
-        func bodies(_ view: JSONView?) -> [String] { view?.elements.compactMap { $0["content"]?["body"]?.string } ?? [] }
+        func bodies(_ view: JSONView?) -> [String] {
+            view?.elements.compactMap { $0["content"]?["body"]?.string } ?? []
+        }
         let middle = try await context(events[4], 6, alice)
         #expect(middle["event"]?["event_id"]?.string == events[4].string)
         #expect(bodies(middle["events_before"]) == ["3", "2", "1"])
@@ -157,7 +173,8 @@ struct JoiningTests {
             let page = try JSONDocument(
                 parsing: try await server.homeserver.reading.messages(
                     in: room,
-                    .init(from: middle[token]?.string, to: nil, backwards: backwards, limit: 1, filter: RoomEventFilter()),
+                    .init(
+                        from: middle[token]?.string, to: nil, backwards: backwards, limit: 1, filter: RoomEventFilter()),
                     for: alice)
             ).root
             #expect(bodies(page["chunk"]) == [expected])

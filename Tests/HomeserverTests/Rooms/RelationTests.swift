@@ -62,7 +62,8 @@ struct RelationTests {
 
     @Test("a thread tells how long it is, what came last, and whether one takes part")
     func threads() async throws {
-        let root = try await server.say("root", in: room, by: alice), other = try await server.say("other", in: room, by: bob)
+        let root = try await server.say("root", in: room, by: alice),
+            other = try await server.say("other", in: room, by: bob)
         var last = root
         for number in 0..<3 { last = try await send("reply \(number)", relation("m.thread", root), by: bob) }
         let thread = try await relations(root, to: bob)?["m.thread"]
@@ -103,7 +104,8 @@ struct RelationTests {
                     parsing: try await server.homeserver.reading.relations(
                         of: parent, in: room,
                         .init(
-                            relType: relType, eventType: eventType, from: from, to: nil, backwards: backwards, limit: limit),
+                            relType: relType, eventType: eventType, from: from, to: nil, backwards: backwards,
+                            limit: limit),
                         for: alice)
                 ).root
                 found += page["chunk"]?.elements.compactMap { $0["event_id"]?.string } ?? []
@@ -142,7 +144,8 @@ struct RelationTests {
     func references() async throws {
         let event = try await server.say("referred to", in: room, by: alice)
         let first = try await send("a", relation("m.reference", event), by: bob)
-        #expect(try await relations(event, to: alice) == ["m.reference": ["chunk": [["event_id": .string(first.string)]]]])
+        #expect(
+            try await relations(event, to: alice) == ["m.reference": ["chunk": [["event_id": .string(first.string)]]]])
         let page = try JSONDocument(
             parsing: try await server.homeserver.reading.messages(
                 in: room, .init(from: nil, to: nil, backwards: true, limit: 5, filter: RoomEventFilter()), for: alice)
