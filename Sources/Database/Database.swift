@@ -13,6 +13,7 @@ public final class Database: Sendable {
     let stateKeys: NumberedIdentifiers<StateKey>
     private let eventNumbers = NumberSource(name: "event", blockSize: 1_000)
     private let chainNumbers = NumberSource(name: "chain", blockSize: 1_000)
+    let backfillNumbers = NumberSource(name: "backfill", blockSize: 1_000)
     private let roomNumbers = NumberSource(name: "room", blockSize: 50)
 
     /// - Parameter cacheBytes: what the caches of events and states may take.

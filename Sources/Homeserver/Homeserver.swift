@@ -1,6 +1,7 @@
 import Database
 import Logging
 import MatrixCore
+import Synchronization
 
 /// A homeserver: the services, put together. It knows nothing of HTTP; whoever starts it gives it a database, and the
 /// clock and generator that it is to go by.
@@ -26,6 +27,10 @@ public final class Homeserver: Sendable {
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
+    let relationFilling: RelationFilling
+    private let logger: Logger
+    /// What runs in the background until it is done. The lock protects the reference alone.
+    private let filling = Mutex<Task<Void, Never>?>(nil)
     public let surroundings: Surroundings
 
     private let notifier: Notifier
@@ -87,7 +92,10 @@ public final class Homeserver: Sendable {
             disk: disk)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
         purging = PurgeService(rooms: rooms)
-        redactions = RedactionJob(rooms: rooms, node: Hex.encode(surroundings.randomBytes(8)), logger: logger)
+        let node = Hex.encode(surroundings.randomBytes(8))
+        redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
+        relationFilling = RelationFilling(rooms: rooms, node: node)
+        self.logger = logger
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit { commit in
@@ -103,6 +111,15 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        filling.withLock { filling in
+            filling = Task { [relationFilling, logger] in
+                do { try await relationFilling.run() } catch {
+                    logger.error(
+                        "a migration in the background failed; the next start goes on", metadata: ["reason": "\(error)"]
+                    )
+                }
+            }
+        }
     }
 
     /// Whether anybody has an account yet.
@@ -114,6 +131,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }
         await database.close()
     }

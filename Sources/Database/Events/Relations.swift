@@ -71,7 +71,8 @@ extension Database {
         if let latest = try await reader.first(Self.latestOfType, [key, thread], { EventNID($0.integer(0)) }) {
             let count = try await reader.first(Self.countOfType, [key, thread]) { Int($0.integer(0)) } ?? 0
             let participates =
-                try await reader.first(Self.participates, [key, thread, user.value]) { _ in true } ?? (event.sender == user)
+                try await reader.first(Self.participates, [key, thread, user.value]) { _ in true }
+                ?? (event.sender == user)
             summary.thread = (latest, count, participates)
         }
         summary.references = try await reader.query(Self.referring, [key, .identifier("m.reference")]) {

@@ -148,7 +148,8 @@ final class PostgreSQLFeed {
         if position <= self.position { return answer(.success(true)) }
         waiting.append(
             Waiting(
-                position: position, deadline: MonotonicTime.nanoseconds() + PostgreSQLCore.waitLimit, readings: readings,
+                position: position, deadline: MonotonicTime.nanoseconds() + PostgreSQLCore.waitLimit,
+                readings: readings,
                 answer: answer))
         catchUp()
     }

@@ -88,7 +88,8 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             }
             let now = MonotonicTime.nanoseconds()
             let timeout: Int32 =
-                !work.isEmpty ? 0 : next == .max ? -1 : next <= now ? 1 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
+                !work.isEmpty
+                ? 0 : next == .max ? -1 : next <= now ? 1 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
             if poll(&polled, nfds_t(polled.count), timeout) <= 0 { continue }
             if polled[0].revents != 0 {
                 var bytes = [UInt8](repeating: 0, count: 64)

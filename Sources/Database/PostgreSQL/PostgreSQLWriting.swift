@@ -228,7 +228,8 @@ final class PostgreSQLWriting {
         let step = culprit.write.steps[owner.step]
         culprit.answer(
             .failure(
-                failure.state == PostgreSQLFailure.expectation ? DatabaseError.conflict(step.expectation) : failure.error))
+                failure.state == PostgreSQLFailure.expectation
+                    ? DatabaseError.conflict(step.expectation) : failure.error))
         // Those before it were carried out without a fault, those behind it not at all: they are tried again apart, so that
         // many faulty writes cost no more than the whole batch twice.
         for part in [batch.pending[..<owner.write], batch.pending[(owner.write + 1)...]] where !part.isEmpty {

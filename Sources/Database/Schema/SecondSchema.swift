@@ -12,6 +12,8 @@ extension Migration {
                 parent_key BYTES NOT NULL, rel_type BYTES NOT NULL, order_depth NUMBER NOT NULL, event_nid NUMBER NOT NULL,
                 room_nid NUMBER NOT NULL, PRIMARY KEY (parent_key, rel_type, order_depth, event_nid)) CLUSTERED
             """,
+            "CREATE TABLE background_migrations (name TEXT PRIMARY KEY, cursor NUMBER NOT NULL) CLUSTERED",
+            "INSERT INTO background_migrations VALUES ('relations', 0)",
             "CREATE INDEX relations_by_child ON relations (event_nid)",
             "CREATE INDEX relations_by_room ON relations (room_nid, rel_type, order_depth)",
             """
