@@ -100,25 +100,25 @@ extension Database {
         }
     }
 
-    private static let laterByTime = Statement(
+    private static let atDepth = Statement(
         """
-        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND origin_server_ts >= $2
-        ORDER BY origin_server_ts, order_depth LIMIT $3
-        """)
-    private static let earlierByTime = Statement(
-        """
-        SELECT event_nid FROM events WHERE room_nid = $1 AND position IS NOT NULL AND origin_server_ts <= $2
-        ORDER BY origin_server_ts DESC, order_depth DESC LIMIT $3
+        SELECT order_depth, origin_server_ts FROM events WHERE room_nid = $1 AND position IS NOT NULL AND order_depth >= $2
+        ORDER BY order_depth, position LIMIT 1
         """)
 
-    /// The events of a room nearest to a time, on one side of it. One range of one index.
-    public func events(
-        in room: RoomNID, nearest timestamp: Int64, forwards: Bool, limit: Int, _ reader: any Reader
-    ) async throws -> [EventNID] {
-        try await reader.query(
-            forwards ? Self.laterByTime : Self.earlierByTime,
-            [room.value, .integer(timestamp), .integer(Int64(limit))]
-        ) { EventNID($0.integer(0)) }
+    /// The order depth from which on the events of a room are of a time or later, as far as their timestamps follow its order.
+    /// A point read for each halving of the room.
+    public func depth(in room: RoomNID, from timestamp: Int64, upTo last: Int64, _ reader: any Reader) async throws -> Int64 {
+        var low: Int64 = 0
+        var high = last + 1
+        while low < high {
+            let middle = low + (high - low) / 2
+            let found = try await reader.first(Self.atDepth, [room.value, .integer(middle)]) {
+                (depth: $0.integer(0), timestamp: $0.integer(1))
+            }
+            if let found, found.timestamp < timestamp { low = found.depth + 1 } else { high = middle }
+        }
+        return low
     }
 
     private static let changedRooms = Statement(

@@ -1,5 +1,5 @@
 extension Migration {
-    /// Fields of profiles besides name and picture; relations between events; events by their time.
+    /// Fields of profiles besides name and picture; relations between events.
     static let second = Migration(
         version: 2, oldestBinary: 1,
         sql: [
@@ -16,8 +16,5 @@ extension Migration {
             "INSERT INTO background_migrations VALUES ('relations', 0)",
             "CREATE INDEX relations_by_child ON relations (event_nid)",
             "CREATE INDEX relations_by_room ON relations (room_nid, rel_type, order_depth)",
-            """
-            CREATE INDEX events_by_time ON events (room_nid, origin_server_ts, order_depth) WHERE position IS NOT NULL
-            """,
         ])
 }

@@ -94,6 +94,10 @@ extension RoomReading {
         }
     }
 
+    /// Places by which timestamps may stray from the room's order, and events that are looked at for one of the right time.
+    private static let straying: Int64 = 20
+    private static let mostSearched = 500
+
     /// The event nearest to a time, in a direction (`GET /rooms/{roomId}/timestamp_to_event`).
     ///
     /// Timestamps are claims of servers and follow the room's order only roughly; the search goes by them alone.
@@ -104,10 +108,16 @@ extension RoomReading {
         let found: (EventID, Int64)? = try await database.read { reader in
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
-            let candidates = try await self.database.events(
-                in: room.nid, nearest: timestamp, forwards: forwards, limit: 100, reader)
-            for event in try await self.database.events(candidates, reader) where try await visibility.allows(event) {
-                return (event.eventID, event.originServerTS)
+            let depth = try await self.database.depth(
+                in: room.nid, from: timestamp, upTo: room.record.depth, reader)
+            // Timestamps that stray from the order stray by little: the neighbours on both sides are looked at.
+            let start = Database.OrderedPlace(
+                depth: forwards ? depth - Self.straying : depth + Self.straying, position: forwards ? .min : .max)
+            let candidates = try await self.database.timeline(
+                of: room.nid, from: start, backwards: !forwards, limit: Self.mostSearched, reader)
+            for event in try await self.database.events(candidates, reader) {
+                let isOnSide = forwards ? event.originServerTS >= timestamp : event.originServerTS <= timestamp
+                if isOnSide, try await visibility.allows(event) { return (event.eventID, event.originServerTS) }
             }
             return nil
         }
