@@ -6,7 +6,7 @@ import MatrixCore
     import Darwin
 #endif
 
-/// Measures what `docs/benchmarks-core.md` lists. One process, CPU time, the best of several rounds: what else runs on the
+/// Measures what `docs/benchmarks.md` lists. One process, CPU time, the best of several rounds: what else runs on the
 /// machine makes a round slower, never faster.
 @main enum Bench {
     static func main() async throws {
