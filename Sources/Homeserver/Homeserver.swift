@@ -74,11 +74,13 @@ public final class Homeserver: Sendable {
             store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
             disk: disk)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
-        engine.onCommit { commit in
-            activity.note(commit.topics, at: commit.position)
-            if commit.isElsewhere { rooms.outdate(commit.topics) }
-            notifier.publish(commit.topics)
-        }
+        engine.onCommit(
+            CommitObserver { commit in
+                activity.note(commit.topics, at: commit.position)
+                if commit.isElsewhere { rooms.outdate(commit.topics) }
+            } wake: { commit in
+                notifier.publish(commit.topics)
+            })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)
     }

@@ -119,7 +119,7 @@ extension PostgreSQLEngine {
             throw DatabaseError.unusable("The file \(path) has schema \(schema), not \(Migrations.current).")
         }
         let connection = try PostgreSQLConnection(url: url, purpose: .listening)
-        _ = try PostgreSQLSchema.prepare(connection)
+        try PostgreSQLSchema.prepare(connection)
         try connection.execute("SELECT set_config('statement_timeout', '0', false)")
         try connection.execute("BEGIN")
         try connection.execute("SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.migrationLock))")
