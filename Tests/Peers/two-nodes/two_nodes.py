@@ -96,9 +96,10 @@ def rights_end_everywhere(one, other, alice, room):
         since = there.sync()["next_batch"]
         alice.ask("POST", f"/_matrix/client/v3/rooms/{quoted}/kick", {"user_id": eve.user})
         check(refused(403, lambda: there.say(room, "not any more")), "A20: who was kicked can't send on the other node")
-        alice.say(room, "a secret")
-        check("a secret" not in messages(there.sync(since), room), "A20: who was kicked hears nothing on the other node")
-        check("a secret" not in [body for _, body in there.history(room)], "A20: who was kicked reads nothing new")
+        secret = f"secret {number}"
+        alice.say(room, secret)
+        check(secret not in messages(there.sync(since), room), "A20: who was kicked hears nothing on the other node")
+        check(secret not in [body for _, body in there.history(room)], "A20: who was kicked reads nothing new")
         there.join(room)
 
 
