@@ -107,7 +107,17 @@ final class PostgreSQLConnection: @unchecked Sendable {
         }
     }
 
-    /// Runs a prepared query and waits for it: before ``startPipeline()`` only.
+    /// Runs many statements without results, one text, and waits for them: before ``startPipeline()`` only.
+    func script(_ sql: String) throws(DatabaseError) {
+        guard let result = PQexec(handle, sql) else { throw .unavailable(Self.message(handle)) }
+        defer { PQclear(result) }
+        switch PQresultStatus(result) {
+        case PGRES_TUPLES_OK, PGRES_COMMAND_OK: return
+        default: throw Self.failure(of: result, command: 0).error
+        }
+    }
+
+    /// Runs a query with values and waits for it: before ``startPipeline()`` only.
     func query(_ sql: String, _ values: [SQLValue]) throws(DatabaseError) -> PostgreSQLResult {
         let parameters = PostgreSQLParameters(values, command: PostgreSQLCommand(Statement(sql), values))
         let result = parameters.with { types, pointers, lengths, formats in
