@@ -75,7 +75,8 @@ let package = Package(
             name: "RoostTestSupport",
             dependencies: ["MatrixCore", "Database", "Homeserver", .product(name: "Logging", package: "swift-log")]
         ),
-        .testTarget(name: "DatabaseTests", dependencies: ["Database", "RoostTestSupport"]),
+        .testTarget(
+            name: "DatabaseTests", dependencies: ["Database", "RoostTestSupport"], exclude: ["Fixtures"]),
         .testTarget(name: "HomeserverTests", dependencies: ["Homeserver", "RoostTestSupport"]),
         .testTarget(
             name: "HomeserverHTTPTests",

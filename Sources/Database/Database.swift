@@ -26,15 +26,16 @@ public final class Database: Sendable {
         eventTypes = NumberedIdentifiers(capacity: 10_000)
         stateKeys = NumberedIdentifiers(capacity: 50_000)
         let storedEvents = storedEvents
-        engine.onCommit { commit in
-            for topic in commit.topics {
-                switch topic {
-                case .event(let event): storedEvents.outdate(event)
-                case .everything: storedEvents.outdateAll()
-                default: break
+        engine.onCommit(
+            CommitObserver { commit in
+                for topic in commit.topics {
+                    switch topic {
+                    case .event(let event): storedEvents.outdate(event)
+                    case .everything: storedEvents.outdateAll()
+                    default: break
+                    }
                 }
-            }
-        }
+            })
     }
 
     /// Waits until this node has caught up with a position that another one gave out; false if nobody did.

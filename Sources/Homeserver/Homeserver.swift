@@ -98,11 +98,13 @@ public final class Homeserver: Sendable {
         self.logger = logger
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
-        engine.onCommit { commit in
-            activity.note(commit.topics, at: commit.position)
-            if commit.isElsewhere { rooms.outdate(commit.topics) }
-            notifier.publish(commit.topics)
-        }
+        engine.onCommit(
+            CommitObserver { commit in
+                activity.note(commit.topics, at: commit.position)
+                if commit.isElsewhere { rooms.outdate(commit.topics) }
+            } wake: { commit in
+                notifier.publish(commit.topics)
+            })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)
     }

@@ -41,6 +41,11 @@ public enum EngineKind: Sendable, CaseIterable {
             if isFirst { print("ROOST_TEST_POSTGRES is not set: the tests run on SQLite only.") }
             return
         }
+        try await onPostgreSQL(body)
+    }
+
+    /// Does something on PostgreSQL alone.
+    public static func onPostgreSQL(_ body: @Sendable () async throws -> Void) async throws {
         await turns.take()
         let own = Run(.postgresql)
         let outcome: Result<Void, any Error>

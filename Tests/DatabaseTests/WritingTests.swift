@@ -57,7 +57,7 @@ struct WritingTests {
         let test = try await TestDatabase()
         let database = test.database
         let seen = Mutex<[Int64]>([])
-        test.engine.onCommit { commit in seen.withLock { $0.append(commit.position) } }
+        test.engine.onCommit(CommitObserver { commit in seen.withLock { $0.append(commit.position) } })
         let reader = Task {
             // What is visible below the committed position never gets another row afterwards.
             var known: [Int64] = []

@@ -21,6 +21,21 @@ extension Reader {
     }
 }
 
+/// Who is told of commits.
+public struct CommitObserver: Sendable {
+    /// Called before ``Engine/committedPosition`` moves: who reads the position finds everything up to it noted.
+    public let note: @Sendable (Commit) -> Void
+    /// Called after it has moved: who is woken reads the new position.
+    public let wake: @Sendable (Commit) -> Void
+
+    public init(
+        note: @escaping @Sendable (Commit) -> Void, wake: @escaping @Sendable (Commit) -> Void = { _ in }
+    ) {
+        self.note = note
+        self.wake = wake
+    }
+}
+
 /// A database engine: SQLite inside the process, or a PostgreSQL server.
 public protocol Engine: Sendable {
     /// Reads from one consistent snapshot. The body is short, and waits for nothing but the reader.
@@ -34,9 +49,9 @@ public protocol Engine: Sendable {
     /// The highest position that has been committed. Reads that begin after this was read see everything up to it.
     var committedPosition: Int64 { get }
 
-    /// Tells what has been committed here and on other nodes, in the order of positions, before ``committedPosition``
-    /// moves there and the writers are answered. Called on the engine's own thread: the closure only takes note.
-    func onCommit(_ observe: @escaping @Sendable (Commit) -> Void)
+    /// Tells what has been committed here and on other nodes, in the order of positions, before the writers are answered.
+    /// Called on the engine's own thread: the closures only take note.
+    func onCommit(_ observer: CommitObserver)
 
     /// Whether other nodes may write into the same database.
     var isShared: Bool { get }

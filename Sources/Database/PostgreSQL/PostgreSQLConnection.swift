@@ -41,7 +41,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
     // MARK: - Opening
 
     /// Connects and waits for it: for a thread that may block.
-    init(url: String, purpose: Purpose) throws(DatabaseError) {
+    init(url: String, purpose: Purpose, lockMilliseconds: Int = 0) throws(DatabaseError) {
         self.purpose = purpose
         // The server notices a node that is gone, and the node a server that is gone, within half a minute.
         let settings: [(String, String)] = [
@@ -62,16 +62,15 @@ final class PostgreSQLConnection: @unchecked Sendable {
         socket = PQsocket(opened)
         // Notices would go to stderr.
         PQsetNoticeProcessor(opened, { _, _ in }, nil)
-        for (name, value) in Self.session(purpose) {
+        for (name, value) in Self.session(purpose, lockMilliseconds) {
             try execute("SELECT set_config('\(name)', '\(value)', false)")
         }
     }
 
     /// Milliseconds.
     static let statementLimit = 30_000
-    static let lockLimit = 8_000
 
-    private static func session(_ purpose: Purpose) -> [(String, String)] {
+    private static func session(_ purpose: Purpose, _ lockMilliseconds: Int) -> [(String, String)] {
         var settings = [
             ("synchronous_commit", "on"), ("statement_timeout", "\(statementLimit)"),
             ("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3"),
@@ -81,7 +80,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
         case .writing:
             // A writing transaction goes out in one flush: one that waits for more has lost its node.
             settings.append(("idle_in_transaction_session_timeout", "5000"))
-            settings.append(("lock_timeout", "\(lockLimit)"))
+            settings.append(("lock_timeout", "\(lockMilliseconds)"))
         case .listening: break
         }
         return settings
@@ -108,7 +107,17 @@ final class PostgreSQLConnection: @unchecked Sendable {
         }
     }
 
-    /// Runs a prepared query and waits for it: before ``startPipeline()`` only.
+    /// Runs many statements without results, one text, and waits for them: before ``startPipeline()`` only.
+    func script(_ sql: String) throws(DatabaseError) {
+        guard let result = PQexec(handle, sql) else { throw .unavailable(Self.message(handle)) }
+        defer { PQclear(result) }
+        switch PQresultStatus(result) {
+        case PGRES_TUPLES_OK, PGRES_COMMAND_OK: return
+        default: throw Self.failure(of: result, command: 0).error
+        }
+    }
+
+    /// Runs a query with values and waits for it: before ``startPipeline()`` only.
     func query(_ sql: String, _ values: [SQLValue]) throws(DatabaseError) -> PostgreSQLResult {
         let parameters = PostgreSQLParameters(values, command: PostgreSQLCommand(Statement(sql), values))
         let result = parameters.with { types, pointers, lengths, formats in

@@ -35,7 +35,8 @@ final class PostgreSQLCore: @unchecked Sendable {
                 for purpose in purposes {
                     let outcome: Result<PostgreSQLConnection, DatabaseError>
                     do {
-                        let connection = try PostgreSQLConnection(url: url, purpose: purpose)
+                        let connection = try PostgreSQLConnection(
+                            url: url, purpose: purpose, lockMilliseconds: limits.lockMilliseconds)
                         if purpose == .listening { try connection.execute("LISTEN roost") }
                         try connection.startPipeline()
                         outcome = .success(connection)

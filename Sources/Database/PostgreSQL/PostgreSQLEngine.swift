@@ -10,6 +10,8 @@ public final class PostgreSQLEngine: Engine {
         /// For reads, for reads within reads, and for reads within those.
         public var readers = [10, 4, 2]
         public var writers = 4
+        /// How long a write waits for what another one holds, in milliseconds: the lock over positions, a row.
+        public var lockMilliseconds = 8_000
 
         public init() {}
     }
@@ -25,18 +27,24 @@ public final class PostgreSQLEngine: Engine {
     public init(url: String, limits: Limits = Limits(), logger: Logger) async throws {
         self.url = url
         self.logger = logger
-        let position = try await Self.run(on: blocking) {
+        let (connection, position) = try await Self.run(on: blocking) {
             do {
-                return try PostgreSQLSchema.prepare(try PostgreSQLConnection(url: url, purpose: .listening))
+                let connection = try PostgreSQLConnection(url: url, purpose: .listening)
+                try PostgreSQLSchema.prepare(connection)
+                // Listens before it asks how far things are: nothing falls in between.
+                try connection.execute("LISTEN roost")
+                let rows = try connection.execute("SELECT coalesce(max(position), 0) FROM changes")
+                try connection.startPipeline()
+                guard case .integer(let position)? = rows.first?.first else { throw DatabaseError.closed }
+                return (connection, position)
             } catch DatabaseError.unavailable(let why) {
                 throw DatabaseError.unusable("The PostgreSQL server of database.url can't be used: \(why).")
             }
         }
         core = PostgreSQLCore(
             url: url, limits: limits, node: Int64.random(in: 1 ... .max), position: position, logger: logger)
+        core.loop.submit { [core] in core.feed.connected(.success(connection)) }
         core.loop.start()
-        // The listener connects in the loop's first round.
-        core.loop.submit {}
     }
 
     /// Does something that blocks on a thread of its own.
@@ -57,8 +65,8 @@ public final class PostgreSQLEngine: Engine {
 
     public var isShared: Bool { true }
 
-    public func onCommit(_ observe: @escaping @Sendable (Commit) -> Void) {
-        core.feed.observers.withLock { $0.append(observe) }
+    public func onCommit(_ observer: CommitObserver) {
+        core.feed.observers.withLock { $0.append(observer) }
     }
 
     /// How many reads the current task is within.

@@ -7,6 +7,14 @@ import Synchronization
 /// transaction whose positions follow on it is told at once; where something lies between (another node was faster, or a
 /// transaction failed and left a hole), the table of changes is read, once for all that wait.
 final class PostgreSQLFeed {
+    private struct Own {
+        let first: Int64
+        let last: Int64
+        let topics: [Topic]
+        let deadline: UInt64
+        let answer: () -> Void
+    }
+
     private struct Waiting {
         let position: Int64
         let deadline: UInt64
@@ -22,7 +30,7 @@ final class PostgreSQLFeed {
     private var isReading = false
     private var mustReadAgain = false
     /// Own transactions that are committed and not yet told.
-    private var own: [(first: Int64, last: Int64, topics: [Topic], answer: () -> Void)] = []
+    private var own: [Own] = []
     /// Who waits for a position, and until when.
     private var waiting: [Waiting] = []
     /// Counts the readings of the table.
@@ -32,8 +40,10 @@ final class PostgreSQLFeed {
 
     let published: Atomic<Int64>
     /// Called for what is committed, in order. The lock protects the list; the closures only take note.
-    let observers = Mutex<[@Sendable (Commit) -> Void]>([])
+    let observers = Mutex<[CommitObserver]>([])
 
+    /// How long the answer to a write waits until everything before it is told, in nanoseconds.
+    private static let patience: UInt64 = 2_000_000_000
     /// Changes read at a time.
     private static let page: Int64 = 1_000
     /// Positions for which changes are kept. A node that was away for longer forgets all that it knew.
@@ -51,7 +61,10 @@ final class PostgreSQLFeed {
 
     /// An own transaction is committed.
     func committed(first: Int64, last: Int64, _ topics: [Topic], _ answer: @escaping () -> Void) {
-        own.append((first, last, topics, answer))
+        own.append(
+            Own(
+                first: first, last: last, topics: topics, deadline: MonotonicTime.nanoseconds() + Self.patience,
+                answer: answer))
         settle()
     }
 
@@ -70,21 +83,15 @@ final class PostgreSQLFeed {
             one.answer(.success(true))
             return true
         }
-        if own.isEmpty { return }
-        if connection == nil {
-            // It is durable, which is what the answer says; what else has happened will be told when it is known.
-            let left = own
-            own = []
-            for one in left { one.answer() }
-        } else {
-            catchUp()
-        }
+        if !own.isEmpty { catchUp() }
     }
 
     private func tell(_ upTo: Int64, _ topics: [Topic], elsewhere: Bool) {
         let commit = Commit(position: upTo, topics: topics, isElsewhere: elsewhere)
-        if !topics.isEmpty { for observe in observers.withLock({ $0 }) { observe(commit) } }
+        let observers = topics.isEmpty ? [] : observers.withLock { $0 }
+        for observer in observers { observer.note(commit) }
         published.store(upTo, ordering: .releasing)
+        for observer in observers { observer.wake(commit) }
     }
 
     // MARK: - Reading what others have changed
@@ -206,7 +213,13 @@ final class PostgreSQLFeed {
             one.answer(.failure(.unavailable("this node has not caught up with the others")))
             return true
         }
-        let next = waiting.map(\.deadline).min() ?? .max
+        // It is durable, which is what the answer says; what lies before it will be told when it is known.
+        own.removeAll { one in
+            if one.deadline > now { return false }
+            one.answer()
+            return true
+        }
+        let next = min(waiting.map(\.deadline).min() ?? .max, own.map(\.deadline).min() ?? .max)
         return connection == nil && !isConnecting ? min(next, retryAt) : next
     }
 

@@ -42,8 +42,8 @@ enum PostgreSQLSchema {
         """,
     ]
 
-    /// Brings the database to the current schema, one node at a time, and answers the highest position that is committed.
-    static func prepare(_ connection: PostgreSQLConnection) throws -> Int64 {
+    /// Brings the database to the current schema, one node at a time.
+    static func prepare(_ connection: PostgreSQLConnection) throws {
         try connection.execute("BEGIN")
         try connection.execute("SELECT pg_advisory_xact_lock(\(migrationLock))")
         var version = 0
@@ -65,11 +65,5 @@ enum PostgreSQLSchema {
         // Under the lock, and only by a binary that is not older than the schema: nodes of two versions don't fight over them.
         if version <= Migrations.current { for function in functions { try connection.execute(function) } }
         try connection.execute("COMMIT")
-        guard
-            case .integer(let position)? = try connection.execute(
-                "SELECT coalesce(max(position), 0) FROM changes"
-            ).first?.first
-        else { return 0 }
-        return position
     }
 }

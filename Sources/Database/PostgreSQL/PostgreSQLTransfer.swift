@@ -126,11 +126,13 @@ extension PostgreSQLEngine {
             throw DatabaseError.unusable("The file \(path) has schema \(schema), not \(Migrations.current).")
         }
         let connection = try PostgreSQLConnection(url: url, purpose: .listening)
-        _ = try PostgreSQLSchema.prepare(connection)
+        try PostgreSQLSchema.prepare(connection)
         try connection.execute("SELECT set_config('statement_timeout', '0', false)")
         try connection.execute("BEGIN")
         try connection.execute("SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.migrationLock))")
-        for table in ["settings", "users", "events"] {
+        // What a new database has rows of.
+        let initial: Set = ["counters", "schema_version"]
+        for table in try tables(of: file) where !initial.contains(table) {
             guard try connection.execute("SELECT 1 FROM \(table) LIMIT 1").isEmpty else {
                 throw DatabaseError.unusable("The PostgreSQL database is not empty; restore into a new one.")
             }

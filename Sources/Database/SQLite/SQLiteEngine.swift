@@ -60,8 +60,8 @@ public final class SQLiteEngine: Engine {
 
     public var committedPosition: Int64 { writer.committedPosition.load(ordering: .acquiring) }
 
-    public func onCommit(_ observe: @escaping @Sendable (Commit) -> Void) {
-        writer.observers.withLock { $0.append(observe) }
+    public func onCommit(_ observer: CommitObserver) {
+        writer.observers.withLock { $0.append(observer) }
     }
 
     /// One process has the file.

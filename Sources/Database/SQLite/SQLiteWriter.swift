@@ -5,7 +5,7 @@ import Synchronization
 final class SQLiteWriter: @unchecked Sendable {
     let committedPosition: Atomic<Int64>
     /// Called after each commit, in order. The lock protects the list; the closures only take note.
-    let observers = Mutex<[@Sendable (Commit) -> Void]>([])
+    let observers = Mutex<[CommitObserver]>([])
 
     private let connection: SQLiteConnection
     private let logger: Logger
@@ -134,8 +134,9 @@ final class SQLiteWriter: @unchecked Sendable {
         let position = nextPosition - 1
         let topics = writes.flatMap(\.topics)
         let commit = Commit(position: position, topics: topics, isElsewhere: false)
-        // Told first: who reads the position finds everything up to it told.
-        if !topics.isEmpty { for observe in observers.withLock({ $0 }) { observe(commit) } }
+        let observers = topics.isEmpty ? [] : observers.withLock { $0 }
+        for observer in observers { observer.note(commit) }
         committedPosition.store(position, ordering: .releasing)
+        for observer in observers { observer.wake(commit) }
     }
 }

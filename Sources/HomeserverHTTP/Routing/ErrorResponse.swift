@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import Logging
 import MatrixCore
@@ -15,6 +16,12 @@ enum ErrorResponse {
         if error is CancellationError {
             // The client has gone, or the server stops: nobody reads this.
             return make(for: MatrixError(.unknown, "The request was cancelled.", status: 503))
+        }
+        if case DatabaseError.unavailable = error {
+            logger.warning("answered with a failure", metadata: ["error": "\(error)"])
+            return make(
+                for: MatrixError(
+                    .unknown, "The server's database is not available at the moment; try again in a while.", status: 503))
         }
         logger.error("request failed", metadata: ["error": "\(String(reflecting: error))"])
         return make(

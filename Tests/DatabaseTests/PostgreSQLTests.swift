@@ -1,0 +1,265 @@
+import RoostTestSupport
+import Synchronization
+import Testing
+
+@testable import Database
+
+@Suite("Several nodes on one PostgreSQL", .enabled(if: EngineKind.cluster != nil, "ROOST_TEST_POSTGRES is not set"))
+struct PostgreSQLTests {
+    /// A database and the engines of some nodes on it.
+    private struct Nodes {
+        let url: String
+        let engines: [PostgreSQLEngine]
+        let databases: [Database]
+        /// What each node was told.
+        let told: [Told]
+    }
+
+    private final class Acknowledged: Sendable {
+        let numbers = Mutex<Set<Int>>([])
+    }
+
+    private final class Told: Sendable {
+        let commits = Mutex<[Commit]>([])
+    }
+
+    private func with(
+        _ count: Int, lockMilliseconds: Int = 8_000, _ body: @escaping @Sendable (Nodes) async throws -> Void
+    ) async throws {
+        try await EngineKind.onPostgreSQL {
+            let directory = TemporaryDirectory()
+            let url = try await EngineKind.url(of: directory)
+            // All at once: they find no tables, and one of them makes them.
+            let engines = try await withThrowingTaskGroup(of: PostgreSQLEngine.self) { group in
+                for _ in 0..<count {
+                    group.addTask {
+                        var limits = PostgreSQLEngine.Limits()
+                        limits.readers = [3, 2, 1]
+                        limits.lockMilliseconds = lockMilliseconds
+                        return try await PostgreSQLEngine(url: url, limits: limits, logger: quiet)
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            let told = engines.map { engine in
+                let told = Told()
+                engine.onCommit(CommitObserver { commit in told.commits.withLock { $0.append(commit) } })
+                return told
+            }
+            try await body(Nodes(url: url, engines: engines, databases: engines.map { Database(engine: $0) }, told: told))
+            for engine in engines { await engine.close() }
+        }
+    }
+
+    private static func entry(_ number: Int) -> Write {
+        var write = Write()
+        let position = write.takePosition()
+        write.run(WritingTests.insertAtPosition, .integer(Int64(number)), .text("t"), .blob([]), position)
+        write.topics.append(.user(UserNID(Int64(number))))
+        return write
+    }
+
+    @Test("what one node commits, all are told once and in order, and their reads then see it")
+    func toldEverywhere() async throws {
+        try await with(3) { nodes in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (place, database) in nodes.databases.enumerated() {
+                    for number in 0..<100 {
+                        group.addTask {
+                            let write = Self.entry(place * 1_000 + number)
+                            let position = try await database.write(write).firstPosition
+                            #expect(database.committedPosition >= position)
+                        }
+                    }
+                    group.addTask {
+                        // What is visible up to the committed position never gets another row afterwards.
+                        var known: [Int64] = []
+                        for _ in 0..<30 {
+                            let upTo = database.committedPosition
+                            let visible = try await database.read { reader in
+                                try await reader.query(WritingTests.positions, []) { $0.integer(0) }
+                            }.filter { $0 <= upTo }
+                            #expect(Array(visible.prefix(known.count)) == known)
+                            known = visible
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            let last = nodes.databases.map(\.committedPosition).max()!
+            for (database, told) in zip(nodes.databases, nodes.told) {
+                #expect(try await database.reach(last))
+                let commits = told.commits.withLock { $0 }
+                #expect(commits.map(\.position) == commits.map(\.position).sorted())
+                let users = commits.flatMap(\.topics)
+                #expect(users.count == 300 && Set(users).count == 300)
+                #expect(commits.filter { !$0.isElsewhere }.flatMap(\.topics).count == 100)
+            }
+        }
+    }
+
+    @Test("a write that takes no position reaches the other nodes too; a position that nobody gave out is known as such")
+    func withoutPosition() async throws {
+        try await with(2) { nodes in
+            var write = Write()
+            write.run(WritingTests.insert, .text("name"), .blob([1]))
+            write.topics.append(.memberships(UserNID(7)))
+            try await nodes.databases[0].write(write)
+            #expect(try await nodes.databases[1].reach(nodes.databases[0].committedPosition))
+            #expect(nodes.told[1].commits.withLock { $0 }.flatMap(\.topics) == [.memberships(UserNID(7))])
+            let isReached = try await nodes.databases[1].reach(nodes.databases[0].committedPosition + 1)
+            #expect(!isReached)
+        }
+    }
+
+    @Test("what was committed while a node did not listen, it is told later")
+    func lostListener() async throws {
+        try await with(2) { nodes in
+            _ = try await nodes.databases[0].write(Self.entry(1))
+            #expect(try await nodes.databases[1].reach(nodes.databases[0].committedPosition))
+            try await PostgreSQLAdministration.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                at: nodes.url)
+            // The first may find its connection cut.
+            _ = try? await nodes.databases[0].write(Self.entry(2))
+            _ = try await nodes.databases[0].write(Self.entry(3))
+            let last = try await nodes.databases[0].read { try await $0.first(Statement("SELECT max(position) FROM changes"), []) { $0.integer(0) } }!
+            for _ in 0..<200 where nodes.databases[1].committedPosition < last { try await Task.sleep(for: .milliseconds(20)) }
+            #expect(nodes.databases[1].committedPosition >= last)
+            let topics = nodes.told[1].commits.withLock { $0 }.flatMap(\.topics)
+            #expect(topics.contains(.user(UserNID(3))) && Set(topics).count == topics.count)
+        }
+    }
+
+    @Test("a connection cut in mid-transaction: the write fails or is whole, and the next succeeds")
+    func cutOff() async throws {
+        try await with(1) { nodes in
+            let (database, url) = (nodes.databases[0], nodes.url)
+            let acknowledged = Acknowledged()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<200 {
+                    group.addTask {
+                        do {
+                            _ = try await database.write(Self.entry(number))
+                            acknowledged.numbers.withLock { _ = $0.insert(number) }
+                        } catch DatabaseError.unavailable {}
+                    }
+                    if number % 40 == 20 {
+                        group.addTask {
+                            // It may be cut off itself, by the next one.
+                            _ = try? await PostgreSQLAdministration.run(
+                                """
+                                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                                """, at: url)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            _ = try await database.write(Self.entry(1_000))
+            let stored = Set(
+                try await database.read { reader in
+                    try await reader.query(Statement("SELECT user_nid FROM account_data"), []) { Int($0.integer(0)) }
+                })
+            #expect(stored.isSuperset(of: acknowledged.numbers.withLock { $0 }) && stored.contains(1_000))
+        }
+    }
+
+    @Test("a session that sits on the lock over positions: writes fail in bounded time, and go on when it is gone")
+    func stalledLockHolder() async throws {
+        try await with(1, lockMilliseconds: 300) { nodes in
+            let (database, url) = (nodes.databases[0], nodes.url)
+            _ = try await database.write(Self.entry(1))
+            async let holder = PostgreSQLAdministration.run(
+                "BEGIN", "SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.positionLock))", "SELECT pg_sleep(1.5)", "COMMIT", at: url)
+            try await Task.sleep(for: .milliseconds(300))
+            await #expect(throws: DatabaseError.self) { _ = try await database.write(Self.entry(2)) }
+            // Reads, and writes that take no position, don't wait for it.
+            #expect(try await database.lease("work", holder: "a", now: 1, duration: 10) != nil)
+            #expect(await database.answers())
+            _ = try await holder
+            _ = try await database.write(Self.entry(3))
+        }
+    }
+
+    @Test("a lease of a node that is gone goes to another, and what the first still sends changes nothing")
+    func leases() async throws {
+        try await with(2) { nodes in
+            let (one, other) = (nodes.databases[0], nodes.databases[1])
+            let first = try #require(try await one.lease("work", holder: "one", now: 1_000, duration: 500))
+            #expect(try await other.lease("work", holder: "other", now: 1_200, duration: 500) == nil)
+            let second = try #require(try await other.lease("work", holder: "other", now: 1_500, duration: 500))
+            #expect(second.token > first.token)
+            var late = Write()
+            late.require(first)
+            late.run(WritingTests.insert, .text("late"), .blob([]))
+            let write = late
+            await #expect(throws: DatabaseError.self) { try await one.write(write) }
+            #expect(try await other.setting("late") == nil)
+        }
+    }
+
+    @Test("text with a NUL, and bytes that are no text, come back as they were")
+    func anyBytes() async throws {
+        try await with(1) { nodes in
+            let name = "a\0b\\x41'\u{e9}"
+            let (first, again) = (
+                try await nodes.databases[0].setting(name, initial: [0, 255, 92]), try await nodes.databases[0].setting(name)
+            )
+            #expect(first == [0, 255, 92] && again == first)
+        }
+    }
+
+    @Test("reads within reads get on, however many there are")
+    func nestedReads() async throws {
+        try await with(1) { nodes in
+            let database = nodes.databases[0]
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<200 {
+                    group.addTask {
+                        try await database.read { reader in
+                            _ = try await reader.first(Statement("SELECT 1"), []) { $0.integer(0) }
+                            _ = try await database.numbers(ofTypes: [EventType("t\(number)")])
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
+    @Test("a copy as an SQLite file holds everything, and fills an empty database with it")
+    func copyAndFill() async throws {
+        try await with(1) { nodes in
+            let database = nodes.databases[0]
+            for number in 0..<1_200 where number % 3 == 0 { _ = try await database.write(Self.entry(number)) }
+            _ = try await database.numbers(ofTypes: [EventType("a\0type")])
+            let directory = TemporaryDirectory()
+            try await nodes.engines[0].copy(to: "\(directory.path)/roost.db")
+            #expect(try await nodes.engines[0].damage() == [])
+            let url = try await EngineKind.url(of: directory)
+            try await PostgreSQLEngine.fill(url: url, from: "\(directory.path)/roost.db")
+            let engine = try await PostgreSQLEngine(url: url, logger: quiet)
+            let filled = Database(engine: engine)
+            let file = Database(engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: quiet))
+            let rows = Statement("SELECT user_nid, position FROM account_data ORDER BY position")
+            func content(_ database: Database) async throws -> [[Int64]] {
+                try await database.read { try await $0.query(rows, []) { [$0.integer(0), $0.integer(1)] } }
+            }
+            let expected = try await content(database)
+            #expect(expected.count == 400)
+            #expect(try await content(file) == expected)
+            #expect(try await content(filled) == expected)
+            // Positions and numbers go on behind what was there.
+            #expect(filled.committedPosition >= database.committedPosition)
+            #expect(try await filled.write(Self.entry(5_000)).firstPosition > database.committedPosition)
+            #expect(try await filled.numbers(ofTypes: [EventType("a\0type"), EventType("new")]).count == 2)
+            await #expect(throws: DatabaseError.self) {
+                try await PostgreSQLEngine.fill(url: url, from: "\(directory.path)/roost.db")
+            }
+            await filled.close()
+            await file.close()
+        }
+    }
+}
