@@ -137,7 +137,7 @@ struct PostgreSQLTests {
             let (database, url) = (nodes.databases[0], nodes.url)
             let acknowledged = Acknowledged()
             try await withThrowingTaskGroup(of: Void.self) { group in
-                for number in 0..<200 {
+                for number in 0..<60 {
                     group.addTask {
                         do {
                             _ = try await database.write(Self.entry(number))
@@ -216,7 +216,7 @@ struct PostgreSQLTests {
         try await with(1) { nodes in
             let database = nodes.databases[0]
             try await withThrowingTaskGroup(of: Void.self) { group in
-                for number in 0..<200 {
+                for number in 0..<60 {
                     group.addTask {
                         try await database.read { reader in
                             _ = try await reader.first(Statement("SELECT 1"), []) { $0.integer(0) }

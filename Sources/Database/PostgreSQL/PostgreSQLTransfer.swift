@@ -131,7 +131,7 @@ extension PostgreSQLEngine {
         try connection.execute("BEGIN")
         try connection.execute("SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.migrationLock))")
         // What a new database has rows of.
-        let initial: Set = ["counters", "schema_version"]
+        let initial: Set = ["counters", "schema_version", "background_migrations"]
         for table in try tables(of: file) where !initial.contains(table) {
             guard try connection.execute("SELECT 1 FROM \(table) LIMIT 1").isEmpty else {
                 throw DatabaseError.unusable("The PostgreSQL database is not empty; restore into a new one.")
