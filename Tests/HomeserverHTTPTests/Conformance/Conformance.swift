@@ -41,7 +41,13 @@ enum Recordings {
         write("\(operation.name)\t\(suite)", to: "\(folder)/exercised")
     }
 
-    static func write(_ line: String, to path: String) {
+    static func writeEndpoints(_ implemented: Set<String>, beyond: [String]) {
+        guard let folder else { return }
+        for operation in implemented { write(operation, to: "\(folder)/implemented") }
+        for pattern in beyond { write(pattern, to: "\(folder)/beyond") }
+    }
+
+    private static func write(_ line: String, to path: String) {
         written.withLock { written in
             guard written.insert("\(path)\n\(line)").inserted, let file = fopen(path, "a") else { return }
             fputs("\(line)\n", file)

@@ -69,6 +69,15 @@ struct ConformanceTable: Sendable {
             }
         }
     }
+
+    /// What the endpoints answer that the specification doesn't have: methods and patterns.
+    func patternsBeyond(_ endpoints: [Endpoint]) -> [String] {
+        endpoints.flatMap { endpoint in
+            endpoint.patterns.filter { pattern in
+                !operations.contains { $0.method == endpoint.method.rawValue && $0.isServed(by: pattern) }
+            }.map { "\(endpoint.method.rawValue) \($0)" }
+        }
+    }
 }
 
 extension ConformanceTable.Operation {
