@@ -45,7 +45,7 @@ struct InteractiveAuthentication: Sendable {
         _ auth: JSONView?, operation: String, flows: [[Stage]],
         check: (Stage, JSONView) async throws -> JSON
     ) async throws -> Outcome {
-        var session = auth?["session"]?.string
+        var session = try auth?.optionalString("session")
         var completed = JSONObject()
         let now = surroundings.now()
         if let known = session {
@@ -59,7 +59,7 @@ struct InteractiveAuthentication: Sendable {
             completed = stored.root["completed"]?.json.objectValue ?? JSONObject()
         }
         var failure: MatrixError?
-        if let auth, let type = auth["type"]?.string {
+        if let auth, let type = try auth.optionalString("type") {
             guard let stage = Set(flows.joined()).first(where: { $0.name == type }) else {
                 throw MatrixError(.unrecognized, "This authentication type is not one of those offered.", status: 400)
             }

@@ -59,6 +59,7 @@ public struct RoomEventFilter: Sendable {
         lazyLoadsMembers = try json?.optionalBool("lazy_load_members") ?? false
         includesRedundantMembers = try json?.optionalBool("include_redundant_members") ?? false
         containsURL = try json?.optionalBool("contains_url")
+        _ = try json?.optionalBool("unread_thread_notifications")
         rooms = try json?.optionalStrings("rooms").map { Set($0.map { ByteString($0) }) }
         notRooms = Set(try json?.optionalStrings("not_rooms")?.map { ByteString($0) } ?? [])
     }

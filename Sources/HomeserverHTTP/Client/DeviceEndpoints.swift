@@ -51,6 +51,9 @@ extension ClientAPI {
                 rateLimit: .login
             ) { request in
                 let body = try await request.json(emptyIsObject: true).root
+                // Nothing is erased yet, and no identity server is known; what is asked for must be right all the same.
+                _ = try body.optionalBool("erase")
+                _ = try body.optionalString("id_server")
                 let outcome = try await self.homeserver.devices.deactivate(
                     auth: try body.optionalObject("auth"), of: try request.authenticated())
                 return Self.answer(outcome, ["id_server_unbind_result": "no-support"])

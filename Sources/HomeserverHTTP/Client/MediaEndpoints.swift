@@ -50,6 +50,8 @@ extension ClientAPI {
     ]
 
     private func download(_ request: Request) async throws -> Response {
+        // Files of this server are there or not, without waiting.
+        _ = try request.integer("timeout_ms")
         let file = try await homeserver.media.download(server: request["serverName"], mediaID: request["mediaId"])
         let type = file.contentType ?? "application/octet-stream"
         let essence = type.prefix { $0 != ";" }.lowercased()

@@ -60,6 +60,7 @@ extension ClientAPI {
 
     private func join(_ request: Request, _ room: String) async throws -> Response {
         let body = try await request.json(emptyIsObject: true).root
+        _ = try body.optionalObject("third_party_signed")
         let roomID = try await homeserver.memberships.resolve(room)
         try await homeserver.memberships.join(
             roomID, reason: try body.optionalString("reason"), by: try request.authenticated())

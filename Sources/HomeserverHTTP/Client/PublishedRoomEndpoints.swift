@@ -33,12 +33,16 @@ extension ClientAPI {
 
     private func checkServer(_ request: Request) throws {
         guard let server = request.query["server"], server != homeserver.configuration.serverName.string else { return }
+        guard ServerName(server) != nil else { throw MatrixError.invalidParam("“server” is not a server's name.") }
         throw MatrixError(.unknown, "This server doesn't speak to other servers yet.", status: 502)
     }
 
     private func search(_ request: Request) async throws -> Response {
         try checkServer(request)
         let body = try await request.json(emptyIsObject: true).root
+        // There are no bridged networks here, so whatever is asked of them is true of all rooms.
+        _ = try body.optionalBool("include_all_networks")
+        _ = try body.optionalString("third_party_instance_id")
         let filter = try body.optionalObject("filter")
         let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
             guard type.isNull || type.string != nil else { throw MatrixError.badJSON("“room_types” must hold strings or null.") }

@@ -62,13 +62,23 @@ extension ClientAPI {
         return PushActions(actions.map(\.json))
     }
 
+    /// A condition is stored as it came, so what can't be right must be found before.
+    private static func check(_ condition: JSONView) throws {
+        guard condition.isObject, condition["kind"]?.string != nil else {
+            throw MatrixError.badJSON("Each of the “conditions” must be an object with a “kind”.")
+        }
+        for key in ["key", "pattern", "is"] { _ = try condition.optionalString(key) }
+        guard let value = condition["value"], !value.isNull else { return }
+        guard value.string != nil || value.integer != nil || value.bool != nil else {
+            throw MatrixError.badJSON("The “value” of a condition must be a string, an integer, true, false or null.")
+        }
+    }
+
     private func putRule(_ request: Request) async throws -> Response {
         let kind = try request.pushRuleKind()
         let body = try await request.json().root
         let conditions = try body.optionalArray("conditions") ?? []
-        guard conditions.allSatisfy({ $0.isObject && $0["kind"]?.string != nil }) else {
-            throw MatrixError.badJSON("Each of the “conditions” must be an object with a “kind”.")
-        }
+        try conditions.forEach(Self.check)
         let pattern = try body.optionalString("pattern")
         if kind == .content, pattern == nil { throw MatrixError.missingParam("pattern") }
         let rule = PushRule(

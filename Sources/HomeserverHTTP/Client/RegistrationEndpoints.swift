@@ -32,6 +32,8 @@ extension ClientAPI {
         default: throw MatrixError.invalidParam("“kind” must be user or guest.")
         }
         let body = try await request.json(emptyIsObject: true).root
+        // Access tokens don't expire here, so there is nothing to refresh.
+        _ = try body.optionalBool("refresh_token")
         let wanted = AccountService.RegistrationRequest(
             username: try body.optionalString("username"), password: try body.optionalString("password"),
             deviceID: try body.optionalString("device_id"),

@@ -28,6 +28,7 @@ extension ClientAPI {
     private func relations(_ request: Request) async throws -> Response {
         let direction = request.query["dir"] ?? "b"
         guard direction == "f" || direction == "b" else { throw MatrixError.invalidParam("“dir” must be b or f.") }
+        _ = try request.flag("recurse")
         let wanted = RoomReading.RelationsRequest(
             relType: request["relType"].isEmpty ? nil : request["relType"],
             eventType: request["eventType"].isEmpty ? nil : request["eventType"], from: request.query["from"],

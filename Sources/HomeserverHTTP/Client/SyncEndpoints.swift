@@ -28,6 +28,7 @@ extension ClientAPI {
         }
         let timeout = try request.integer("timeout") ?? 0
         guard timeout >= 0 else { throw MatrixError.invalidParam("“timeout” is negative.") }
+        _ = try request.flag("use_state_after")
         let filter = try await homeserver.filters.resolve(request.query["filter"], for: requester)
         return .json(
             try await homeserver.sync.sync(

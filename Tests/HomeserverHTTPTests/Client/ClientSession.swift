@@ -3,11 +3,14 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import RoostTestSupport
+import Testing
 
 @testable import Homeserver
 @testable import HomeserverHTTP
 
 /// The Client-Server API of a server in memory, asked as a client asks it.
+///
+/// Every answer is held against the specification: one that departs from it fails the test that asked.
 struct ClientSession {
     let server: TestServer
     let router: Router
@@ -26,11 +29,13 @@ struct ClientSession {
         /// The body as JSON; null if it is none.
         var json: JSON { (try? JSONDocument(parsing: bytes).root.json) ?? .null }
         var code: String? { json["errcode"]?.stringValue }
+        /// The beginning of the answer, for the message of a failed test.
+        var summary: String { "\(status) \(String(decoding: bytes.prefix(300), as: UTF8.self))" }
     }
 
     func ask(
         _ method: HTTPMethod, _ target: String, token: String? = nil, _ body: JSON? = nil, raw: [UInt8]? = nil,
-        headers: [(String, String)] = []
+        headers: [(String, String)] = [], sourceLocation: SourceLocation = #_sourceLocation
     ) async -> Answer {
         var all = HTTPHeaders(headers)
         if let token { all.add(name: "Authorization", value: "Bearer \(token)") }
@@ -40,6 +45,7 @@ struct ClientSession {
                 id: "test", eventLoop: MultiThreadedEventLoopGroup.singleton.next()))
         var bytes: [UInt8] = []
         if case .bytes(let body) = response.body { bytes = body }
+        Conformance.check(method.rawValue, target, response, at: sourceLocation)
         return Answer(status: Int(response.status.code), headers: response.headers, bytes: bytes)
     }
 
@@ -51,7 +57,10 @@ struct ClientSession {
         return answer.json["access_token"]?.stringValue ?? ""
     }
 
-    func ask(_ method: HTTPMethod, _ target: String, _ token: String?, _ body: JSON? = nil) async -> Answer {
-        await ask(method, target, token: token, body)
+    func ask(
+        _ method: HTTPMethod, _ target: String, _ token: String?, _ body: JSON? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async -> Answer {
+        await ask(method, target, token: token, body, sourceLocation: sourceLocation)
     }
 }
