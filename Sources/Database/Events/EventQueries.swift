@@ -108,7 +108,9 @@ extension Database {
 
     /// The order depth from which on the events of a room are of a time or later, as far as their timestamps follow its order.
     /// A point read for each halving of the room.
-    public func depth(in room: RoomNID, from timestamp: Int64, upTo last: Int64, _ reader: any Reader) async throws -> Int64 {
+    public func depth(in room: RoomNID, from timestamp: Int64, upTo last: Int64, _ reader: any Reader) async throws
+        -> Int64
+    {
         var low: Int64 = 0
         var high = last + 1
         while low < high {

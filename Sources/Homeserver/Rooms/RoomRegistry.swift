@@ -104,7 +104,13 @@ public final class RoomRegistry: Sendable {
             for job in jobs { job.failure = nil }
             do {
                 if attempt == 0 { _ = try await upToDate(room) }
-                guard var draft = try await build(jobs, in: room) else { return }
+                let base = room.record
+                let built = try await build(jobs, in: room)
+                // A write is guarded by the versions it was built upon; a refusal, or finding that nothing is to be done, isn't.
+                if built == nil || jobs.contains(where: { $0.failure != nil }), try await hasMoved(room, since: base) {
+                    continue
+                }
+                guard var draft = built else { return }
                 try await commit(&draft)
                 room.moved(to: draft.record)
                 return
@@ -120,6 +126,14 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    /// Whether another node has moved the room since it was read; then what is known of it is renewed.
+    private func hasMoved(_ room: Room, since base: RoomRecord) async throws -> Bool {
+        guard database.engine.isShared, let record = try await database.room(room.nid) else { return false }
+        let isSame = record.timelineVersion == base.timelineVersion && record.stateVersion == base.stateVersion
+        if !isSame { room.moved(to: record) }
+        return !isSame
     }
 
     private func fail(_ jobs: [RoomJob], _ error: any Error) {
