@@ -28,15 +28,17 @@ struct ConsistencyTests {
     }
 
     /// `$1` stands for bytes that mean nothing.
-    @Test("what is wrong is found", arguments: [
-        "UPDATE rooms SET depth = depth + 1 WHERE room_nid = 1", "DELETE FROM state_nodes WHERE state_nid = 3",
-        "UPDATE events SET position = 5 WHERE position = 6", "DELETE FROM events WHERE event_nid = 4",
-        "UPDATE events SET json = $1 WHERE event_nid = 3", "UPDATE rooms SET state_nid = 1",
-        "UPDATE counters SET next = 3 WHERE name = 'position'", "DELETE FROM memberships WHERE membership = 0",
-        "UPDATE state_nodes SET nodes = $1 WHERE state_nid = (SELECT max(state_nid) FROM state_nodes)",
-        "DELETE FROM accounts", "DELETE FROM chain_places", "UPDATE events SET event_key = $1 WHERE event_nid = 2",
-        "UPDATE rooms SET extremities = $1", "DELETE FROM rooms WHERE room_nid = 2",
-    ])
+    @Test(
+        "what is wrong is found",
+        arguments: [
+            "UPDATE rooms SET depth = depth + 1 WHERE room_nid = 1", "DELETE FROM state_nodes WHERE state_nid = 3",
+            "UPDATE events SET position = 5 WHERE position = 6", "DELETE FROM events WHERE event_nid = 4",
+            "UPDATE events SET json = $1 WHERE event_nid = 3", "UPDATE rooms SET state_nid = 1",
+            "UPDATE counters SET next = 3 WHERE name = 'position'", "DELETE FROM memberships WHERE membership = 0",
+            "UPDATE state_nodes SET nodes = $1 WHERE state_nid = (SELECT max(state_nid) FROM state_nodes)",
+            "DELETE FROM accounts", "DELETE FROM chain_places", "UPDATE events SET event_key = $1 WHERE event_nid = 2",
+            "UPDATE rooms SET extremities = $1", "DELETE FROM rooms WHERE room_nid = 2",
+        ])
     func damage(statement: String) async throws {
         let server = try await busyServer()
         await server.close()

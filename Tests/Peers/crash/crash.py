@@ -15,6 +15,7 @@ import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
+from postgres_database import PostgresDatabase  # noqa: E402
 from roost_server import Roost  # noqa: E402
 
 API = "/_matrix/client/v3"
@@ -135,7 +136,8 @@ def check(server, writers, reader):
 
 def consistent(server):
     done = subprocess.run(
-        [server.binary, "db", "check", "--data", str(server.directory / "data")], capture_output=True, text=True)
+        [server.binary, "db", "check", "--data", str(server.directory / "data")], capture_output=True, text=True,
+        env={**os.environ, **server.environment})
     if done.returncode != 0:
         raise RuntimeError(f"the database contradicts itself:\n{done.stdout}{done.stderr}")
 
@@ -205,6 +207,10 @@ def main():
     with Roost(*flags) as server:
         print("SIGKILL", flush=True)
         rounds(server, count, server.kill, seed)
+    if "ROOST_TEST_POSTGRES" in os.environ:
+        with PostgresDatabase() as database, Roost(*flags, environment={"ROOST_DATABASE_URL": database.url}) as server:
+            print("SIGKILL, on PostgreSQL", flush=True)
+            rounds(server, count, server.kill, seed + 2)
     with Roost(*flags) as server:
         server.stop()
         trigger = server.directory / "cut"

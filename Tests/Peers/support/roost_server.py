@@ -14,11 +14,11 @@ import urllib.request
 class Roost:
     """A server process that can be killed and started again on the same data."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, environment=None):
         self.binary = os.environ["ROOST_BINARY"]
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="roost-test-"))
         self.flags = flags
-        self.environment = {}
+        self.environment = environment or {}
         self.process = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
