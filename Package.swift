@@ -66,7 +66,8 @@ let package = Package(
             ]
         ),
         .executableTarget(
-            name: "roost-bench", dependencies: ["MatrixCore", "Database", "Homeserver", "RoostTestSupport"], path: "Benchmarks"),
+            name: "roost-bench", dependencies: ["MatrixCore", "Database", "Homeserver", "RoostTestSupport"],
+            path: "Benchmarks"),
         .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),
         .testTarget(
             name: "MatrixCoreTests", dependencies: ["MatrixCore", "FuzzTargets"], resources: [.copy("Vectors")]),

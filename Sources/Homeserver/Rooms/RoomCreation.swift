@@ -67,7 +67,7 @@ public final class RoomCreationService: Sendable {
                 let create = try createEvent(request, version, requester, later: Int64(attempt))
                 return try await furnish(create, request, requester, alias, guests, profile)
             } catch DatabaseError.constraint {
-                if alias != nil, try await database.room(ofAlias: alias!) != nil { throw Self.aliasInUse }
+                if let alias, try await database.room(ofAlias: alias) != nil { throw Self.aliasInUse }
             }
         }
         throw MatrixError(.unknown, "The room got no ID of its own; try again.")

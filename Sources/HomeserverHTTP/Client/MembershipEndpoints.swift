@@ -14,7 +14,8 @@ extension ClientAPI {
                 rateLimit: .join
             ) { try await self.join($0, try $0.roomID().string) },
             Endpoint(
-                .POST, "/_matrix/client/{version:v3|r0}/knock/{roomIdOrAlias}", authentication: .accessToken, rateLimit: .join
+                .POST, "/_matrix/client/{version:v3|r0}/knock/{roomIdOrAlias}", authentication: .accessToken,
+                rateLimit: .join
             ) { request in
                 let body = try await request.json(emptyIsObject: true).root
                 let roomID = try await self.homeserver.memberships.resolve(request["roomIdOrAlias"])

@@ -20,7 +20,8 @@ extension ClientAPI {
                 return .json(["visibility": isPublished ? "public" : "private"])
             },
             Endpoint(.PUT, room, authentication: .accessToken) { request in
-                let visibility = try await request.json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
+                let visibility =
+                    try await request.json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
                 guard ["public", "private"].contains(visibility) else {
                     throw MatrixError.invalidParam("“visibility” must be public or private.")
                 }
@@ -45,7 +46,9 @@ extension ClientAPI {
         _ = try body.optionalString("third_party_instance_id")
         let filter = try body.optionalObject("filter")
         let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
-            guard type.isNull || type.string != nil else { throw MatrixError.badJSON("“room_types” must hold strings or null.") }
+            guard type.isNull || type.string != nil else {
+                throw MatrixError.badJSON("“room_types” must hold strings or null.")
+            }
             return type.string
         }
         return .json(

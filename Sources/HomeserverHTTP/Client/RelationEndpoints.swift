@@ -32,7 +32,8 @@ extension ClientAPI {
         let wanted = RoomReading.RelationsRequest(
             relType: request["relType"].isEmpty ? nil : request["relType"],
             eventType: request["eventType"].isEmpty ? nil : request["eventType"], from: request.query["from"],
-            to: request.query["to"], backwards: direction == "b", limit: Int(clamping: try request.integer("limit") ?? 5))
+            to: request.query["to"], backwards: direction == "b",
+            limit: Int(clamping: try request.integer("limit") ?? 5))
         return .json(
             try await homeserver.reading.relations(
                 of: try request.eventID(), in: try request.roomID(), wanted, for: try request.authenticated()))

@@ -21,7 +21,8 @@ enum ErrorResponse {
             logger.warning("answered with a failure", metadata: ["error": "\(error)"])
             return make(
                 for: MatrixError(
-                    .unknown, "The server's database is not available at the moment; try again in a while.", status: 503))
+                    .unknown, "The server's database is not available at the moment; try again in a while.", status: 503
+                ))
         }
         logger.error("request failed", metadata: ["error": "\(String(reflecting: error))"])
         return make(
