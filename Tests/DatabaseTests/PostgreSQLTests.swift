@@ -46,7 +46,8 @@ struct PostgreSQLTests {
                 engine.onCommit(CommitObserver { commit in told.commits.withLock { $0.append(commit) } })
                 return told
             }
-            try await body(Nodes(url: url, engines: engines, databases: engines.map { Database(engine: $0) }, told: told))
+            try await body(
+                Nodes(url: url, engines: engines, databases: engines.map { Database(engine: $0) }, told: told))
             for engine in engines { await engine.close() }
         }
     }
@@ -98,7 +99,8 @@ struct PostgreSQLTests {
         }
     }
 
-    @Test("a write that takes no position reaches the other nodes too; a position that nobody gave out is known as such")
+    @Test(
+        "a write that takes no position reaches the other nodes too; a position that nobody gave out is known as such")
     func withoutPosition() async throws {
         try await with(2) { nodes in
             var write = Write()
@@ -123,8 +125,12 @@ struct PostgreSQLTests {
             // The first may find its connection cut.
             _ = try? await nodes.databases[0].write(Self.entry(2))
             _ = try await nodes.databases[0].write(Self.entry(3))
-            let last = try await nodes.databases[0].read { try await $0.first(Statement("SELECT max(position) FROM changes"), []) { $0.integer(0) } }!
-            for _ in 0..<200 where nodes.databases[1].committedPosition < last { try await Task.sleep(for: .milliseconds(20)) }
+            let last = try await nodes.databases[0].read {
+                try await $0.first(Statement("SELECT max(position) FROM changes"), []) { $0.integer(0) }
+            }!
+            for _ in 0..<200 where nodes.databases[1].committedPosition < last {
+                try await Task.sleep(for: .milliseconds(20))
+            }
             #expect(nodes.databases[1].committedPosition >= last)
             let topics = nodes.told[1].commits.withLock { $0 }.flatMap(\.topics)
             #expect(topics.contains(.user(UserNID(3))) && Set(topics).count == topics.count)
@@ -172,7 +178,8 @@ struct PostgreSQLTests {
             let (database, url) = (nodes.databases[0], nodes.url)
             _ = try await database.write(Self.entry(1))
             async let holder = PostgreSQLAdministration.run(
-                "BEGIN", "SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.positionLock))", "SELECT pg_sleep(1.5)", "COMMIT", at: url)
+                "BEGIN", "SELECT pg_advisory_xact_lock(\(PostgreSQLSchema.positionLock))", "SELECT pg_sleep(1.5)",
+                "COMMIT", at: url)
             try await Task.sleep(for: .milliseconds(300))
             await #expect(throws: DatabaseError.self) { _ = try await database.write(Self.entry(2)) }
             // Reads, and writes that take no position, don't wait for it.
@@ -205,7 +212,8 @@ struct PostgreSQLTests {
         try await with(1) { nodes in
             let name = "a\0b\\x41'\u{e9}"
             let (first, again) = (
-                try await nodes.databases[0].setting(name, initial: [0, 255, 92]), try await nodes.databases[0].setting(name)
+                try await nodes.databases[0].setting(name, initial: [0, 255, 92]),
+                try await nodes.databases[0].setting(name)
             )
             #expect(first == [0, 255, 92] && again == first)
         }

@@ -216,7 +216,9 @@ final class PostgreSQLConnection: @unchecked Sendable {
                 case .preparation(let form):
                     prepared.remove(form)
                     var index = 0
-                    if firstAwaited + 1 < awaited.count, case .command(let next) = awaited[firstAwaited + 1].part { index = next }
+                    if firstAwaited + 1 < awaited.count, case .command(let next) = awaited[firstAwaited + 1].part {
+                        index = next
+                    }
                     if PQresultStatus(result) != PGRES_PIPELINE_ABORTED {
                         request.note(Self.failure(of: result, command: index))
                     }

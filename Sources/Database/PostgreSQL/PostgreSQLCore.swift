@@ -63,7 +63,9 @@ final class PostgreSQLCore: @unchecked Sendable {
         _ = connectors[nextConnector].add(purpose)
     }
 
-    private func arrived(_ purpose: PostgreSQLConnection.Purpose, _ outcome: Result<PostgreSQLConnection, DatabaseError>) {
+    private func arrived(
+        _ purpose: PostgreSQLConnection.Purpose, _ outcome: Result<PostgreSQLConnection, DatabaseError>
+    ) {
         loop.submit { [self] in
             if isClosing { return }
             if purpose == .listening { return feed.connected(outcome) }

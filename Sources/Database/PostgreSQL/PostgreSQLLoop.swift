@@ -26,27 +26,16 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
     init() {
         var ends: [Int32] = [0, 0]
         precondition(pipe(&ends) == 0, "The system gives no more files.")
-        for end in ends { _ = fcntl(end, F_SETFL, O_NONBLOCK); _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        for end in ends {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
         wakeUp = (ends[0], ends[1])
     }
 
     deinit {
         Glibc.close(wakeUp.read)
         Glibc.close(wakeUp.write)
-    }
-
-    func start() {
-        var thread = pthread_t()
-        let context = Unmanaged.passRetained(self as AnyObject).toOpaque()
-        let code = pthread_create(
-            &thread, nil,
-            { context in
-                let object = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue()
-                (object as? any RunsOnThread)?.run()
-                return nil
-            }, context)
-        precondition(code == 0, "The system gives no more threads (pthread_create: \(code)).")
-        pthread_detach(thread)
     }
 
     /// Has the loop's thread do something soon; false once it has ended.
@@ -88,7 +77,8 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             }
             let now = MonotonicTime.nanoseconds()
             let timeout: Int32 =
-                !work.isEmpty ? 0 : next == .max ? -1 : next <= now ? 1 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
+                !work.isEmpty
+                ? 0 : next == .max ? -1 : next <= now ? 1 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
             if poll(&polled, nfds_t(polled.count), timeout) <= 0 { continue }
             if polled[0].revents != 0 {
                 var bytes = [UInt8](repeating: 0, count: 64)

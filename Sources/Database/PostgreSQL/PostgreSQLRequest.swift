@@ -122,7 +122,8 @@ struct PostgreSQLFailure: Error {
         case "": return .unavailable(message)
         case "55P03": return .unavailable("another session holds a lock for too long (\(message))")
         // Connection exceptions, lack of resources (a full disk among them), the operator's doing, a server that only reads.
-        case _ where state.hasPrefix("08") || state.hasPrefix("53") || state.hasPrefix("57") || state == "25006"
+        case _
+        where state.hasPrefix("08") || state.hasPrefix("53") || state.hasPrefix("57") || state == "25006"
             || state == "25P03" || state == "40001" || state == "40P01":
             return .unavailable(message)
         default: return .engine(code: 0, message: "\(message) (SQLSTATE \(state))")

@@ -47,7 +47,8 @@ enum PostgreSQLSchema {
         try connection.execute("BEGIN")
         try connection.execute("SELECT pg_advisory_xact_lock(\(migrationLock))")
         var version = 0
-        if case .integer(1)? = try connection.execute("SELECT (to_regclass('schema_version') IS NOT NULL)::int").first?.first,
+        if case .integer(1)? = try connection.execute("SELECT (to_regclass('schema_version') IS NOT NULL)::int").first?
+            .first,
             let row = try connection.execute("SELECT version, oldest_binary FROM schema_version").first,
             case .integer(let stored) = row[0], case .integer(let oldest) = row[1]
         {
@@ -58,7 +59,8 @@ enum PostgreSQLSchema {
             for statement in migration.sql { try connection.execute(SchemaDialect.postgresql(statement)) }
             if migration.version == 1 { for statement in first { try connection.execute(statement) } }
             try connection.execute("DELETE FROM schema_version")
-            try connection.execute("INSERT INTO schema_version VALUES (\(migration.version), \(migration.oldestBinary))")
+            try connection.execute(
+                "INSERT INTO schema_version VALUES (\(migration.version), \(migration.oldestBinary))")
         }
         // Under the lock, and only by a binary that is not older than the schema: nodes of two versions don't fight over them.
         if version <= Migrations.current { for function in functions { try connection.execute(function) } }

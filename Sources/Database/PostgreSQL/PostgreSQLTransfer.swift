@@ -48,7 +48,10 @@ extension PostgreSQLEngine {
 
     private static func tables(of file: SQLiteConnection) throws -> [String] {
         var tables: [String] = []
-        try file.run(Statement("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"), []) {
+        try file.run(
+            Statement("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"),
+            []
+        ) {
             tables.append($0.text(0))
         }
         return tables
@@ -79,7 +82,9 @@ extension PostgreSQLEngine {
                     let rows = try connection.query("FETCH \(Self.rowsPerPage) FROM pages", []).rows
                     for row in rows {
                         let values = zip(columns, row).map { column, value -> SQLValue in
-                            if column.isText, case .blob(let bytes) = value { return .text(String(decoding: bytes, as: UTF8.self)) }
+                            if column.isText, case .blob(let bytes) = value {
+                                return .text(String(decoding: bytes, as: UTF8.self))
+                            }
                             return value
                         }
                         try file.run(insert, values)
@@ -89,8 +94,10 @@ extension PostgreSQLEngine {
                 try connection.execute("CLOSE pages")
             }
             // Positions are counted by a sequence here, and by the table there.
-            guard case .integer(let last)? = try connection.execute(
-                "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM positions").first?.first
+            guard
+                case .integer(let last)? = try connection.execute(
+                    "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM positions"
+                ).first?.first
             else { throw DatabaseError.corrupt("the sequence of positions is missing") }
             try file.execute("UPDATE counters SET next = \(last + 1) WHERE name = 'position'")
             try file.execute("COMMIT")
@@ -137,7 +144,8 @@ extension PostgreSQLEngine {
             let places = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
             var failure: (any Error)?
             try file.run(Statement("SELECT \(names) FROM \(table)"), []) { row in
-                do { _ = try connection.query("INSERT INTO \(table) (\(names)) VALUES (\(places))", row.values) } catch {
+                do { _ = try connection.query("INSERT INTO \(table) (\(names)) VALUES (\(places))", row.values) } catch
+                {
                     failure = error
                     throw error
                 }
@@ -145,7 +153,8 @@ extension PostgreSQLEngine {
             if let failure { throw failure }
         }
         for (table, column) in [
-            ("users", "user_nid"), ("servers", "server_nid"), ("event_types", "type_nid"), ("state_keys", "state_key_nid"),
+            ("users", "user_nid"), ("servers", "server_nid"), ("event_types", "type_nid"),
+            ("state_keys", "state_key_nid"),
         ] {
             try connection.execute(
                 """

@@ -2,7 +2,9 @@
 extension Topic {
     static func pack(_ topics: [Topic]) -> [UInt8] {
         var bytes: [UInt8] = []
-        func add(_ numbers: Int64...) { for number in numbers { Varint.append(UInt64(bitPattern: number), to: &bytes) } }
+        func add(_ numbers: Int64...) {
+            for number in numbers { Varint.append(UInt64(bitPattern: number), to: &bytes) }
+        }
         // Writes that share a transaction often concern the same room.
         for topic in Set(topics) {
             switch topic {
