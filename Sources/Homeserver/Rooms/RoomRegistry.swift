@@ -51,6 +51,14 @@ public final class RoomRegistry: Sendable {
         return room
     }
 
+    /// Where other nodes write, too, a job may not even be refused by what this one happens to remember: what was acknowledged
+    /// there before the job was asked for here counts.
+    private func refresh(_ room: Room) async throws {
+        guard database.engine.isShared else { return }
+        let changes = room.unknownChanges ?? 0
+        if let record = try await database.room(room.nid) { room.refreshed(record, changes: changes) }
+    }
+
     private func remember(_ record: RoomRecord) throws -> Room {
         guard let version = RoomVersion.named(record.version) else {
             throw DatabaseError.corrupt("room \(record.roomID) has the unknown version \(record.version)")
@@ -95,7 +103,7 @@ public final class RoomRegistry: Sendable {
         for attempt in 0..<Self.attempts {
             for job in jobs { job.failure = nil }
             do {
-                if attempt == 0 { _ = try await upToDate(room) }
+                if attempt == 0 { try await refresh(room) }
                 guard var draft = try await build(jobs, in: room) else { return }
                 try await commit(&draft)
                 room.moved(to: draft.record)
