@@ -97,7 +97,8 @@ public final class RoomRegistry: Sendable {
     }
 
     /// How often a batch is built anew when somebody else keeps moving the room.
-    private static let attempts = 60
+    /// Against a node that writes without a pause about every tenth try succeeds; some milliseconds each.
+    private static let attempts = 1_000
 
     private func carryOut(_ jobs: [RoomJob], in room: Room) async {
         for attempt in 0..<Self.attempts {
