@@ -27,22 +27,7 @@ public final class WorkThread<Item: Sendable>: RunsOnThread, @unchecked Sendable
         condition = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(condition, nil)
-        start()
-    }
-
-    /// The thread keeps the object alive until it has ended.
-    private func start() {
-        var thread = pthread_t()
-        let context = Unmanaged.passRetained(self as AnyObject).toOpaque()
-        let code = pthread_create(
-            &thread, nil,
-            { context in
-                let object = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue()
-                (object as? any RunsOnThread)?.run()
-                return nil
-            }, context)
-        precondition(code == 0, "The system gives no more threads (pthread_create: \(code)).")
-        pthread_detach(thread)
+        startThread()
     }
 
     deinit {
@@ -108,4 +93,21 @@ public final class WorkThread<Item: Sendable>: RunsOnThread, @unchecked Sendable
 /// What a thread can be told to do without knowing its type.
 protocol RunsOnThread: AnyObject {
     func run()
+}
+
+extension RunsOnThread {
+    /// Runs the object on a thread of its own, which keeps it alive until it has ended.
+    func startThread() {
+        var thread = pthread_t()
+        let context = Unmanaged.passRetained(self as AnyObject).toOpaque()
+        let code = pthread_create(
+            &thread, nil,
+            { context in
+                let object = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue()
+                (object as? any RunsOnThread)?.run()
+                return nil
+            }, context)
+        precondition(code == 0, "The system gives no more threads (pthread_create: \(code)).")
+        pthread_detach(thread)
+    }
 }

@@ -27,24 +27,35 @@ public final class PostgreSQLEngine: Engine {
     public init(url: String, limits: Limits = Limits(), logger: Logger) async throws {
         self.url = url
         self.logger = logger
-        let (connection, position) = try await Self.run(on: blocking) {
-            do {
-                let connection = try PostgreSQLConnection(url: url, purpose: .listening)
-                try PostgreSQLSchema.prepare(connection)
-                // Listens before it asks how far things are: nothing falls in between.
-                try connection.execute("LISTEN roost")
-                let rows = try connection.execute("SELECT coalesce(max(position), 0) FROM changes")
-                try connection.startPipeline()
-                guard case .integer(let position)? = rows.first?.first else { throw DatabaseError.closed }
-                return (connection, position)
-            } catch DatabaseError.unavailable(let why) {
-                throw DatabaseError.unusable("The PostgreSQL server of database.url can't be used: \(why).")
-            }
+        let (connection, position): (PostgreSQLConnection, Int64)
+        do {
+            (connection, position) = try await Self.run(on: blocking) { try Self.open(url) }
+        } catch {
+            await blocking.close()
+            throw error
         }
         core = PostgreSQLCore(
             url: url, limits: limits, node: Int64.random(in: 1 ... .max), position: position, logger: logger)
         core.loop.submit { [core] in core.feed.connected(.success(connection)) }
-        core.loop.start()
+        core.loop.startThread()
+    }
+
+    /// Prepares the database, and answers a connection that listens and the position from which on it does.
+    private static func open(_ url: String) throws -> (PostgreSQLConnection, Int64) {
+        do {
+            let connection = try PostgreSQLConnection(url: url, purpose: .listening)
+            try PostgreSQLSchema.prepare(connection)
+            // Listens before it asks how far things are: nothing falls in between.
+            try connection.execute("LISTEN roost")
+            let rows = try connection.execute("SELECT coalesce(max(position), 0) FROM changes")
+            try connection.startPipeline()
+            guard case .integer(let position)? = rows.first?.first else {
+                throw DatabaseError.corrupt("the changes can't be read")
+            }
+            return (connection, position)
+        } catch DatabaseError.unavailable(let why) {
+            throw DatabaseError.unusable("The PostgreSQL server of database.url can't be used: \(why).")
+        }
     }
 
     /// Does something that blocks on a thread of its own.

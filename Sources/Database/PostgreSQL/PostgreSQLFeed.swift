@@ -35,6 +35,8 @@ final class PostgreSQLFeed {
     private var waiting: [Waiting] = []
     /// Counts the readings of the table.
     private var readings = 0
+    /// Until when a transaction of this node may still be committed without this node being told so by the answer.
+    private var uncertainUntil: UInt64 = 0
     private var lastPruned: Int64 = 0
     private var mustCompare = true
 
@@ -86,6 +88,13 @@ final class PostgreSQLFeed {
         if !own.isEmpty { catchUp() }
     }
 
+    /// A connection was lost while it carried out a transaction: if that is committed, it is news to this node as if another had
+    /// made it.
+    func lostTransaction() {
+        uncertainUntil = MonotonicTime.nanoseconds() + 2 * PostgreSQLCore.requestLimit
+        catchUp()
+    }
+
     private func tell(_ upTo: Int64, _ topics: [Topic], elsewhere: Bool) {
         let commit = Commit(position: upTo, topics: topics, isElsewhere: elsewhere)
         let observers = topics.isEmpty ? [] : observers.withLock { $0 }
@@ -133,7 +142,8 @@ final class PostgreSQLFeed {
             let at = row.integer(0)
             // An own transaction that was answered meanwhile.
             if at <= position { continue }
-            tell(at, Topic.unpack(row.blob(2)), elsewhere: row.integer(1) != core.node)
+            let isOwn = row.integer(1) == core.node && MonotonicTime.nanoseconds() >= uncertainUntil
+            tell(at, Topic.unpack(row.blob(2)), elsewhere: !isOwn)
         }
         let isAll = changes.count < Self.page
         if isAll {
@@ -194,7 +204,7 @@ final class PostgreSQLFeed {
         let parts = payload.split(separator: " ")
         guard parts.count == 2, let at = Int64(parts[0]), let node = Int64(parts[1]) else { return }
         // What this node has committed it hears of by the answer to its COMMIT.
-        if node != core.node, at > position { catchUp() }
+        if at > position, node != core.node || MonotonicTime.nanoseconds() < uncertainUntil { catchUp() }
     }
 
     func tend(_ now: UInt64) -> UInt64 {

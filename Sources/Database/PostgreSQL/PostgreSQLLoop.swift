@@ -26,27 +26,16 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
     init() {
         var ends: [Int32] = [0, 0]
         precondition(pipe(&ends) == 0, "The system gives no more files.")
-        for end in ends { _ = fcntl(end, F_SETFL, O_NONBLOCK); _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        for end in ends {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
         wakeUp = (ends[0], ends[1])
     }
 
     deinit {
         Glibc.close(wakeUp.read)
         Glibc.close(wakeUp.write)
-    }
-
-    func start() {
-        var thread = pthread_t()
-        let context = Unmanaged.passRetained(self as AnyObject).toOpaque()
-        let code = pthread_create(
-            &thread, nil,
-            { context in
-                let object = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue()
-                (object as? any RunsOnThread)?.run()
-                return nil
-            }, context)
-        precondition(code == 0, "The system gives no more threads (pthread_create: \(code)).")
-        pthread_detach(thread)
     }
 
     /// Has the loop's thread do something soon; false once it has ended.

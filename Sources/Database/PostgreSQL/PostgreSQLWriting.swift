@@ -57,7 +57,7 @@ final class PostgreSQLWriting {
 
     /// Sends what may be sent. Called after each round of the loop, so that what came in one round goes together.
     func tend(_ now: UInt64) -> UInt64 {
-        while let index = again.firstIndex(where: { mayStart($0.takesPositions) }) { start(again.remove(at: index)) }
+        while let index = again.firstIndex(where: { mayStartAgain($0) }) { start(again.remove(at: index)) }
         while !ordered.isEmpty, mayStart(true) {
             start(Batch(pending: Self.take(&ordered), takesPositions: true))
         }
@@ -69,8 +69,17 @@ final class PostgreSQLWriting {
         return min(ordered.first?.deadline ?? .max, plain.first?.deadline ?? .max)
     }
 
+    /// A second transaction with positions only begins when it is full: before that, what waits does better to gather, since
+    /// each costs a sync of the server's disk, and the one has to wait for the other's.
     private func mayStart(_ takesPositions: Bool) -> Bool {
-        takesPositions ? orderedUnderWay < Self.mostOrderedUnderWay : plainUnderWay < Self.mostPlainUnderWay
+        if !takesPositions { return plainUnderWay < Self.mostPlainUnderWay }
+        return orderedUnderWay == 0
+            || (ordered.count >= Self.writesPerCommit && orderedUnderWay < Self.mostOrderedUnderWay)
+    }
+
+    private func mayStartAgain(_ batch: Batch) -> Bool {
+        batch.takesPositions
+            ? orderedUnderWay < Self.mostOrderedUnderWay : plainUnderWay < Self.mostPlainUnderWay
     }
 
     /// The next writes of a transaction; one that must stand alone does.
@@ -208,7 +217,7 @@ final class PostgreSQLWriting {
     private func failed(_ batch: Batch, _ plan: Plan, _ failure: PostgreSQLFailure) {
         if failure.command == nil || failure.state.hasPrefix("57P") {
             // What became of it is not known.
-            core.feed.catchUp()
+            core.feed.lostTransaction()
             core.logger.warning("a transaction was cut off", metadata: ["reason": "\(failure.message)"])
         }
         if failure.isCollision {
