@@ -133,6 +133,32 @@ struct GeneratedInputTests {
         await scene.client.server.close()
     }
 
+    @Test("what a body names isn't there or is somebody else's: nothing of it can be changed")
+    func named() async throws {
+        let scene = try await GeneratedInputScene()
+        let before = await scene.snapshot()
+        // Users aren't anybody's, and whoever knows an event's ID may put a receipt on it.
+        let others = ["mx-room-id": "roomId", "mx-room-alias": "roomAlias"]
+        var tried = 0
+        for operation in scene.operations where operation.takesJSON {
+            guard case .object(let object) = operation.request else { continue }
+            for (field, fact) in object.fields {
+                guard case .identifier(let kind) = fact, let name = others[kind] else { continue }
+                for value in [GeneratedInputScene.unknown[name], scene.bob.own[name]] {
+                    var body = scene.body(operation) ?? [:]
+                    body[field] = value.map { .string($0) }
+                    let answer = await scene.ask(
+                        operation, path: scene.path(operation, replacing: ["roomAlias": "#another:localhost"]), body)
+                    #expect([400, 403, 404].contains(answer.status), "\(operation.name) \(field): \(answer.summary)")
+                    tried += 1
+                }
+            }
+        }
+        #expect(tried > 0)
+        await expectNoChange(since: before, in: scene)
+        await scene.client.server.close()
+    }
+
     @Test("what is taken all the same is about operations and parameters that there are")
     func tolerated() async throws {
         let scene = try await GeneratedInputScene()
