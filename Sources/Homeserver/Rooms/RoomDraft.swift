@@ -236,7 +236,7 @@ struct RoomDraft {
         do {
             try Authorization.check(event, state: { state[$0] })
         } catch {
-            throw MatrixError.forbidden("\(error.reason.prefix(1).uppercased() + error.reason.dropFirst()).")
+            throw MatrixError.forbidden(error.reason.prefix(1).uppercased() + error.reason.dropFirst())
         }
     }
 

@@ -83,7 +83,8 @@ extension Fact {
         case .identifier(let kind):
             guard let text = value.stringValue else { return wrong("a string") }
             return Self.isIdentifier(text, kind) ? [] : wrong(kind)
-        case .enumeration(let values): return values.contains(value) ? [] : wrong("one of \(values)")
+        case .enumeration(let values):
+            return values.contains(value) ? [] : wrong("one of \(Self.excerpt(.array(values)))")
         case .array(let item):
             guard let items = value.arrayValue else { return wrong("an array") }
             return items.enumerated().flatMap { item.violations(of: $1, at: "\(path)[\($0)]") }

@@ -33,6 +33,25 @@ struct GeneratedBodies {
                 object.fields.filter { object.required.contains($0.name) }.map { ($0.name, sample($0.fact)) }))
     }
 
+    /// The smallest right values with one optional member more, or another value of an enumeration; at any depth.
+    func variants(of fact: Fact, at path: String = "") -> [Mutation] {
+        switch fact {
+        case .enumeration(let values):
+            return values.map { Mutation(what: "\(path) = \(GeneratedInputScene.text($0))", body: $0) }
+        case .array(let item): return variants(of: item, at: "\(path)[]").map { .init(what: $0.what, body: [$0.body]) }
+        case .oneOf(let choices): return choices.flatMap { variants(of: $0, at: path) }
+        case .object(let object):
+            let right = sample(object)
+            let more = object.fields.flatMap { name, fact in
+                variants(of: fact, at: "\(path).\(name)").map {
+                    Mutation(what: $0.what, body: Self.replacing(name, in: right, with: $0.body))
+                }
+            }
+            return [Mutation(what: path, body: right)] + more
+        default: return [Mutation(what: path, body: sample(fact))]
+        }
+    }
+
     /// Everything that is wrong in one place: a required member missing, a value of another type, a value out of range, an
     /// identifier of the wrong form; at any depth.
     func mutations(of fact: Fact, at path: String = "") -> [Mutation] {

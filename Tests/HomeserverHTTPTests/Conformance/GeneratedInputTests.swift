@@ -133,6 +133,46 @@ struct GeneratedInputTests {
         await scene.client.server.close()
     }
 
+    @Test("what a body names isn't there or is somebody else's: nothing of it can be changed")
+    func named() async throws {
+        let scene = try await GeneratedInputScene()
+        let before = await scene.snapshot()
+        // Users aren't anybody's, and whoever knows an event's ID may put a receipt on it.
+        let others = ["mx-room-id": "roomId", "mx-room-alias": "roomAlias"]
+        var tried = 0
+        for operation in scene.operations where operation.takesJSON {
+            guard case .object(let object) = operation.request else { continue }
+            for (field, fact) in object.fields {
+                guard case .identifier(let kind) = fact, let name = others[kind] else { continue }
+                for value in [GeneratedInputScene.unknown[name], scene.bob.own[name]] {
+                    var body = scene.body(operation) ?? [:]
+                    body[field] = value.map { .string($0) }
+                    let answer = await scene.ask(
+                        operation, path: scene.path(operation, replacing: ["roomAlias": "#another:localhost"]), body)
+                    #expect([400, 403, 404].contains(answer.status), "\(operation.name) \(field): \(answer.summary)")
+                    tried += 1
+                }
+            }
+        }
+        #expect(tried > 0)
+        await expectNoChange(since: before, in: scene)
+        await scene.client.server.close()
+    }
+
+    @Test("what is taken all the same is about operations and parameters that there are")
+    func tolerated() async throws {
+        let scene = try await GeneratedInputScene()
+        for (name, what) in Tolerated.all {
+            let operation = try #require(scene.operations.first { $0.name == name }, "\(name) isn't implemented")
+            let known =
+                scene.bodies.mutations(of: operation.request ?? .any).map(\.what)
+                + operation.queryParameters.map { "?\($0.name)" }
+                + operation.pathParameters.flatMap { ["\($0.name) unknown", "\($0.name) somebody else's"] }
+            #expect(known.contains { $0.hasPrefix(what) }, "\(name) has no “\(what)”")
+        }
+        await scene.client.server.close()
+    }
+
     private let longText = String(repeating: "x", count: 300) + ":localhost"
 
     private func unknownSigil(_ parameter: String) -> String {
@@ -161,7 +201,7 @@ struct GeneratedInputTests {
 
 /// What the server takes although the table of facts doesn't, each with its reason.
 private enum Tolerated {
-    private static let all: [(operation: String, what: String)] = [
+    static let all: [(operation: String, what: String)] = [
         // Nobody is invited by an address here, whatever it is: M_THREEPID_DENIED comes before any look at it.
         ("POST /_matrix/client/v3/createRoom", ".invite_3pid[]"),
         ("POST /_matrix/client/v3/rooms/{roomId}/invite", ".address"),
