@@ -4,7 +4,7 @@ import Synchronization
 
 /// Finds out whose access token a request carries (Client-Server API, "Using access tokens").
 ///
-/// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``forget(devicesOf:)`` drops them
+/// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``forgetAll()`` drops them
 /// when a session ends, before the end is acknowledged. Where several nodes share the database, a session may end on another one, and
 /// its end must hold here at once, not when this node happens to hear of it: then each request asks the database.
 public final class AccessTokens: Sendable {

@@ -21,6 +21,8 @@ struct RoomDraft {
     private let reader: any Reader
     /// State that has been looked up.
     private var known: [StateKey: Event?] = [:]
+    /// The numbers of the state events that have been looked up, so that naming them as auth events reads nothing again.
+    private var knownNumbers: [EventID: EventNID] = [:]
     private var tips: [Tip]
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
@@ -74,7 +76,10 @@ struct RoomDraft {
     mutating func state(_ key: StateKey) async throws -> Event? {
         if let event = known[key] { return event }
         var found: Event?
-        if let nid = try await stateEventNID(key) { found = try await event(nid) }
+        if let nid = try await stateEventNID(key) {
+            found = try await event(nid)
+            if let found { knownNumbers[found.eventID] = nid }
+        }
         known[key] = .some(found)
         return found
     }
@@ -241,6 +246,7 @@ struct RoomDraft {
     }
 
     private func number(ofAuthEvent eventID: EventID) async throws -> EventNID? {
+        if let known = knownNumbers[eventID] { return known }
         if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event.nid }
         return try await context.database.event(eventID)?.nid
     }
