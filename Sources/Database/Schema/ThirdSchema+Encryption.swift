@@ -1,0 +1,3 @@
+extension ThirdSchema {
+    static let encryption: [String] = []
+}
