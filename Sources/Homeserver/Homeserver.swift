@@ -57,7 +57,8 @@ public final class Homeserver: Sendable {
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
-        pools = [passwords, disk]
+        let pictures = BlockingPool(threads: 2, most: 100)
+        pools = [passwords, disk, pictures]
 
         accounts = try AccountService(
             database: database, serverName: configuration.serverName,
@@ -86,10 +87,9 @@ public final class Homeserver: Sendable {
             rooms: rooms, notifier: notifier, typing: typing, activity: activity, epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
         filters = FilterService(database: database)
-        media = MediaService(
+        media = try MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
-            store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
-            disk: disk)
+            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))

@@ -44,6 +44,8 @@ public struct Configuration: Sendable, Hashable {
         public var path = "data/media"
         /// Bytes of one file.
         public var maxUploadSize = 100 * 1024 * 1024
+        /// Files uploaded before this time, in milliseconds since 1970, are also served without an access token.
+        public var unauthenticatedBefore: Int64?
         public init() {}
     }
 

@@ -15,6 +15,7 @@ public struct ClientAPI: Sendable {
     public var endpoints: [Endpoint] {
         serverEndpoints + registrationEndpoints + sessionEndpoints + roomCreationEndpoints + membershipEndpoints
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
+            + downloadEndpoints
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
             + publishedRoomEndpoints + relationEndpoints
     }

@@ -98,6 +98,17 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("media.max_upload_size", "100MiB", "The largest file that people may upload.") {
             configuration, value throws(ValueProblem) in configuration.media.maxUploadSize = try value.size()
         },
+        ConfigurationKey(
+            "media.unauthenticated_before", "null",
+            """
+            Files uploaded before this date, such as 2026-09-01, are also served to clients that send no access token; newer \
+            ones never are. null: none are.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.media.unauthenticatedBefore = try value.optional { value throws(ValueProblem) in
+                try value.date()
+            }
+        },
     ]
 
     private static let listening = [

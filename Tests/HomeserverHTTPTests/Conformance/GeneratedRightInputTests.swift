@@ -110,5 +110,7 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/rooms/{roomId}/kick": 403,
         "POST /_matrix/client/v3/rooms/{roomId}/unban": 403,
         "PUT /_matrix/client/v3/directory/room/{roomAlias}": 409,
+        // Alice's file has its content.
+        "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
     ]
 }
