@@ -95,7 +95,7 @@ let package = Package(
             ],
             exclude: ["Conformance/Facts"]
         ),
-        .testTarget(name: "RoostTests", dependencies: ["roost"]),
+        .testTarget(name: "RoostTests", dependencies: ["roost", "RoostTestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -13,6 +13,8 @@ struct ClientEvents: Sendable {
         fileprivate let related: [EventNID: StoredEvent]
         /// What is shown of the children of events that have some.
         fileprivate let children: [EventNID: Database.RelationSummary]
+        /// Those that are shown as if they were redacted, because their senders are erased.
+        fileprivate let pruned: Set<EventNID>
     }
 
     /// Whose answer it is.
@@ -42,9 +44,11 @@ struct ClientEvents: Sendable {
                 wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
             }
         }
-        if wanted.isEmpty { return Page(events: events, related: [:], children: children) }
-        let read = try await context.database.events(wanted, reader)
-        return Page(events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children)
+        let read = wanted.isEmpty ? [] : try await context.database.events(wanted, reader)
+        var pruned: Set<EventNID> = []
+        if let user { pruned = try await context.erasures.pruned(events + read, for: user, reader) }
+        return Page(
+            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children, pruned: pruned)
     }
 
     /// Writes one event of a page as an object.
@@ -53,7 +57,7 @@ struct ClientEvents: Sendable {
         isNested: Bool = false
     ) throws {
         let redaction = event.redactedBy.flatMap { page.related[$0] }
-        if redaction != nil {
+        if redaction != nil || page.pruned.contains(event.nid) {
             let pruned = try context.parse(event, version).redacted()
             appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
         } else {
@@ -77,7 +81,8 @@ struct ClientEvents: Sendable {
         }
         if let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)
-            let shown = replaced.redactedBy == nil ? content : content.redacted()
+            let isWhole = replaced.redactedBy == nil && !page.pruned.contains(replaced.nid)
+            let shown = isWhole ? content : content.redacted()
             writer.append(#","prev_content":"#.utf8)
             writer.append(shown.content.raw)
             writer.append(#","replaces_state":"#.utf8)

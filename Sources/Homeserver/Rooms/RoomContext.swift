@@ -10,6 +10,8 @@ final class RoomContext: Sendable {
     let surroundings: Surroundings
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
+    let erasures: Erasures
+    let appservices: Appservices
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
@@ -17,8 +19,10 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
-        keepRedacted: Int64
+        keepRedacted: Int64, erasures: Erasures, appservices: Appservices
     ) {
+        self.erasures = erasures
+        self.appservices = appservices
         self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName

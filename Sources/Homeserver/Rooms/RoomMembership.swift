@@ -34,6 +34,7 @@ public final class MembershipService: Sendable {
         let profile = try await profile(of: requester.userID)
         try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .join { return }
+            try await GuestRules.checkMayJoin(requester, &draft)
             var content = Self.content("join", profile: profile, reason: reason)
             if let user = try await self.authoriser(of: requester.userID, in: &draft) {
                 content["join_authorised_via_users_server"] = .string(user.string)

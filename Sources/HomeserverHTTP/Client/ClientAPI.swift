@@ -17,6 +17,7 @@ public struct ClientAPI: Sendable {
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
             + downloadEndpoints
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
-            + publishedRoomEndpoints + relationEndpoints
+            + publishedRoomEndpoints + relationEndpoints + fallbackEndpoints + moderationEndpoints + reportEndpoints
+            + contactEndpoints
     }
 }

@@ -13,13 +13,13 @@ extension ClientAPI {
                 [
                     PathPattern("/_matrix/client/v1\(download)"),
                     PathPattern("/_matrix/client/v1\(download)/{fileName}"),
-                ], authentication: .accessToken, serves: .guests, rateLimit: .media
+                ], authentication: .accessToken, rateLimit: .media
             ) { request in
                 let file = try await self.homeserver.media.download(try request.media())
                 return FileResponse.make(file, named: request["fileName"], for: request)
             },
             Endpoint(
-                .GET, PathPattern("/_matrix/client/v1\(thumbnail)"), authentication: .accessToken, serves: .guests,
+                .GET, PathPattern("/_matrix/client/v1\(thumbnail)"), authentication: .accessToken,
                 rateLimit: .media
             ) { request in
                 FileResponse.make(try await self.thumbnail(request, try request.media()), for: request)

@@ -97,6 +97,16 @@ struct ConfigurationValue {
         Paths.resolve(try text("a path"), from: base)
     }
 
+    /// A URL that browsers open.
+    func webAddress() throws(ValueProblem) -> String {
+        let text = try text("a URL, such as https://example.org/help")
+        let isWeb = ["https://", "http://"].contains { text.hasPrefix($0) && text.utf8.count > $0.utf8.count }
+        guard isWeb, !text.contains(where: { " \"<>\\".contains($0) }) else {
+            throw problem("“\(text)” is not a URL; write one like https://example.org/help")
+        }
+        return text
+    }
+
     func choice<Choice: RawRepresentable<String> & CaseIterable>(_: Choice.Type) throws(ValueProblem) -> Choice {
         let names = Choice.allCases.map(\.rawValue)
         guard case .scalar(let text, _) = node.content, let choice = Choice(rawValue: text) else {
