@@ -111,6 +111,7 @@ public final class Homeserver: Sendable {
         engine.onCommit(
             CommitObserver { commit in
                 activity.note(commit.topics, at: commit.position)
+                context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)
