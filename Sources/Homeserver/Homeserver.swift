@@ -49,11 +49,14 @@ public final class Homeserver: Sendable {
         self.surroundings = surroundings
         let identity = ServerIdentity(database: database, surroundings: surroundings)
         try await identity.claim(configuration.serverName)
+        pushRules = PushRuleService(database: database)
+        let judge = NotificationJudge(
+            database: database, serverName: configuration.serverName, pushRules: pushRules)
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
             surroundings: surroundings,
-            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000)
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
@@ -72,7 +75,6 @@ public final class Homeserver: Sendable {
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
         profiles = ProfileService(rooms: rooms)
         accountData = AccountDataService(rooms: rooms)
-        pushRules = PushRuleService(database: database)
         creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
@@ -82,8 +84,10 @@ public final class Homeserver: Sendable {
         let typing = Typing(notifier: notifier, surroundings: surroundings)
         receipts = ReceiptService(rooms: rooms, typing: typing)
         let activity = Activity(position: database.committedPosition)
+        let unread = UnreadCounts(context: context, pushRules: pushRules)
         sync = SyncService(
-            rooms: rooms, notifier: notifier, typing: typing, activity: activity, epoch: try await identity.epoch(),
+            rooms: rooms, unread: unread, notifier: notifier, typing: typing, activity: activity,
+            epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
         filters = FilterService(database: database)
         media = MediaService(
@@ -99,8 +103,11 @@ public final class Homeserver: Sendable {
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { commit in
+            CommitObserver { [pushRules] commit in
                 activity.note(commit.topics, at: commit.position)
+                pushRules.note(commit.topics)
+                judge.watchers.note(commit.topics)
+                unread.note(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)

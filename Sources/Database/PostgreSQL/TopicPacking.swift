@@ -14,6 +14,7 @@ extension Topic {
             case .memberships(let user): add(3, user.rawValue)
             case .event(let event): add(4, event.rawValue)
             case .everything: add(5)
+            case .pushRules(let user): add(6, user.rawValue)
             }
         }
         return bytes
@@ -32,6 +33,7 @@ extension Topic {
             case 2: if let user = number() { topics.append(.user(UserNID(user))) }
             case 3: if let user = number() { topics.append(.memberships(UserNID(user))) }
             case 4: if let event = number() { topics.append(.event(EventNID(event))) }
+            case 6: if let user = number() { topics.append(.pushRules(UserNID(user))) }
             default: return topics + [.everything]
             }
         }

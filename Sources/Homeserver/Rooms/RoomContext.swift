@@ -10,6 +10,7 @@ final class RoomContext: Sendable {
     let surroundings: Surroundings
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
+    let notifications: NotificationJudge
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
@@ -17,8 +18,9 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
-        keepRedacted: Int64
+        keepRedacted: Int64, notifications: NotificationJudge
     ) {
+        self.notifications = notifications
         self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName

@@ -33,6 +33,7 @@ struct RoomDraft {
         /// The user and the new membership, for member events.
         let membership: MembershipChange?
         let stateChange: StateTree.Change?
+        let notifications: NotificationVerdict
     }
 
     /// What a member event changes.
@@ -95,6 +96,12 @@ struct RoomDraft {
             throw DatabaseError.corrupt("state event \(nid) is missing")
         }
         return try context.parse(stored, version)
+    }
+
+    /// An event by its ID, of this draft or stored.
+    func storedEvent(_ eventID: EventID) async throws -> StoredEvent? {
+        if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event }
+        return try await context.database.event(eventID)
     }
 
     mutating func membership(of user: UserID) async throws -> Membership {
@@ -166,13 +173,15 @@ struct RoomDraft {
         if event.isState {
             chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader)
         }
+        let reader = reader
+        let verdict = try await context.notifications.judge(event, in: &self, reader)
         record.depth += 1
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
             flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
-            json: event.json)
+            json: event.json, notifying: verdict.mark)
         var before: Membership?
         if event.type == "m.room.member", let key = event.stateMapKey {
             before = try await state(key).flatMap { Membership($0.content["membership"]) }
@@ -191,7 +200,7 @@ struct RoomDraft {
         added.append(
             Added(
                 event: stored, parsed: event, membership: try await membershipChange(event, from: before),
-                stateChange: change))
+                stateChange: change, notifications: verdict))
         tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
         record.extremities = [nid]
         record.timelineVersion += 1

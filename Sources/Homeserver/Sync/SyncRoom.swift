@@ -33,11 +33,13 @@ struct SyncRoom {
         let knew = try await wasJoinedBefore(reader)
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
         let state = try await state(at: timeline, knew: knew, reader)
-        let receipts = isJoined ? try await receipts(reader) : nil
+        let (receipts, ownMoved) = isJoined ? try await receipts(reader) : (nil, false)
         let typing = isJoined ? builder.typingChanged(in: room.nid) : nil
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         let isNew = !knew || builder.fullState
-        guard isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+        guard
+            isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+                || ownMoved
         else { return false }
 
         writer.key(room.roomID.string)
@@ -59,6 +61,7 @@ struct SyncRoom {
         writer.key("events")
         try await write(state, into: &writer, reader)
         writer.endObject()
+        if isJoined { try await writeUnread(into: &writer, reader) }
         if isJoined { writeEphemeral(receipts: receipts, typing: typing, into: &writer) }
         if !own.isEmpty {
             writer.key("account_data")
@@ -224,17 +227,47 @@ struct SyncRoom {
         writer.endObject()
     }
 
+    // MARK: - What isn't read
+
+    private func writeUnread(into writer: inout JSONWriter, _ reader: any Reader) async throws {
+        let counts = try await builder.service.unread.counts(
+            for: builder.requester.userID, builder.requester.nid, in: room, membership: membership,
+            upTo: builder.upTo.position, reader)
+        func write(_ count: UnreadCount, _ writer: inout JSONWriter) {
+            writer.beginObject()
+            writer.key("highlight_count")
+            writer.integer(count.highlights)
+            writer.key("notification_count")
+            writer.integer(count.notifications)
+            writer.endObject()
+        }
+        var total = UnreadCount()
+        for (thread, count) in counts where !filter.timeline.separatesThreads || thread.rawValue == 0 { total += count }
+        writer.key("unread_notifications")
+        write(total, &writer)
+        guard filter.timeline.separatesThreads else { return }
+        let roots = try await database.events(counts.keys.filter { $0.rawValue != 0 }.sorted(), reader)
+        if roots.isEmpty { return }
+        writer.key("unread_thread_notifications")
+        writer.beginObject()
+        for root in roots {
+            writer.key(root.eventID.string)
+            write(counts[root.nid] ?? UnreadCount(), &writer)
+        }
+        writer.endObject()
+    }
+
     // MARK: - Ephemeral events
 
-    /// The content of an `m.receipt` event; nil if there is nothing new.
-    private func receipts(_ reader: any Reader) async throws -> JSON? {
-        guard filter.ephemeral.admits(room.roomID), filter.ephemeral.events.admits(type: "m.receipt") else {
-            return nil
-        }
+    /// The content of an `m.receipt` event, nil if there is nothing new; and whether the user has read further.
+    private func receipts(_ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
         let receipts = try await database.receipts(
             in: room.nid, after: builder.sincePosition, upTo: builder.upTo.position, reader
         ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
-        if receipts.isEmpty { return nil }
+        let ownMoved = receipts.contains { $0.user == builder.requester.nid }
+        guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
+            filter.ephemeral.events.admits(type: "m.receipt")
+        else { return (nil, ownMoved) }
         let names = try await database.users(receipts.map(\.user))
         var content: JSON = [:]
         for receipt in receipts {
@@ -247,7 +280,7 @@ struct SyncRoom {
             types[receipt.type] = users
             content[receipt.eventID] = types
         }
-        return content
+        return (content, ownMoved)
     }
 
     private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {

@@ -5,6 +5,7 @@ import Synchronization
 /// Sync: what has happened for a user between two positions (Client-Server API, "Syncing").
 public final class SyncService: Sendable {
     let rooms: RoomRegistry
+    let unread: UnreadCounts
     let notifier: Notifier
     let typing: Typing
     let events: ClientEvents
@@ -24,7 +25,11 @@ public final class SyncService: Sendable {
     var database: Database { rooms.database }
     var context: RoomContext { rooms.context }
 
-    init(rooms: RoomRegistry, notifier: Notifier, typing: Typing, activity: Activity, epoch: String, run: String) {
+    init(
+        rooms: RoomRegistry, unread: UnreadCounts, notifier: Notifier, typing: Typing, activity: Activity,
+        epoch: String, run: String
+    ) {
+        self.unread = unread
         self.rooms = rooms
         self.notifier = notifier
         self.typing = typing
