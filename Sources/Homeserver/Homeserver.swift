@@ -15,6 +15,10 @@ public final class Homeserver: Sendable {
     public let profiles: ProfileService
     public let accountData: AccountDataService
     public let pushRules: PushRuleService
+    public let userDirectory: UserDirectoryService
+    public let presence: PresenceService
+    public let notificationList: NotificationList
+    public let previews: RoomPreviews
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
@@ -27,7 +31,7 @@ public final class Homeserver: Sendable {
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
-    let relationFilling: RelationFilling
+    let fillings: [BackgroundFilling]
     private let logger: Logger
     /// What runs in the background until it is done. The lock protects the reference alone.
     private let filling = Mutex<Task<Void, Never>?>(nil)
@@ -50,13 +54,14 @@ public final class Homeserver: Sendable {
         let identity = ServerIdentity(database: database, surroundings: surroundings)
         try await identity.claim(configuration.serverName)
         pushRules = PushRuleService(database: database)
+        let ignored = IgnoredUsers(database: database)
         let judge = NotificationJudge(
             database: database, serverName: configuration.serverName, pushRules: pushRules)
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
             surroundings: surroundings,
-            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge)
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
@@ -70,25 +75,35 @@ public final class Homeserver: Sendable {
             throw DatabaseError.unusable(
                 "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
-        memberships = MembershipService(rooms: rooms)
+        let succession = RoomSuccession(rooms: rooms, pushRules: pushRules)
+        memberships = MembershipService(rooms: rooms, succession: succession)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
         profiles = ProfileService(rooms: rooms)
         accountData = AccountDataService(rooms: rooms)
-        creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
+        userDirectory = UserDirectoryService(database: database, ignored: ignored)
+        creation = RoomCreationService(
+            rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
         directory = DirectoryService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
-        let typing = Typing(notifier: notifier, surroundings: surroundings)
+        let ephemeral = EphemeralSerial()
+        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
+        presence = PresenceService(
+            database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
+            isEnabled: configuration.presence.enabled, logger: logger)
         receipts = ReceiptService(rooms: rooms, typing: typing)
         let activity = Activity(position: database.committedPosition)
         let unread = UnreadCounts(context: context, pushRules: pushRules)
+        notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
         sync = SyncService(
-            rooms: rooms, unread: unread, notifier: notifier, typing: typing, activity: activity,
+            rooms: rooms, unread: unread, presence: presence, serial: ephemeral, notifier: notifier, typing: typing,
+            activity: activity,
             epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
+        previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
         media = MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
@@ -98,16 +113,18 @@ public final class Homeserver: Sendable {
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
-        relationFilling = RelationFilling(rooms: rooms, node: node)
+        fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules] commit in
+            CommitObserver { [pushRules, presence] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)
+                ignored.note(commit.topics)
+                if commit.isElsewhere { presence.note(commit.topics) }
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)
@@ -121,8 +138,8 @@ public final class Homeserver: Sendable {
         try await purging.goOn()
         redactions.start()
         filling.withLock { filling in
-            filling = Task { [relationFilling, logger] in
-                do { try await relationFilling.run() } catch {
+            filling = Task { [fillings, logger] in
+                do { for filling in fillings { try await filling.run() } } catch {
                     logger.error(
                         "a migration in the background failed; the next start goes on", metadata: ["reason": "\(error)"]
                     )
@@ -140,6 +157,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }
         await database.close()

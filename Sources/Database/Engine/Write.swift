@@ -71,6 +71,8 @@ public enum Topic: Sendable, Hashable {
     case user(UserNID)
     /// The rooms of a user, or what the user is in them, are others now.
     case memberships(UserNID)
+    /// A user came, went, or said something else of themselves.
+    case presence(UserNID)
     /// A user's push rules are others now.
     case pushRules(UserNID)
     /// A stored event is another now: a redaction took effect on it.

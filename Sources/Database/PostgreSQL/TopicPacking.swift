@@ -15,6 +15,7 @@ extension Topic {
             case .event(let event): add(4, event.rawValue)
             case .everything: add(5)
             case .pushRules(let user): add(6, user.rawValue)
+            case .presence(let user): add(7, user.rawValue)
             }
         }
         return bytes
@@ -34,6 +35,7 @@ extension Topic {
             case 3: if let user = number() { topics.append(.memberships(UserNID(user))) }
             case 4: if let event = number() { topics.append(.event(EventNID(event))) }
             case 6: if let user = number() { topics.append(.pushRules(UserNID(user))) }
+            case 7: if let user = number() { topics.append(.presence(UserNID(user))) }
             default: return topics + [.everything]
             }
         }

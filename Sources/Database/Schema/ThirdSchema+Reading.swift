@@ -23,5 +23,15 @@ extension ThirdSchema {
         UPDATE accounts SET has_push_rules = 1 WHERE user_nid IN (
             SELECT user_nid FROM account_data WHERE room_nid = 0 AND type = 'm.push_rules')
         """,
+        // The directory of users: the words of their names, and the rooms whose members everybody may see.
+        "CREATE TABLE user_words (word BYTES NOT NULL, user_nid NUMBER NOT NULL, PRIMARY KEY (word, user_nid)) CLUSTERED",
+        "CREATE INDEX user_words_by_user ON user_words (user_nid)",
+        "CREATE TABLE open_rooms (room_nid NUMBER PRIMARY KEY) HEAP",
+        "INSERT INTO background_migrations VALUES ('user words', 0), ('open rooms', 0)",
+        // Who was online last, and what they said of themselves.
+        """
+        CREATE TABLE presence (
+            user_nid NUMBER PRIMARY KEY, state NUMBER NOT NULL, status TEXT, last_active_ts NUMBER NOT NULL) HEAP
+        """,
     ]
 }

@@ -68,6 +68,7 @@ public final class AccountService: Sendable {
         let nid = try await database.number(ofUser: userID)
         var write = Write()
         write.insertAccount(nid, passwordHash: hash, admin: admin, at: surroundings.now())
+        write.putUserWords(UserDirectoryService.words(userID, displayName: nil), of: nid)
         extra(&write)
         do { try await database.write(write) } catch DatabaseError.constraint { throw Self.inUse }
         return (nid, userID)

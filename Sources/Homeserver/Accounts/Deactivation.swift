@@ -18,6 +18,7 @@ public final class DeactivationService: Sendable {
         let account = try await accounts.account(named: name)
         var write = Write()
         if !account.isDeactivated { write.deactivate(account.nid, at: accounts.surroundings.now()) }
+        write.putUserWords([], of: account.nid)
         write.deleteAllDevices(of: account.nid)
         write.topics.append(.user(account.nid))
         try await database.write(write)

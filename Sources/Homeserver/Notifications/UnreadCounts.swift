@@ -106,6 +106,7 @@ final class UnreadCounts: Sendable {
         let recent = try await recent(room.nid, upTo, reader)
         let standing = try await standing(nid, room, membership, reader)
         let rules = try await pushRules.compiled(for: user, nid)
+        let ignored = try await context.ignored.list(of: nid)
         let isMuted = rules.mutes(room.roomID)
         var counts: [EventNID: UnreadCount] = [:]
         // Whoever writes has read what was before, of that thread.
@@ -122,19 +123,38 @@ final class UnreadCounts: Sendable {
                 if own[thread] == nil { own[thread] = event.place }
                 continue
             }
-            guard isUnread(event.place, thread), exceptions[event.event] == nil, !isMuted else { continue }
+            guard isUnread(event.place, thread), exceptions[event.event] == nil, !isMuted,
+                !ignored.contains(event.sender)
+            else { continue }
             counts[thread, default: UnreadCount()] += UnreadCount(
                 notifications: 1, highlights: event.mark.highlights ? 1 : 0)
         }
         for row in standing.exceptions where row.outcome.contains(.notifies) && isUnread(row.place, row.thread) {
             // What was redacted since isn't news any more.
-            guard let stored = try await database.events([row.event], reader).first, stored.redactedBy == nil else {
+            guard let stored = try await database.events([row.event], reader).first, stored.redactedBy == nil,
+                !ignored.contains(stored.sender)
+            else {
                 continue
             }
             counts[row.thread, default: UnreadCount()] += UnreadCount(
                 notifications: 1, highlights: row.outcome.contains(.highlights) ? 1 : 0)
         }
         return counts
+    }
+
+    /// Whether a member hasn't read an event.
+    func isUnread(
+        _ event: StoredEvent, in room: Room, by requester: Requester, _ membership: RoomMembership,
+        _ reader: any Reader
+    ) async throws -> Bool {
+        guard let position = event.position else { return false }
+        let standing = try await standing(requester.nid, room, membership, reader)
+        let place = Database.OrderedPlace(depth: event.orderDepth, position: position)
+        let recent = try await recent(room.nid, position, reader)
+        let thread = event.notifying?.thread ?? EventNID(0)
+        let own = recent.last { $0.sender == requester.nid && $0.mark.thread == thread }
+        return place > standing.everything && position > standing.joinedAt
+            && (standing.threads[thread].map { place > $0 } ?? true) && (own.map { place > $0.place } ?? true)
     }
 
     // MARK: - The room

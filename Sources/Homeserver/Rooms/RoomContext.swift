@@ -11,6 +11,7 @@ final class RoomContext: Sendable {
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
     let notifications: NotificationJudge
+    let ignored: IgnoredUsers
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
@@ -18,8 +19,9 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
-        keepRedacted: Int64, notifications: NotificationJudge
+        keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers
     ) {
+        self.ignored = ignored
         self.notifications = notifications
         self.keepRedacted = keepRedacted
         self.database = database

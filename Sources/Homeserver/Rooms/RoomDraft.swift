@@ -114,6 +114,12 @@ struct RoomDraft {
         return PowerLevels(event: try await state(.powerLevels), create: create)
     }
 
+    /// Whether everybody may enter the room or look into it, and so see who is there.
+    mutating func isOpen() async throws -> Bool {
+        if try await state(.joinRules)?.content["join_rule"]?.isString("public") == true { return true }
+        return HistoryVisibility(event: try await state(.historyVisibility)) == .worldReadable
+    }
+
     /// The event that the transaction has made, in this batch or before.
     func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
         if let event = transactions[key] { return event }
@@ -197,6 +203,9 @@ struct RoomDraft {
         }
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
         if let (parent, type) = Self.relation(of: event) { try await relate(stored, to: parent, type: type, event) }
+        if event.stateMapKey == .joinRules || event.stateMapKey == .historyVisibility {
+            write.setOpen(try await isOpen(), record.nid)
+        }
         added.append(
             Added(
                 event: stored, parsed: event, membership: try await membershipChange(event, from: before),

@@ -26,7 +26,7 @@ final class Activity: Sendable {
                 case .room(let room), .roomOf(let room, _): table.rooms[room] = position
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
-                case .event, .pushRules: break
+                case .event, .pushRules, .presence: break
                 case .everything: table = Table(floor: position)
                 }
             }

@@ -81,7 +81,7 @@ public final class Notifier: Sendable {
             switch topic {
             case .room(let room): rooms.insert(room)
             case .user(let user), .memberships(let user), .roomOf(_, let user): users.insert(user)
-            case .event, .pushRules: break
+            case .event, .pushRules, .presence: break
             case .everything: concernsAll = true
             }
         }

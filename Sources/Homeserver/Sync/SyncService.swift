@@ -6,12 +6,15 @@ import Synchronization
 public final class SyncService: Sendable {
     let rooms: RoomRegistry
     let unread: UnreadCounts
+    let presence: PresenceService
+    let serial: EphemeralSerial
     let notifier: Notifier
     let typing: Typing
     let events: ClientEvents
     let activity: Activity
     /// Of the database, and of this process.
     let epoch: String
+    let lazyMembers = LazyMembers()
     let run: String
 
     private struct KnownMemberships: Sendable {
@@ -26,10 +29,13 @@ public final class SyncService: Sendable {
     var context: RoomContext { rooms.context }
 
     init(
-        rooms: RoomRegistry, unread: UnreadCounts, notifier: Notifier, typing: Typing, activity: Activity,
+        rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
+        notifier: Notifier, typing: Typing, activity: Activity,
         epoch: String, run: String
     ) {
         self.unread = unread
+        self.presence = presence
+        self.serial = serial
         self.rooms = rooms
         self.notifier = notifier
         self.typing = typing
@@ -46,6 +52,10 @@ public final class SyncService: Sendable {
         public var timeout: Int64
         public var fullState: Bool
         public var filter: SyncFilter
+        /// Whether the state at the end of the timeline is wanted (`use_state_after`).
+        public var wantsStateAfter = false
+        /// What the client's being there says of its user (`set_presence`).
+        public var presence = PresenceService.State.online
 
         public init(since: String?, timeout: Int64, fullState: Bool, filter: SyncFilter) {
             self.since = since
@@ -64,6 +74,7 @@ public final class SyncService: Sendable {
     /// - Throws: `M_INVALID_PARAM` if `since` is not a token of this server.
     public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
         let since = try await token(request.since)
+        try await presence.synced(request.presence, by: requester)
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
         while true {
             let memberships = try await memberships(of: requester.nid)
@@ -71,16 +82,19 @@ public final class SyncService: Sendable {
             // Registered before anything is read: what happens from here on wakes it.
             let waiter = notifier.register(requester.nid, rooms: Set(concerned))
             defer { notifier.remove(waiter) }
-            let upTo = SyncToken(epoch: epoch, position: database.committedPosition, run: run, ephemeral: typing.serial)
+            let upTo = SyncToken(
+                epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
             let builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
-                fullState: request.fullState, now: context.surroundings.now())
+                fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
+                now: context.surroundings.now())
             let (answer, isEmpty) = try await builder.build(memberships)
             let left = deadline - context.surroundings.now()
             if !isEmpty || since == nil || request.fullState || left <= 0 || notifier.isDraining { return answer }
             let cancel = context.surroundings.after(left) { waiter.wake() }
             await waiter.wait()
             cancel()
+            try await presence.synced(request.presence, by: requester)
             try Task.checkCancellation()
         }
     }

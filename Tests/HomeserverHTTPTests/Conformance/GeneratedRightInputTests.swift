@@ -110,5 +110,7 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/rooms/{roomId}/kick": 403,
         "POST /_matrix/client/v3/rooms/{roomId}/unban": 403,
         "PUT /_matrix/client/v3/directory/room/{roomAlias}": 409,
+        // There is no room version “text”.
+        "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
     ]
 }
