@@ -23,6 +23,10 @@ let package = Package(
         .systemLibrary(name: "CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CArgon2", pkgConfig: "libargon2", providers: [.apt(["libargon2-dev"])]),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        // Pictures. libvips is loaded when the first one comes, see vips.c.
+        .target(name: "CVips"),
+        // Password hashes of other servers.
+        .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(
             name: "MatrixCore",
             dependencies: [.product(name: "Crypto", package: "swift-crypto")]
@@ -37,7 +41,7 @@ let package = Package(
         .target(
             name: "Homeserver",
             dependencies: [
-                "MatrixCore", "Database", "CArgon2",
+                "MatrixCore", "Database", "CArgon2", "CCrypt", "CVips",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ]
@@ -91,7 +95,7 @@ let package = Package(
             ],
             exclude: ["Conformance/Facts"]
         ),
-        .testTarget(name: "RoostTests", dependencies: ["roost"]),
+        .testTarget(name: "RoostTests", dependencies: ["roost", "RoostTestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

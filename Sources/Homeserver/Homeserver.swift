@@ -9,6 +9,9 @@ public final class Homeserver: Sendable {
     public let configuration: Configuration
     public let database: Database
     public let accounts: AccountService
+    public let appservices: Appservices
+    public let lastSeen: LastSeen
+    public let reports: ReportService
     public let memberships: MembershipService
     public let deactivation: DeactivationService
     public let devices: DeviceService
@@ -57,20 +60,28 @@ public final class Homeserver: Sendable {
         let ignored = IgnoredUsers(database: database)
         let judge = NotificationJudge(
             database: database, serverName: configuration.serverName, pushRules: pushRules)
+        let appservices = Appservices(
+            configuration.appservices, database: database, serverName: configuration.serverName)
+        try await appservices.prepare(at: surroundings.now())
+        self.appservices = appservices
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
             surroundings: surroundings,
-            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored)
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
+            erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
-        pools = [passwords, disk]
+        let pictures = BlockingPool(threads: 2, most: 100)
+        pools = [passwords, disk, pictures]
 
+        rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
         accounts = try AccountService(
             database: database, serverName: configuration.serverName,
-            registration: .init(configuration.registration.mode), sharedSecret: configuration.registration.sharedSecret,
-            surroundings: surroundings, passwords: passwords)
+            settings: configuration.registration, appservices: appservices, surroundings: surroundings,
+            passwords: passwords, rateLimits: rateLimits)
+        lastSeen = LastSeen(database: database, surroundings: surroundings)
         guard let version = RoomVersion.named(configuration.defaultRoomVersion) else {
             throw DatabaseError.unusable(
                 "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
@@ -87,6 +98,7 @@ public final class Homeserver: Sendable {
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
         directory = DirectoryService(rooms: rooms)
+        reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
         let ephemeral = EphemeralSerial()
@@ -105,11 +117,9 @@ public final class Homeserver: Sendable {
             run: Hex.encode(surroundings.randomBytes(4)))
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
-        media = MediaService(
+        media = try MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
-            store: try BlobStore(directory: configuration.media.path), largestUpload: configuration.media.maxUploadSize,
-            disk: disk)
-        rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
+            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
@@ -161,16 +171,5 @@ public final class Homeserver: Sendable {
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }
         await database.close()
-    }
-}
-
-extension AccountService.RegistrationMode {
-    init(_ mode: Configuration.Registration.Mode) {
-        self =
-            switch mode {
-            case .open: .open
-            case .token: .token
-            case .closed: .closed
-            }
     }
 }

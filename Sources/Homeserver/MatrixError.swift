@@ -75,6 +75,18 @@ extension MatrixError {
             extra: softLogout ? ["soft_logout": true] : [:])
     }
 
+    /// Client-Server API, "Guest Access".
+    public static let guestsForbidden = MatrixError(
+        .guestAccessForbidden, "Guests can't do this; make an account first.")
+
+    /// Client-Server API, "Account locking".
+    public static let userLocked = MatrixError(
+        .userLocked, "This account has been locked by those who run this server.", extra: ["soft_logout": true])
+
+    /// Client-Server API, "Account suspension".
+    public static let userSuspended = MatrixError(
+        .userSuspended, "This account has been suspended: it may read and leave, but not do this.")
+
     /// Too many requests; the client may try again after the given time.
     public static func limitExceeded(retryAfterMS: Int) -> MatrixError {
         MatrixError(.limitExceeded, "Too many requests; wait a little and try again.", retryAfterMS: retryAfterMS)

@@ -22,6 +22,9 @@ public final class ManualSurroundings: Sendable {
 
     public var now: Int64 { state.withLock { $0.now } }
 
+    /// How many things are to happen later.
+    public var timers: Int { state.withLock { $0.timers.count } }
+
     /// Moves the clock, and calls what was to be called by then, in its order.
     public func advance(by milliseconds: Int64) {
         let due = state.withLock { state in

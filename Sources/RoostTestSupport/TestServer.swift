@@ -61,6 +61,26 @@ public final class TestServer: Sendable {
             transactionID: clock.surroundings.randomBytes(8).map(String.init).joined(separator: "."), by: user)
     }
 
+    /// Uploads a file and returns its media ID.
+    ///
+    /// - Parameter pending: the media ID that was given out for it before.
+    @discardableResult
+    public func upload(
+        _ bytes: [UInt8], type: String? = nil, name: String? = nil, by user: Requester, pending: String? = nil
+    ) async throws -> String {
+        let upload = try homeserver.media.beginUpload()
+        do {
+            for start in stride(from: 0, to: bytes.count, by: 1_000) {
+                try Array(bytes[start..<min(start + 1_000, bytes.count)]).withUnsafeBytes { try upload.write($0) }
+            }
+            let uri = try await upload.finish(contentType: type, fileName: name, by: user, pending: pending)
+            return String(uri.split(separator: "/").last!)
+        } catch {
+            upload.abandon()
+            throw error
+        }
+    }
+
     /// A sync's answer, parsed.
     public func sync(
         _ user: Requester, since: String? = nil, timeout: Int64 = 0, fullState: Bool = false, filter: String = "{}"

@@ -1,5 +1,6 @@
 import Glibc
 import Homeserver
+import RoostTestSupport
 import Testing
 
 @testable import roost
@@ -101,13 +102,11 @@ import Testing
             signing_key_path: keys/signing.key
             database: { url: "sqlite:db/roost.db" }
             media: { path: /srv/media }
-            appservices: [bridge.yaml]
             listeners: [{ address: "unix:run/roost", tls: null }, { tls: { certificate: tls.crt, key: /etc/tls.key } }]
             """)
         #expect(configuration.signingKeyPath == "/tmp/keys/signing.key")
         #expect(configuration.database == .sqlite(path: "/tmp/db/roost.db"))
         #expect(configuration.media.path == "/srv/media")
-        #expect(configuration.appservices == ["/tmp/bridge.yaml"])
         #expect(configuration.listeners[0].address == "unix:/tmp/run/roost")
         #expect(configuration.listeners[1].tls == .init(certificate: "/tmp/tls.crt", key: "/etc/tls.key"))
     }
@@ -211,5 +210,78 @@ import Testing
         #expect(try load(options: .init(listen: "127.0.0.1:9999")).publicBaseURL == "http://localhost:9999")
         #expect(try load("server_name: example.org").publicBaseURL == "https://example.org")
         #expect(try load("public_base_url: https://a.org/").publicBaseURL == "https://a.org")
+    }
+
+    @Test("registration files of application services are read, with keys for other servers in them")
+    func appservices() throws {
+        let directory = TemporaryDirectory()
+        func write(_ name: String, _ text: String) throws -> String {
+            let path = "\(directory.path)/\(name)"
+            let file = try #require(fopen(path, "w"))
+            fputs(text, file)
+            fclose(file)
+            return path
+        }
+        let whole = """
+            id: IRC
+            url: http://127.0.0.1:1234
+            as_token: speaks
+            hs_token: hears
+            sender_localpart: _irc_bot
+            rate_limited: false
+            de.sorunome.msc2409.push_ephemeral: true
+            namespaces:
+              users: [{ exclusive: true, regex: "@_irc_.*", group_id: "+x:y" }]
+              aliases: [{ exclusive: false, regex: '#_irc_.*' }]
+              rooms: []
+            """
+        let irc = try write("irc.yaml", whole)
+        let registration = try #require(try load("appservices: [\(irc)]").appservices.first)
+        #expect(registration.id == "IRC" && registration.asToken == "speaks" && registration.hsToken == "hears")
+        #expect(!registration.isRateLimited && registration.senderLocalpart == "_irc_bot")
+        #expect(registration.users.map(\.isExclusive) == [true] && registration.aliases.map(\.isExclusive) == [false])
+        #expect(registration.users[0].pattern.matches("@_irc_x:localhost"))
+        let twin = try write("twin.yaml", whole.replacing("id: IRC", with: "id: Other"))
+        #expect(problems("appservices: [\(irc), \(twin)]").contains { $0.contains("as_token") })
+        for (old, new) in [
+            ("as_token: speaks", ""), ("@_irc_.*", "@_irc_("), ("rate_limited: false", "rate_limited: 7"),
+        ] {
+            let wrong = try write("wrong.yaml", whole.replacing(old, with: new))
+            #expect(problems("appservices: [\(wrong)]").contains { $0.contains("wrong.yaml") }, "\(new)")
+        }
+        #expect(problems("appservices: [/nowhere/at/all.yaml]").contains { $0.contains("no such file") })
+    }
+
+    @Test(
+        "dates are days that there are",
+        arguments: [("1970-01-02", 86_400_000), ("2024-02-29", 1_709_164_800_000), ("2026-09-01", 1_788_220_800_000)])
+    func dates(_ text: String, _ milliseconds: Int64) throws {
+        #expect(try load("media: { unauthenticated_before: \(text) }").media.unauthenticatedBefore == milliseconds)
+        for wrong in ["2023-02-29", "2024-13-01", "2024-00-10", "2024-1", "soon", "1969-01-01"] {
+            #expect(problems("media: { unauthenticated_before: \(wrong) }").count == 1, "\(wrong)")
+        }
+    }
+
+    @Test("documents to accept and people to turn to are lists of mappings")
+    func termsAndSupport() throws {
+        let configuration = try load(
+            """
+            registration:
+              terms: [{ policy: tos, version: "1", name: Terms, url: "https://example.org/t" }]
+            support:
+              contacts: [{ role: m.role.admin, matrix_id: "@me:example.org" }]
+              page: https://example.org/help
+            """)
+        #expect(
+            configuration.registration.terms == [
+                .init(policy: "tos", version: "1", language: "en", name: "Terms", url: "https://example.org/t")
+            ])
+        #expect(configuration.support.contacts == [.init(role: "m.role.admin", matrixID: "@me:example.org")])
+        #expect(configuration.support.page == "https://example.org/help")
+        for wrong in [
+            "registration: { terms: [{ policy: tos }] }", "support: { page: javascript:alert(1) }",
+            "support: { contacts: [{ role: m.role.admin }] }", "registration: { token_lifetime: 5s }",
+            "support: { contacts: [{ role: m.role.admin, matrix_id: me }] }",
+        ] { #expect(problems(wrong).count == 1, "\(wrong)") }
     }
 }

@@ -19,6 +19,10 @@ extension Write {
         run(Self.put, user.value, .text(field), .blob(value))
     }
 
+    private static let deleteAll = Statement("DELETE FROM profile_fields WHERE user_nid = $1")
+
+    public mutating func deleteProfileFields(of user: UserNID) { run(Self.deleteAll, user.value) }
+
     public mutating func deleteProfileField(_ field: String, of user: UserNID) {
         run(Self.delete, user.value, .text(field))
     }

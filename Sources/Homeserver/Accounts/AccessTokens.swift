@@ -48,8 +48,18 @@ public final class AccessTokens: Sendable {
         else { throw MatrixError.unknownToken() }
         let found = Known(
             requester: Requester(
-                nid: account.nid, userID: account.userID, deviceID: owner.deviceID, isAdmin: account.isAdmin),
+                nid: account.nid, userID: account.userID, deviceID: owner.deviceID, isAdmin: account.isAdmin,
+                standing: account.standing),
             expiresTS: owner.expiresTS)
+        if let spent = owner.spendsRefreshToken {
+            // The client has received this token: those before it are over (Client-Server API, "Refreshing access tokens").
+            _ = try check(found)
+            var write = Write()
+            write.spendRefreshToken(spent)
+            try await database.write(write)
+            forgetAll()
+            return found.requester
+        }
         cache.withLock { if $0.generation == generation { $0.byHash.insert(found, for: hash, size: 1) } }
         return try check(found)
     }

@@ -8,6 +8,8 @@ extension AccountService {
         public let userID: UserID
         public let isAdmin: Bool
         public let isDeactivated: Bool
+        public let isLocked: Bool
+        public let isSuspended: Bool
         public let createdTS: Int64
     }
 
@@ -41,7 +43,9 @@ extension AccountService {
     public func accounts() async throws -> [AccountSummary] {
         try await database.accounts().map {
             AccountSummary(
-                userID: $0.userID, isAdmin: $0.isAdmin, isDeactivated: $0.isDeactivated, createdTS: $0.createdTS)
+                userID: $0.userID, isAdmin: $0.isAdmin, isDeactivated: $0.isDeactivated,
+                isLocked: $0.standing.contains(.locked), isSuspended: $0.standing.contains(.suspended),
+                createdTS: $0.createdTS)
         }
     }
 

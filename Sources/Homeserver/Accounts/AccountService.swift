@@ -5,17 +5,13 @@ import Synchronization
 
 /// Accounts, and the sessions of their devices.
 public final class AccountService: Sendable {
-    /// Who may make an account by themselves.
-    public enum RegistrationMode: Sendable {
-        case open, token, closed
-    }
-
     let database: Database
     let serverName: ServerName
-    let registration: RegistrationMode
-    let sharedSecret: String?
     let surroundings: Surroundings
     let passwords: BlockingPool
+    let settings: Configuration.Registration
+    let appservices: Appservices
+    let rateLimits: RateLimiter
     public let tokens: AccessTokens
     /// Nonces of the shared-secret registration and when they end. The lock protects the table alone.
     let nonces = Mutex<[String: Int64]>([:])
@@ -23,13 +19,14 @@ public final class AccountService: Sendable {
     let decoy: String
 
     init(
-        database: Database, serverName: ServerName, registration: RegistrationMode, sharedSecret: String?,
-        surroundings: Surroundings, passwords: BlockingPool
+        database: Database, serverName: ServerName, settings: Configuration.Registration, appservices: Appservices,
+        surroundings: Surroundings, passwords: BlockingPool, rateLimits: RateLimiter
     ) throws {
+        self.rateLimits = rateLimits
         self.database = database
         self.serverName = serverName
-        self.registration = registration
-        self.sharedSecret = sharedSecret
+        self.settings = settings
+        self.appservices = appservices
         self.surroundings = surroundings
         self.passwords = passwords
         tokens = AccessTokens(database: database, surroundings: surroundings)
@@ -41,6 +38,24 @@ public final class AccountService: Sendable {
         public let userID: UserID
         public let deviceID: String
         public let accessToken: String
+        /// The token for the next access token, and the milliseconds until it is needed, if the client knows what to do with
+        /// it.
+        public var refreshToken: String?
+        public var expiresInMS: Int64?
+    }
+
+    /// What a client says of itself when a session begins.
+    public struct SessionRequest: Sendable {
+        public var deviceID: String?
+        public var displayName: String?
+        /// Whether it can renew its access token.
+        public var refreshes: Bool
+
+        public init(deviceID: String? = nil, displayName: String? = nil, refreshes: Bool = false) {
+            self.deviceID = deviceID
+            self.displayName = displayName
+            self.refreshes = refreshes
+        }
     }
 
     /// The most bytes of a password: more would only cost time.
@@ -54,24 +69,33 @@ public final class AccountService: Sendable {
     /// - Throws: `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_INVALID_PARAM`.
     @discardableResult
     func createAccount(
-        localpart: String?, password: String?, admin: Bool, extra: (inout Write) -> Void = { _ in }
+        localpart: String?, password: String?, admin: Bool, standing: AccountStanding = [],
+        extra: (inout Write, UserNID) -> Void = { _, _ in }
     ) async throws -> (UserNID, UserID) {
         let localpart = (localpart ?? surroundings.randomText(12, from: "abcdefghijkmnpqrstuvwxyz23456789"))
             .lowercased()
-        guard let userID = UserID(localpart: localpart, server: serverName) else {
-            throw MatrixError(
-                .invalidUsername,
-                "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
-        }
+        let userID = try userID(localpart)
         let hash = try await password.asyncMap { try await self.hash($0) }
         if try await database.account(of: userID) != nil { throw Self.inUse }
         let nid = try await database.number(ofUser: userID)
         var write = Write()
-        write.insertAccount(nid, passwordHash: hash, admin: admin, at: surroundings.now())
+        write.insertAccount(nid, passwordHash: hash, admin: admin, standing: standing, at: surroundings.now())
         write.putUserWords(UserDirectoryService.words(userID, displayName: nil), of: nid)
-        extra(&write)
+        extra(&write, nid)
         do { try await database.write(write) } catch DatabaseError.constraint { throw Self.inUse }
         return (nid, userID)
+    }
+
+    /// Verifies a password on the pool, so many wrong ones of an account in a time: guessing is bounded from however many addresses
+    /// it comes. Right ones don't count.
+    ///
+    /// - Parameter user: as whom it was given; also one who doesn't exist.
+    /// - Throws: `M_LIMIT_EXCEEDED`.
+    func verify(_ password: String, _ hash: String, of user: String) async throws -> Bool {
+        try rateLimits.take(.password, for: user)
+        let fits = try await passwords.run { PasswordHash.verify(password, hash) }
+        if fits { rateLimits.giveBack(.password, for: user) }
+        return fits
     }
 
     static let inUse = MatrixError(.userInUse, "This user name is taken; choose another one.")
@@ -85,75 +109,23 @@ public final class AccountService: Sendable {
         return try await passwords.run { try PasswordHash.make(password, salt: salt) }
     }
 
-    /// Whether a user name is free and allowed (`GET /register/available`).
-    public func checkAvailable(_ localpart: String) async throws {
-        guard let userID = UserID(localpart: localpart.lowercased(), server: serverName) else {
+    private func userID(_ localpart: String) throws -> UserID {
+        guard let userID = UserID(localpart: localpart, server: serverName) else {
             throw MatrixError(
                 .invalidUsername,
                 "A user name consists of the letters a to z, digits and . _ = - / +, and is not too long.")
         }
-        if try await database.account(of: userID) != nil { throw Self.inUse }
+        return userID
     }
 
-    // MARK: - Sessions
-
-    /// Checks a password.
+    /// Whether a user name is free and allowed (`GET /register/available`).
     ///
-    /// - Throws: `M_FORBIDDEN`, with the same words and after the same time whether the account or the password is
-    ///   wrong; `M_USER_DEACTIVATED` only to whom it could be told anyway.
-    public func logIn(
-        user: String, password: String, deviceID: String?, displayName: String?
-    ) async throws -> Session {
-        let wrong = MatrixError.forbidden("The user name or the password is wrong.")
-        let userID = user.utf8.first == UInt8(ascii: "@") ? UserID(user) : UserID("@\(user.lowercased()):\(serverName)")
-        var account: Account?
-        if let userID, userID.server == serverName, password.utf8.count <= Self.longestPassword {
-            account = try await database.account(of: userID)
-            if account == nil {
-                account = try await database.account(of: UserID(unchecked: userID.string.lowercased()))
-            }
-        }
-        let hash = account?.passwordHash ?? decoy
-        let fits = try await passwords.run { PasswordHash.verify(password, hash) }
-        guard fits, let account, account.passwordHash != nil, !account.isDeactivated else { throw wrong }
-        return try await begin(account.nid, account.userID, deviceID: deviceID, displayName: displayName)
-    }
-
-    /// Gives a device of the user, new or known, an access token.
-    func begin(
-        _ nid: UserNID, _ userID: UserID, deviceID: String?, displayName: String?
-    ) async throws -> Session {
-        if let deviceID, DeviceID(deviceID) == nil {
-            throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
-        }
-        let device = deviceID ?? surroundings.randomText(10, from: "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        let (token, hash) = tokens.make()
-        var write = Write()
-        write.logIn(
-            nid, deviceID: device, displayName: displayName.map { String($0.prefix(100)) }, tokenHash: hash,
-            at: surroundings.now())
-        try await database.write(write)
-        // The device may have had another token before.
-        if deviceID != nil { tokens.forgetAll() }
-        return Session(userID: userID, deviceID: device, accessToken: token)
-    }
-
-    /// Ends the requester's session; the device goes with it (`POST /logout`).
-    public func logOut(_ requester: Requester) async throws {
-        var write = Write()
-        write.deleteDevice(requester.deviceID, of: requester.nid)
-        write.topics.append(.user(requester.nid))
-        try await database.write(write)
-        tokens.forgetAll()
-    }
-
-    /// Ends all sessions of the requester (`POST /logout/all`).
-    public func logOutAll(_ requester: Requester) async throws {
-        var write = Write()
-        write.deleteAllDevices(of: requester.nid)
-        write.topics.append(.user(requester.nid))
-        try await database.write(write)
-        tokens.forgetAll()
+    /// - Parameter appservice: the ID of the application service that asks.
+    /// - Throws: `M_INVALID_USERNAME`, `M_EXCLUSIVE`, `M_USER_IN_USE`.
+    public func checkAvailable(_ localpart: String, by appservice: String? = nil) async throws {
+        let userID = try userID(localpart.lowercased())
+        try appservices.checkMayCreate(userID, by: appservice)
+        if try await database.account(of: userID) != nil { throw Self.inUse }
     }
 }
 

@@ -14,15 +14,24 @@ public final class DeactivationService: Sendable {
 
     /// Deactivates an account. Nobody can act as it from the moment this begins; begun again after a crash it goes on with
     /// the rooms that are left.
-    public func deactivate(_ name: String) async throws -> UserID {
+    ///
+    /// - Parameter erases: whether those who were not in the room with the user then see what the user said no more, and the
+    ///   profile is removed.
+    public func deactivate(_ name: String, erases: Bool = false) async throws -> UserID {
         let account = try await accounts.account(named: name)
         var write = Write()
         if !account.isDeactivated { write.deactivate(account.nid, at: accounts.surroundings.now()) }
         write.putUserWords([], of: account.nid)
+        if erases {
+            write.changeStanding(of: account.nid, adding: .erased)
+            write.setProfile(displayName: nil, avatarURL: nil, of: account.nid)
+            write.deleteProfileFields(of: account.nid)
+        }
         write.deleteAllDevices(of: account.nid)
         write.topics.append(.user(account.nid))
         try await database.write(write)
         accounts.tokens.forgetAll()
+        if erases { memberships.rooms.context.erasures.add(account.nid) }
         let rooms = try await database.read { try await self.database.memberships(of: account.nid, $0) }
         let requester = Requester(nid: account.nid, userID: account.userID, deviceID: "")
         for membership in rooms where [.join, .invite, .knock].contains(membership.membership) {

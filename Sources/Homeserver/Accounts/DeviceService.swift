@@ -27,6 +27,7 @@ public final class DeviceService: Sendable {
     }
 
     public func rename(_ deviceID: String, to name: String?, of requester: Requester) async throws {
+        if requester.appservice != nil { try await put(deviceID, name: nil, of: requester) }
         _ = try await device(deviceID, of: requester)
         var write = Write()
         write.renameDevice(deviceID, to: name.map { String($0.prefix(100)) }, of: requester.nid)
@@ -44,9 +45,8 @@ public final class DeviceService: Sendable {
     private func confirmed(
         _ operation: String, _ auth: JSONView?, _ requester: Requester, _ work: (inout Write) async throws -> Void
     ) async throws -> Outcome {
-        let interactive = InteractiveAuthentication(database: database, surroundings: accounts.surroundings)
-        let outcome = try await interactive.advance(
-            auth, operation: "\(operation) \(requester.userID)", flows: [[.password]]
+        let outcome = try await accounts.interactive.advance(
+            auth, operation: "\(operation) \(requester.userID)", flows: [[.password]], user: requester.userID
         ) { _, auth in
             let user = auth["identifier"]?["user"]?.string ?? auth["user"]?.string ?? requester.userID.string
             guard let password = auth["password"]?.string else { throw MatrixError.missingParam("password") }
@@ -60,17 +60,30 @@ public final class DeviceService: Sendable {
         var write = Write()
         if let session { write.endInteractiveSession(session) }
         try await work(&write)
-        if !write.isEmpty { try await database.write(write) }
+        do {
+            if !write.isEmpty { try await database.write(write) }
+        } catch DatabaseError.conflict {
+            throw MatrixError(.unknown, "This authentication session has been used; begin anew.", status: 400)
+        }
         accounts.tokens.forgetAll()
         return .done
     }
 
-    /// Ends devices and their sessions (`DELETE /devices/{deviceId}`, `POST /delete_devices`).
+    /// Ends devices and their sessions (`DELETE /devices/{deviceId}`, `POST /delete_devices`). Application services need no
+    /// further authentication for it.
     public func delete(_ deviceIDs: [String], auth: JSONView?, of requester: Requester) async throws -> Outcome {
-        try await confirmed("delete \(deviceIDs.sorted().joined(separator: " "))", auth, requester) { write in
+        let work = { (write: inout Write) in
             for deviceID in deviceIDs { write.deleteDevice(deviceID, of: requester.nid) }
             write.topics.append(.user(requester.nid))
         }
+        if requester.appservice == nil {
+            return try await confirmed("delete \(deviceIDs.sorted().joined(separator: " "))", auth, requester, work)
+        }
+        var write = Write()
+        work(&write)
+        try await database.write(write)
+        accounts.tokens.forgetAll()
+        return .done
     }
 
     /// Sets another password (`POST /account/password`).
@@ -81,6 +94,8 @@ public final class DeviceService: Sendable {
     ) async throws -> Outcome {
         try await confirmed("password", auth, requester) { write in
             write.setPasswordHash(try await self.accounts.hash(password), of: requester.nid)
+            // Whoever knew the old password may have asked for one.
+            write.endBriefTokens(of: requester.nid)
             guard endsOthers else { return }
             for device in try await self.database.deviceIDs(of: requester.nid) where device != requester.deviceID {
                 write.deleteDevice(device, of: requester.nid)
@@ -89,11 +104,39 @@ public final class DeviceService: Sendable {
         }
     }
 
+    /// A token with which another device of the user signs in (`POST /login/get_token`).
+    ///
+    /// - Returns: nil as token until the outcome is ``Outcome/done``.
+    public func loginToken(auth: JSONView?, of requester: Requester) async throws -> (Outcome, token: String?) {
+        var token: String?
+        let outcome = try await confirmed("login token", auth, requester) { write in
+            token = self.accounts.makeLoginToken(for: requester.nid, &write)
+        }
+        return (outcome, token)
+    }
+
     /// Ends the account for good (`POST /account/deactivate`).
-    public func deactivate(auth: JSONView?, of requester: Requester) async throws -> Outcome {
+    ///
+    /// - Parameter erases: whether what the user said is to be shown no more to those who come later.
+    public func deactivate(erases: Bool, auth: JSONView?, of requester: Requester) async throws -> Outcome {
         let outcome = try await confirmed("deactivate", auth, requester) { _ in }
-        if case .done = outcome { _ = try await deactivation.deactivate(requester.userID.string) }
+        if case .done = outcome {
+            _ = try await deactivation.deactivate(requester.userID.string, erases: erases)
+        }
         return outcome
+    }
+
+    /// Gives a user of an application service a device (Application Service API, "Creating devices").
+    public func put(_ deviceID: String, name: String?, of requester: Requester) async throws {
+        guard DeviceID(deviceID) != nil else {
+            throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
+        }
+        var write = Write()
+        write.putDevice(
+            deviceID, of: requester.nid, displayName: name.map { String($0.prefix(100)) },
+            at: accounts.surroundings.now())
+        write.topics.append(.user(requester.nid))
+        try await database.write(write)
     }
 }
 
@@ -107,6 +150,6 @@ extension AccountService {
         guard named == requester.userID, password.utf8.count <= Self.longestPassword,
             let hash = try await database.account(requester.nid)?.passwordHash
         else { throw wrong }
-        guard try await passwords.run({ PasswordHash.verify(password, hash) }) else { throw wrong }
+        guard try await verify(password, hash, of: requester.userID.string) else { throw wrong }
     }
 }

@@ -1,4 +1,11 @@
 import CArgon2
+import CCrypt
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
 
 /// Password hashes: argon2id in its usual encoded form, `$argon2id$v=19$m=…,t=…,p=…$salt$hash`.
 struct PasswordHash: Sendable {
@@ -22,9 +29,30 @@ struct PasswordHash: Sendable {
         return String(decoding: encoded.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// Whether the password is the one that was hashed. Takes the same time whatever the password is.
+    /// Whether a hash is of the kind that new ones are.
+    static func isCurrent(_ encoded: String) -> Bool { encoded.hasPrefix("$argon2id$") }
+
+    /// Whether the password is the one that was hashed, by us or (bcrypt) by another server from which the account came. Takes
+    /// the same time whatever the password is.
     static func verify(_ password: String, _ encoded: String) -> Bool {
-        let password = Array(password.utf8)
-        return argon2id_verify(encoded, password, password.count) == ARGON2_OK.rawValue
+        let bytes = Array(password.utf8)
+        if isCurrent(encoded) { return argon2id_verify(encoded, bytes, bytes.count) == ARGON2_OK.rawValue }
+        return isBcrypt(encoded) && !bytes.contains(0) && verifyByCrypt(password, encoded)
+    }
+
+    private static func isBcrypt(_ encoded: String) -> Bool {
+        encoded.utf8.count == 60 && ["$2a$", "$2b$", "$2y$"].contains { encoded.hasPrefix($0) }
+    }
+
+    private static func verifyByCrypt(_ password: String, _ encoded: String) -> Bool {
+        // It is 32 KB, too much for the stack of a thread of ours.
+        let space = UnsafeMutablePointer<crypt_data>.allocate(capacity: 1)
+        defer { space.deallocate() }
+        memset(space, 0, MemoryLayout<crypt_data>.size)
+        guard let hash = crypt_r(password, encoded, space) else { return false }
+        let made = UnsafeBufferPointer(start: hash, count: strlen(hash)), wanted = Array(encoded.utf8)
+        guard made.count == wanted.count else { return false }
+        // All bytes are compared, whatever the first ones are.
+        return zip(made, wanted).reduce(UInt8(0)) { $0 | (UInt8(bitPattern: $1.0) ^ $1.1) } == 0
     }
 }

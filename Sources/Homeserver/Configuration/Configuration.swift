@@ -25,8 +25,8 @@ public struct Configuration: Sendable, Hashable {
     public var outgoing = Outgoing()
     public var rateLimits = RateLimits()
     public var presence = Presence()
-    /// Registration files of application services.
-    public var appservices: [String] = []
+    public var appservices: [AppserviceRegistration] = []
+    public var support = Support()
     public var redactions = Redactions()
     public var turn = Turn()
     public var log = Log()
@@ -44,6 +44,8 @@ public struct Configuration: Sendable, Hashable {
         public var path = "data/media"
         /// Bytes of one file.
         public var maxUploadSize = 100 * 1024 * 1024
+        /// Files uploaded before this time, in milliseconds since 1970, are also served without an access token.
+        public var unauthenticatedBefore: Int64?
         public init() {}
     }
 
@@ -94,6 +96,46 @@ public struct Configuration: Sendable, Hashable {
         /// The secret of `/_synapse/admin/v1/register`; without it that endpoint isn't there.
         public var sharedSecret: String?
         public var guests = false
+        /// How long an access token is good for, in seconds, where the client can renew it.
+        public var tokenLifetime = 60 * 60
+        /// What people must accept when they make an account; one entry for each language of each document.
+        public var terms: [Terms] = []
+        public init() {}
+
+        /// A document in a language.
+        public struct Terms: Sendable, Hashable {
+            public var policy: String
+            public var version: String
+            public var language: String
+            public var name: String
+            public var url: String
+
+            public init(policy: String, version: String, language: String, name: String, url: String) {
+                self.policy = policy
+                self.version = version
+                self.language = language
+                self.name = name
+                self.url = url
+            }
+        }
+    }
+
+    /// Whom people turn to (Client-Server API, `GET /.well-known/matrix/support`).
+    public struct Support: Sendable, Hashable {
+        public struct Contact: Sendable, Hashable {
+            public var role: String
+            public var matrixID: String?
+            public var emailAddress: String?
+
+            public init(role: String, matrixID: String? = nil, emailAddress: String? = nil) {
+                self.role = role
+                self.matrixID = matrixID
+                self.emailAddress = emailAddress
+            }
+        }
+
+        public var contacts: [Contact] = []
+        public var page: String?
         public init() {}
     }
 

@@ -6,7 +6,9 @@ import Synchronization
 public final class RateLimiter: Sendable {
     /// A kind of request, with what its buckets hold.
     public enum Kind: Hashable, Sendable {
-        case general, login, registration, message, join, invite, media
+        case general, login, registration, message, join, invite, media, report
+        /// Wrong passwords of one account.
+        case password
 
         /// Requests a second in the long run, and at once.
         var budget: (perSecond: Double, burst: Double) {
@@ -18,6 +20,8 @@ public final class RateLimiter: Sendable {
             case .join: (1, 30)
             case .invite: (1, 60)
             case .media: (10, 100)
+            case .report: (0.1, 20)
+            case .password: (0.1, 20)
             }
         }
     }
@@ -62,6 +66,17 @@ public final class RateLimiter: Sendable {
         }
         if let missing {
             throw MatrixError.limitExceeded(retryAfterMS: Int((missing / perSecond * 1_000).rounded(.up)))
+        }
+    }
+
+    /// Puts a token back that was taken for something that turned out not to count.
+    func giveBack(_ kind: Kind, for who: @autoclosure () -> String) {
+        guard isEnabled else { return }
+        let key = Key(who: who(), kind: kind)
+        buckets.withLock { buckets in
+            guard var bucket = buckets[key] else { return }
+            bucket.tokens = min(kind.budget.burst, bucket.tokens + 1)
+            buckets.insert(bucket, for: key, size: 1)
         }
     }
 }

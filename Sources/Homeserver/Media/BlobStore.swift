@@ -12,7 +12,11 @@ struct BlobStore: Sendable {
     init(directory: String) throws {
         self.directory = directory
         try Files.makeDirectories("\(directory)/incoming")
-        // What a crash has left half-written.
+    }
+
+    /// Removes what a crash has left half-written; only for the server itself, before it takes anything. A backup that runs beside
+    /// it must not.
+    func clear() {
         for name in Files.names(in: "\(directory)/incoming") { unlink("\(directory)/incoming/\(name)") }
     }
 

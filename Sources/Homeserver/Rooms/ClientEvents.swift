@@ -15,6 +15,8 @@ struct ClientEvents: Sendable {
         fileprivate let children: [EventNID: Database.RelationSummary]
         /// What the reader was in the room, at each of them.
         fileprivate let memberships: [EventNID: Membership]
+        /// Those that are shown as if they were redacted, because their senders are erased.
+        fileprivate let pruned: Set<EventNID>
     }
 
     /// Whose answer it is.
@@ -53,11 +55,12 @@ struct ClientEvents: Sendable {
                 wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
             }
         }
-        if wanted.isEmpty { return Page(events: events, related: [:], children: children, memberships: memberships) }
-        let read = try await context.database.events(wanted, reader)
+        let read = wanted.isEmpty ? [] : try await context.database.events(wanted, reader)
+        var pruned: Set<EventNID> = []
+        if let user { pruned = try await context.erasures.pruned(events + read, for: user, reader) }
         return Page(
             events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children,
-            memberships: memberships)
+            memberships: memberships, pruned: pruned)
     }
 
     /// Writes one event of a page as an object, as the reader wants it.
@@ -66,7 +69,9 @@ struct ClientEvents: Sendable {
     ) throws {
         if reader.isFederationFormat {
             let isRedacted = event.redactedBy.flatMap { page.related[$0] } != nil
-            writer.raw(isRedacted ? try context.parse(event, version).redacted().json : event.json)
+            writer.raw(
+                isRedacted || page.pruned.contains(event.nid)
+                    ? try context.parse(event, version).redacted().json : event.json)
         } else if let fields = reader.fields {
             var whole = JSONWriter()
             try write(event, of: page, version: version, for: reader, into: &whole, isNested: false)
@@ -82,7 +87,7 @@ struct ClientEvents: Sendable {
         isNested: Bool
     ) throws {
         let redaction = event.redactedBy.flatMap { page.related[$0] }
-        if redaction != nil {
+        if redaction != nil || page.pruned.contains(event.nid) {
             let pruned = try context.parse(event, version).redacted()
             appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
         } else {
@@ -109,7 +114,8 @@ struct ClientEvents: Sendable {
         }
         if let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)
-            let shown = replaced.redactedBy == nil ? content : content.redacted()
+            let isWhole = replaced.redactedBy == nil && !page.pruned.contains(replaced.nid)
+            let shown = isWhole ? content : content.redacted()
             writer.append(#","prev_content":"#.utf8)
             writer.append(shown.content.raw)
             writer.append(#","replaces_state":"#.utf8)

@@ -23,6 +23,7 @@ public final class DirectoryService: Sendable {
         guard alias.server == rooms.context.serverName else {
             throw MatrixError.invalidParam("Aliases made here end in :\(rooms.context.serverName).")
         }
+        try rooms.context.appservices.checkMayChange(alias, by: requester.appservice)
         let (room, access) = try await rooms.readable(roomID, by: requester)
         guard access.isMember else { throw MembershipService.notInRoom }
         var write = Write()
@@ -37,7 +38,8 @@ public final class DirectoryService: Sendable {
         guard let (nid, creator) = try await database.room(ofAlias: alias) else {
             throw MatrixError.notFound("There is no alias \(alias).")
         }
-        if creator != requester.nid {
+        try rooms.context.appservices.checkMayChange(alias, by: requester.appservice)
+        if creator != requester.nid, requester.appservice == nil {
             let room = try await rooms.room(nid)
             let mayChange = try await rooms.perform(in: room) { draft in
                 guard try await draft.membership(of: requester.userID) == .join else { return false }

@@ -12,6 +12,8 @@ final class RoomContext: Sendable {
     let keepRedacted: Int64
     let notifications: NotificationJudge
     let ignored: IgnoredUsers
+    let erasures: Erasures
+    let appservices: Appservices
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
@@ -19,10 +21,13 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
-        keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers
+        keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
+        appservices: Appservices
     ) {
         self.ignored = ignored
         self.notifications = notifications
+        self.erasures = erasures
+        self.appservices = appservices
         self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName

@@ -61,6 +61,7 @@ public final class RoomCreationService: Sendable {
                 .unsupportedRoomVersion, "This server doesn't know room version \(request.roomVersion ?? "").")
         }
         let alias = try await request.aliasName.asyncMap { try await self.freeAlias($0) }
+        if let alias { try context.appservices.checkMayChange(alias, by: requester.appservice) }
         var guests: [(UserID, MembershipService.Profile)] = []
         for user in request.invites { guests.append((user, try await memberships.invitable(user))) }
         let profile = try await memberships.profile(of: requester.userID)

@@ -38,6 +38,7 @@ public final class MembershipService: Sendable {
         let profile = try await profile(of: requester.userID)
         let isNew = try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .join { return false }
+            try await GuestRules.checkMayJoin(requester, &draft)
             var content = Self.content("join", profile: profile, reason: reason)
             if let user = try await self.authoriser(of: requester.userID, in: &draft) {
                 content["join_authorised_via_users_server"] = .string(user.string)

@@ -24,7 +24,7 @@ public final class SendingService: Sendable {
     /// - Parameter redacts: for redactions, what they redact.
     public func send(
         _ type: String, content: JSON, to roomID: RoomID, transactionID: String, redacts: EventID? = nil,
-        by requester: Requester
+        timestamp: Int64? = nil, by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
         let endpoint = "\(redacts == nil ? "send" : "redact")\0\(roomID)\0\(redacts?.string ?? type)"
@@ -34,12 +34,13 @@ public final class SendingService: Sendable {
             if let made = try await draft.event(ofTransaction: key, by: requester.nid) { return made }
             let redacts =
                 redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
+            try await SuspensionRules.checkMaySend(type, redacts: redacts, by: requester, self.database)
             guard try await !draft.hasAnnotation(content, type, by: requester.nid) else {
                 throw MatrixError(.duplicateAnnotation, "You have reacted in this way already.")
             }
             let stored = try await draft.append(
                 type, content: content, sender: requester.userID, redacts: redacts,
-                transactionKey: "\(requester.deviceID)\0\(transactionID)")
+                transactionKey: "\(requester.deviceID)\0\(transactionID)", timestamp: timestamp)
             draft.write.rememberTransaction(key, of: requester.nid, made: stored.eventID, at: now)
             draft.transactions[key] = stored.eventID
             return stored.eventID
@@ -48,7 +49,7 @@ public final class SendingService: Sendable {
 
     /// Sets a piece of state; setting what the requester has set already changes nothing and answers that event.
     public func setState(
-        _ key: StateKey, content: JSON, in roomID: RoomID, by requester: Requester
+        _ key: StateKey, content: JSON, in roomID: RoomID, timestamp: Int64? = nil, by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
         return try await rooms.perform(in: room) { draft in
@@ -57,8 +58,9 @@ public final class SendingService: Sendable {
             {
                 return current.eventID
             }
-            return try await draft.append(key.type, stateKey: key.key, content: content, sender: requester.userID)
-                .eventID
+            return try await draft.append(
+                key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp
+            ).eventID
         }
     }
 }

@@ -15,8 +15,10 @@ public struct ClientAPI: Sendable {
     public var endpoints: [Endpoint] {
         serverEndpoints + registrationEndpoints + sessionEndpoints + roomCreationEndpoints + membershipEndpoints
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
+            + downloadEndpoints
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
             + publishedRoomEndpoints + relationEndpoints + presenceEndpoints + userDirectoryEndpoints
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
+            + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints
     }
 }

@@ -51,17 +51,17 @@ extension ClientAPI {
                 rateLimit: .login
             ) { request in
                 let body = try await request.json(emptyIsObject: true).root
-                // Nothing is erased yet, and no identity server is known; what is asked for must be right all the same.
-                _ = try body.optionalBool("erase")
+                // Nothing is bound on an identity server from here.
                 _ = try body.optionalString("id_server")
                 let outcome = try await self.homeserver.devices.deactivate(
-                    auth: try body.optionalObject("auth"), of: try request.authenticated())
-                return Self.answer(outcome, ["id_server_unbind_result": "no-support"])
+                    erases: try body.optionalBool("erase") ?? false, auth: try body.optionalObject("auth"),
+                    of: try request.authenticated())
+                return Self.answer(outcome, ["id_server_unbind_result": "success"])
             },
         ]
     }
 
-    private static func answer(_ outcome: DeviceService.Outcome, _ done: JSON = [:]) -> Response {
+    static func answer(_ outcome: DeviceService.Outcome, _ done: JSON = [:]) -> Response {
         switch outcome {
         case .done: .json(done)
         case .challenge(let challenge): .json(.object(challenge), status: .unauthorized)

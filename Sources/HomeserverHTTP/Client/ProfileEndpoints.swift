@@ -20,15 +20,23 @@ extension ClientAPI {
             Endpoint(.PUT, field, authentication: .accessToken) { request in
                 let requester = try request.own()
                 let name = request["keyName"]
+                try Self.checkMayChange(name, requester)
                 let body = try await request.json(upTo: 131_072).root
                 guard let value = body[name] else { throw MatrixError.missingParam(name) }
                 try await self.homeserver.profiles.set(name, to: value.json, for: requester)
                 return .empty
             },
             Endpoint(.DELETE, field, authentication: .accessToken) { request in
-                try await self.homeserver.profiles.set(request["keyName"], to: nil, for: try request.own())
+                let requester = try request.own()
+                try Self.checkMayChange(request["keyName"], requester)
+                try await self.homeserver.profiles.set(request["keyName"], to: nil, for: requester)
                 return .empty
             },
         ]
+    }
+
+    /// Guests may change their names and nothing else (Client-Server API, "Guest Access").
+    private static func checkMayChange(_ field: String, _ requester: Requester) throws {
+        if requester.isGuest, field != "displayname" { throw MatrixError.guestsForbidden }
     }
 }

@@ -26,31 +26,31 @@ extension ClientAPI {
     }
 
     private func register(_ request: Request) async throws -> Response {
+        let body = try await request.json(emptyIsObject: true).root
+        let session = try Self.session(body)
         switch request.query["kind"] ?? "user" {
         case "user": break
-        case "guest": throw MatrixError(.guestAccessForbidden, "There are no guest accounts on this server.")
+        case "guest": return .json(Self.json(try await homeserver.accounts.registerGuest(session)))
         default: throw MatrixError.invalidParam("“kind” must be user or guest.")
         }
-        let body = try await request.json(emptyIsObject: true).root
-        // Access tokens don't expire here, so there is nothing to refresh.
-        _ = try body.optionalBool("refresh_token")
         let wanted = AccountService.RegistrationRequest(
             username: try body.optionalString("username"), password: try body.optionalString("password"),
-            deviceID: try body.optionalString("device_id"),
-            displayName: try body.optionalString("initial_device_display_name"),
-            inhibitLogin: try body.optionalBool("inhibit_login") ?? false)
-        switch try await homeserver.accounts.register(wanted, auth: try body.optionalObject("auth")) {
+            deviceID: session.deviceID, displayName: session.displayName,
+            inhibitLogin: try body.optionalBool("inhibit_login") ?? false, refreshes: session.refreshes,
+            guestToken: try body.optionalString("guest_access_token"))
+        let auth = try body.optionalObject("auth")
+        if body["type"]?.string == "m.login.application_service" {
+            guard let token = try Gate.token(of: request) else { throw MatrixError.missingToken }
+            return Self.answer(try await homeserver.accounts.register(wanted, byAppservice: token))
+        }
+        switch try await homeserver.accounts.register(wanted, auth: auth) {
         case .challenge(let challenge): return .json(.object(challenge), status: .unauthorized)
-        case .registered(let user, nil): return .json(["user_id": .string(user.string)])
-        case .registered(_, let session?): return .json(Self.json(session))
+        case .registered(let user, let session): return Self.answer((user, session))
         }
     }
 
-    static func json(_ session: AccountService.Session) -> JSON {
-        [
-            "user_id": .string(session.userID.string), "access_token": .string(session.accessToken),
-            "device_id": .string(session.deviceID), "home_server": .string(session.userID.server.string),
-        ]
+    private static func answer(_ registered: (user: UserID, session: AccountService.Session?)) -> Response {
+        .json(registered.session.map(json) ?? ["user_id": .string(registered.user.string)])
     }
 
     /// Registration by shared secret, as Synapse's administration API has it: scripts and bridges use it.

@@ -55,7 +55,7 @@ extension ClientAPI {
         let content = try await request.json().root.json
         let event = try await homeserver.sending.send(
             request["eventType"], content: content, to: try request.roomID(), transactionID: request["txnId"],
-            by: try request.authenticated())
+            timestamp: try request.timestamp(), by: try request.authenticated())
         return .json(["event_id": .string(event.string)])
     }
 
@@ -73,7 +73,10 @@ extension ClientAPI {
         let content = try await request.json().root.json
         let event = try await homeserver.sending.setState(
             StateKey(request["eventType"], request["stateKey"]), content: content, in: try request.roomID(),
-            by: try request.authenticated())
+            timestamp: try request.timestamp(), by: try request.authenticated())
+        if request["eventType"] == "m.room.guest_access" {
+            try await homeserver.memberships.removeGuests(from: try request.roomID())
+        }
         return .json(["event_id": .string(event.string)])
     }
 
@@ -140,5 +143,17 @@ extension ClientAPI {
                     limit: Int(clamping: limit),
                     filter: filter),
                 for: try request.authenticated()))
+    }
+}
+
+extension Request {
+    /// The time that an application service gives an event (Application Service API, "Timestamp massaging"); others may not.
+    fileprivate func timestamp() throws -> Int64? {
+        guard requester?.appservice != nil, let timestamp = try integer("ts") else { return nil }
+        // What canonical JSON can hold, and a time.
+        guard (0...(1 << 53 - 1)).contains(timestamp) else {
+            throw MatrixError.invalidParam("“ts” is not a time that an event can have.")
+        }
+        return timestamp
     }
 }

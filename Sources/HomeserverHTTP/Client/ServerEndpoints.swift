@@ -9,8 +9,8 @@ extension ClientAPI {
             Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
                 .json(["versions": .array(Self.versions.map { .string($0) }), "unstable_features": [:]])
             },
-            Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { _ in
-                .json(self.capabilities)
+            Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { request in
+                .json(self.capabilities(for: try request.authenticated()))
             },
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/voip/turnServer", authentication: .accessToken) { request in
                 .json(self.homeserver.turnCredentials(for: try request.authenticated()))
@@ -18,27 +18,51 @@ extension ClientAPI {
             Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
                 .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
             },
+            Endpoint(.GET, "/.well-known/matrix/support", authentication: .none) { _ in .json(try self.support()) },
         ]
+    }
+
+    /// Whom people turn to, as the configuration has it.
+    ///
+    /// - Throws: `M_NOT_FOUND` if it has nobody.
+    private func support() throws -> JSON {
+        let support = homeserver.configuration.support
+        guard !support.contacts.isEmpty || support.page != nil else {
+            throw MatrixError.notFound("This server doesn't say whom to turn to.")
+        }
+        var answer: JSON = [:]
+        if !support.contacts.isEmpty {
+            answer["contacts"] = .array(
+                support.contacts.map { contact in
+                    var json: JSON = ["role": .string(contact.role)]
+                    if let matrixID = contact.matrixID { json["matrix_id"] = .string(matrixID) }
+                    if let address = contact.emailAddress { json["email_address"] = .string(address) }
+                    return json
+                })
+        }
+        if let page = support.page { answer["support_page"] = .string(page) }
+        return answer
     }
 
     /// The versions that real clients need to see before they talk to a server at all; the README tells what of them is
     /// still missing.
     private static let versions = ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.11"]
 
-    private var capabilities: JSON {
+    private func capabilities(for requester: Requester) -> JSON {
         var available: JSON = [:]
         for version in RoomVersion.all { available[version.identifier] = "stable" }
-        return [
-            "capabilities": [
-                "m.change_password": ["enabled": true],
-                "m.set_displayname": ["enabled": true],
-                "m.set_avatar_url": ["enabled": true],
-                "m.profile_fields": ["enabled": true],
-                "m.3pid_changes": ["enabled": false],
-                "m.room_versions": [
-                    "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,
-                ],
-            ]
+        var capabilities: JSON = [
+            "m.change_password": ["enabled": true],
+            "m.set_displayname": ["enabled": true],
+            "m.set_avatar_url": ["enabled": true],
+            "m.profile_fields": ["enabled": true],
+            "m.3pid_changes": ["enabled": false],
+            "m.get_login_token": ["enabled": true],
+            "m.room_versions": [
+                "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,
+            ],
         ]
+        if requester.isAdmin { capabilities["m.account_moderation"] = ["lock": true, "suspend": true] }
+        return ["capabilities": capabilities]
     }
 }

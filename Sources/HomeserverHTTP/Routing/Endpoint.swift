@@ -19,18 +19,6 @@ public struct Endpoint: Sendable {
         case localSocket
     }
 
-    /// Accounts that most endpoints refuse and this one serves.
-    public struct Exceptions: OptionSet, Sendable, Hashable {
-        public let rawValue: Int
-        public init(rawValue: Int) { self.rawValue = rawValue }
-        /// Guest accounts (Client-Server API, "Guest Access").
-        public static let guests = Exceptions(rawValue: 1)
-        /// Locked accounts, which may do little more than log out.
-        public static let locked = Exceptions(rawValue: 2)
-        /// Suspended accounts, which may read and leave but not write.
-        public static let suspended = Exceptions(rawValue: 4)
-    }
-
     /// The API an endpoint belongs to: a listener serves some of them.
     public enum API: String, Sendable, Hashable, CaseIterable {
         case client, federation, admin, health
@@ -56,6 +44,8 @@ public struct Endpoint: Sendable {
         case invite
         /// Uploads and downloads of media.
         case media
+        /// Reports to those who run the server.
+        case report
         /// Requests of other servers.
         case federation
     }
@@ -65,25 +55,21 @@ public struct Endpoint: Sendable {
     public let method: HTTPMethod
     public let patterns: [PathPattern]
     public let authentication: Authentication
-    public let serves: Exceptions
     public let api: API
     public let rateLimit: RateLimit
     public let handler: Handler
     /// All parameters that the patterns name; a handler may ask for these and no others.
     let parameterNames: Set<String>
 
-    /// - Parameters:
-    ///   - patterns: paths such as `/_matrix/client/{version:v3|r0}/rooms/{roomId}/state/{eventType}`; see ``PathPattern``.
-    ///   - serves: kinds of accounts that are refused elsewhere and served here.
+    /// - Parameter patterns: paths such as `/_matrix/client/{version:v3|r0}/rooms/{roomId}/state/{eventType}`; see ``PathPattern``.
     public init(
         _ method: HTTPMethod, _ patterns: [PathPattern], api: API = .client, authentication: Authentication,
-        serves: Exceptions = [], rateLimit: RateLimit = .general, handler: @escaping Handler
+        rateLimit: RateLimit = .general, handler: @escaping Handler
     ) {
         precondition(!patterns.isEmpty, "an endpoint without a path can't be reached")
         self.method = method
         self.patterns = patterns
         self.authentication = authentication
-        self.serves = serves
         self.api = api
         self.rateLimit = rateLimit
         self.handler = handler
@@ -93,10 +79,10 @@ public struct Endpoint: Sendable {
     /// An endpoint with a single path.
     public init(
         _ method: HTTPMethod, _ pattern: PathPattern, api: API = .client, authentication: Authentication,
-        serves: Exceptions = [], rateLimit: RateLimit = .general, handler: @escaping Handler
+        rateLimit: RateLimit = .general, handler: @escaping Handler
     ) {
         self.init(
-            method, [pattern], api: api, authentication: authentication, serves: serves, rateLimit: rateLimit,
+            method, [pattern], api: api, authentication: authentication, rateLimit: rateLimit,
             handler: handler)
     }
 }

@@ -98,6 +98,17 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("media.max_upload_size", "100MiB", "The largest file that people may upload.") {
             configuration, value throws(ValueProblem) in configuration.media.maxUploadSize = try value.size()
         },
+        ConfigurationKey(
+            "media.unauthenticated_before", "null",
+            """
+            Files uploaded before this date, such as 2026-09-01, are also served to clients that send no access token; newer \
+            ones never are. null: none are.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.media.unauthenticatedBefore = try value.optional { value throws(ValueProblem) in
+                try value.date()
+            }
+        },
     ]
 
     private static let listening = [
@@ -173,6 +184,38 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("registration.guests", "false", "Whether guests may look around without an account.") {
             configuration, value throws(ValueProblem) in configuration.registration.guests = try value.truth()
         },
+        ConfigurationKey(
+            "registration.token_lifetime", "1h",
+            "How long an access token is good for where the client can renew it; others don't expire."
+        ) { configuration, value throws(ValueProblem) in
+            let seconds = try value.seconds()
+            guard seconds >= 60 else {
+                throw value.problem("clients would do little else than renew it; write at least 1m")
+            }
+            configuration.registration.tokenLifetime = seconds
+        },
+        ConfigurationKey(
+            "registration.terms", "[]",
+            """
+            What people must accept when they make an account, a list of { policy: terms_of_service, version: "1", \
+            language: en, name: Terms of Service, url: https://example.org/terms }; one entry for each language.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.registration.terms = try value.list { value throws(ValueProblem) in try terms(value) }
+        },
+        ConfigurationKey(
+            "support.contacts", "[]",
+            """
+            Whom people and other servers turn to, a list of { role: m.role.admin, matrix_id: "@me:example.org", \
+            email_address: me@example.org }; roles are m.role.admin, m.role.security or one of your own.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.support.contacts = try value.list { value throws(ValueProblem) in try contact(value) }
+        },
+        ConfigurationKey("support.page", "null", "The URL of a page that helps people with this server.") {
+            configuration, value throws(ValueProblem) in
+            configuration.support.page = try value.optional { value throws(ValueProblem) in try value.webAddress() }
+        },
         ConfigurationKey("presence.enabled", "true", "Whether people see who is online.") {
             configuration, value throws(ValueProblem) in configuration.presence.enabled = try value.truth()
         },
@@ -200,6 +243,38 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in configuration.turn.lifetime = try value.seconds()
         },
     ]
+
+    private static func terms(
+        _ value: ConfigurationValue
+    ) throws(ValueProblem) -> Configuration.Registration.Terms {
+        let members = try value.members(["policy", "version", "language", "name", "url"])
+        guard let policy = members["policy"], let version = members["version"], let name = members["name"],
+            let url = members["url"]
+        else { throw value.problem("it needs a policy, a version, a name and a url") }
+        return .init(
+            policy: try policy.text("the ID of a policy, such as privacy_policy"),
+            version: try version.text("a version"), language: try members["language"]?.text("a language") ?? "en",
+            name: try name.text("the name of a document"), url: try url.webAddress())
+    }
+
+    private static func contact(
+        _ value: ConfigurationValue
+    ) throws(ValueProblem) -> Configuration.Support.Contact {
+        let members = try value.members(["role", "matrix_id", "email_address"])
+        guard let role = members["role"], members["matrix_id"] != nil || members["email_address"] != nil else {
+            throw value.problem("it needs a role, and a matrix_id or an email_address")
+        }
+        var contact = Configuration.Support.Contact(role: try role.text("a role, such as m.role.admin"))
+        if let matrixID = members["matrix_id"] {
+            let text = try matrixID.text("a user ID, such as @me:example.org")
+            guard UserID(text) != nil else {
+                throw matrixID.problem("“\(text)” is not a user ID, such as @me:example.org")
+            }
+            contact.matrixID = text
+        }
+        contact.emailAddress = try members["email_address"]?.text("an e-mail address")
+        return contact
+    }
 
     private static let network = [
         ConfigurationKey("federation.enabled", "true", "Whether this server talks to other servers.") {
@@ -234,7 +309,18 @@ struct ConfigurationKey: Sendable {
         },
         ConfigurationKey("appservices", "[]", "Registration files of bridges and bots (application services).") {
             configuration, value throws(ValueProblem) in
-            configuration.appservices = try value.list { value throws(ValueProblem) in try value.path() }
+            configuration.appservices = try value.list { value throws(ValueProblem) in
+                let path = try value.path()
+                do throws(AppserviceFile.Failure) { return try AppserviceFile.read(path) } catch {
+                    throw value.problem(error.reason)
+                }
+            }
+            let registrations = configuration.appservices
+            // Application Service API, "Registration": by these an application service is known.
+            for (name, all) in [("id", registrations.map(\.id)), ("as_token", registrations.map(\.asToken))]
+            where Set(all).count < all.count {
+                throw value.problem("two of the registration files have the same \(name); each needs one of its own")
+            }
         },
     ]
 

@@ -64,6 +64,24 @@ struct ConfigurationValue {
             wanted: "a duration; write a number with s, m, h, d or w, such as 12h")
     }
 
+    /// The beginning of a day, in milliseconds since 1970, in the time zone of Greenwich.
+    func date() throws(ValueProblem) -> Int64 {
+        let text = try text("a date, such as 2026-09-01")
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) ?? -1 }
+        guard parts.count == 3, (1970...9999).contains(parts[0]), (1...12).contains(parts[1]),
+            (1...Self.days(of: parts[1], in: parts[0])).contains(parts[2])
+        else { throw problem("\(shown) is not a date; write one like 2026-09-01") }
+        let whole = (1970..<parts[0]).reduce(0) { $0 + (Self.isLeap($1) ? 366 : 365) }
+        let days = (1..<parts[1]).reduce(whole) { $0 + Self.days(of: $1, in: parts[0]) } + parts[2] - 1
+        return Int64(days) * 86_400_000
+    }
+
+    private static func isLeap(_ year: Int) -> Bool { year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) }
+
+    private static func days(of month: Int, in year: Int) -> Int {
+        month == 2 ? (isLeap(year) ? 29 : 28) : [4, 6, 9, 11].contains(month) ? 30 : 31
+    }
+
     private func scaled(_ units: [(name: String, factor: Int)], wanted: String) throws(ValueProblem) -> Int {
         guard case .scalar(let text, _) = node.content else { throw problem("\(shown) is not \(wanted)") }
         let digits = text.prefix { $0.isASCII && $0.isNumber }
@@ -77,6 +95,16 @@ struct ConfigurationValue {
     /// A path; a relative one starts from `base`.
     func path() throws(ValueProblem) -> String {
         Paths.resolve(try text("a path"), from: base)
+    }
+
+    /// A URL that browsers open.
+    func webAddress() throws(ValueProblem) -> String {
+        let text = try text("a URL, such as https://example.org/help")
+        let isWeb = ["https://", "http://"].contains { text.hasPrefix($0) && text.utf8.count > $0.utf8.count }
+        guard isWeb, !text.contains(where: { " \"<>\\".contains($0) }) else {
+            throw problem("“\(text)” is not a URL; write one like https://example.org/help")
+        }
+        return text
     }
 
     func choice<Choice: RawRepresentable<String> & CaseIterable>(_: Choice.Type) throws(ValueProblem) -> Choice {

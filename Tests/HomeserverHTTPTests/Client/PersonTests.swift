@@ -172,7 +172,7 @@ struct PersonTests {
         #expect(await logIn().token.isEmpty)
 
         let gone = await client.ask(.POST, "\(base)/account/deactivate", alice, ["auth": auth("alice", "better")])
-        #expect(gone.status == 200 && gone.json["id_server_unbind_result"] == "no-support")
+        #expect(gone.status == 200 && gone.json["id_server_unbind_result"] == "success")
         #expect(await client.ask(.GET, "\(base)/account/whoami", alice).status == 401)
         await client.server.close()
     }

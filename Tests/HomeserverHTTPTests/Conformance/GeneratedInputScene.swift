@@ -22,7 +22,7 @@ struct GeneratedInputScene {
     }
 
     init() async throws {
-        client = ClientSession(try await TestServer())
+        client = ClientSession(try await TestServer { $0.media.unauthenticatedBefore = .max })
         operations = ConformanceTable.shared.implemented(by: ClientAPI(client.server.homeserver).endpoints)
         // Bob comes first and makes one filter more, so that his filter's ID is none of Alice's.
         bob = await Self.person("bob", filters: 2, on: client)
@@ -58,7 +58,7 @@ struct GeneratedInputScene {
         _ = await client.ask(
             .PUT, "\(base)/pushrules/global/override/\(name)", token, ["actions": ["notify"], "conditions": []])
         _ = await client.ask(.PUT, "\(base)/profile/\(user)/displayname", token, ["displayname": .string(name)])
-        let media = await client.ask(.POST, "/_matrix/media/v3/upload", token: token, raw: Array(name.utf8))
+        let media = await client.ask(.POST, "/_matrix/media/v3/upload", token: token, raw: Pictures.png(2, 2))
         let device = await client.ask(.GET, "\(base)/account/whoami", token)
         return Person(
             token: token,

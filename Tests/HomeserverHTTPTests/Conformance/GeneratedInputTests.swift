@@ -218,6 +218,10 @@ private enum Tolerated {
         // Media, names in the directory and profiles are for all to read.
         ("GET /_matrix/client/v1/media/download/{serverName}/{mediaId}", "mediaId somebody else's"),
         ("GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}", "mediaId somebody else's"),
+        ("GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", "mediaId somebody else's"),
+        ("GET /_matrix/media/v3/download/{serverName}/{mediaId}", "mediaId somebody else's"),
+        ("GET /_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}", "mediaId somebody else's"),
+        ("GET /_matrix/media/v3/thumbnail/{serverName}/{mediaId}", "mediaId somebody else's"),
         ("GET /_matrix/client/v3/directory/list/room/{roomId}", "roomId somebody else's"),
         ("GET /_matrix/client/v3/directory/room/{roomAlias}", "roomAlias somebody else's"),
         ("GET /_matrix/client/v3/profile/{userId}", "userId somebody else's"),

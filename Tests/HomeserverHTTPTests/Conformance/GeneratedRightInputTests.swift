@@ -112,5 +112,7 @@ struct GeneratedRightInputTests {
         "PUT /_matrix/client/v3/directory/room/{roomAlias}": 409,
         // There is no room version “text”.
         "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
+        // Alice's file has its content.
+        "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
     ]
 }

@@ -6,17 +6,7 @@ import Testing
 @Suite("Media", .onEachEngine)
 struct MediaTests {
     private func upload(_ bytes: [UInt8], _ server: TestServer, by user: Requester) async throws -> String {
-        let upload = try server.homeserver.media.beginUpload()
-        do {
-            for start in stride(from: 0, to: bytes.count, by: 1_000) {
-                try Array(bytes[start..<min(start + 1_000, bytes.count)]).withUnsafeBytes { try upload.write($0) }
-            }
-            let uri = try await upload.finish(contentType: "text/plain", fileName: "a.txt", by: user)
-            return String(uri.split(separator: "/").last!)
-        } catch {
-            upload.abandon()
-            throw error
-        }
+        try await server.upload(bytes, type: "text/plain", name: "a.txt", by: user)
     }
 
     @Test("what was uploaded comes back, and the same content is stored once")
@@ -26,8 +16,8 @@ struct MediaTests {
         let bytes = (0..<5_000).map { UInt8(truncatingIfNeeded: $0 * 7) }
         let first = try await upload(bytes, server, by: alice), second = try await upload(bytes, server, by: alice)
         #expect(first != second)
-        let one = try await server.homeserver.media.download(server: "localhost", mediaID: first)
-        let two = try await server.homeserver.media.download(server: "localhost", mediaID: second)
+        let one = try await server.homeserver.media.download(.init(server: "localhost", mediaID: first))
+        let two = try await server.homeserver.media.download(.init(server: "localhost", mediaID: second))
         #expect(one.path == two.path && one.size == 5_000 && one.fileName == "a.txt")
         #expect(try fileBytes(one.path) == bytes)
         await server.close()
@@ -53,7 +43,7 @@ struct MediaTests {
     func traversal(mediaID: String) async throws {
         let server = try await TestServer()
         let error = await #expect(throws: MatrixError.self) {
-            try await server.homeserver.media.download(server: "localhost", mediaID: mediaID)
+            try await server.homeserver.media.download(.init(server: "localhost", mediaID: mediaID))
         }
         #expect(error?.code == .notFound)
         await server.close()

@@ -139,7 +139,7 @@ struct DeletionTests {
         // Tokens of the time before mean nothing any more, be they older or newer than the backup.
         for token in [since, later] { #expect(try await again.sync(bob, since: token)["rooms"]?["join"]?.count == 1) }
         let mediaID = String(uri.split(separator: "/").last!)
-        let file = try await again.homeserver.media.download(server: "localhost", mediaID: mediaID)
+        let file = try await again.homeserver.media.download(.init(server: "localhost", mediaID: mediaID))
         #expect(try fileBytes(file.path) == Array("a picture".utf8))
         try await again.say("after the restore", in: room, by: bob)
         // From either engine to the other, too.

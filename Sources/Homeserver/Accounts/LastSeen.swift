@@ -1,0 +1,47 @@
+import Database
+import Synchronization
+
+/// Notes when and from where devices were seen last: each of them once in a while, because nobody needs to know more, and each
+/// note is a write.
+public final class LastSeen: Sendable {
+    private struct Key: Hashable {
+        let user: UserNID
+        let device: String
+    }
+
+    private struct Note: Sendable {
+        let time: Int64
+        let address: String
+    }
+
+    private let database: Database
+    private let surroundings: Surroundings
+    /// The lock protects the table; nothing is awaited while it is held.
+    private let notes = Mutex(BoundedCache<Key, Note>(capacity: 50_000))
+
+    /// An hour, in milliseconds.
+    private static let interval: Int64 = 3_600_000
+
+    init(database: Database, surroundings: Surroundings) {
+        self.database = database
+        self.surroundings = surroundings
+    }
+
+    /// - Parameter address: without the port.
+    public func note(_ requester: Requester, address: String, userAgent: String?) async throws {
+        guard !requester.deviceID.isEmpty, requester.appservice == nil else { return }
+        let now = surroundings.now()
+        let key = Key(user: requester.nid, device: requester.deviceID)
+        let isDue = notes.withLock { notes in
+            if let last = notes[key], now - last.time < Self.interval, last.address == address { return false }
+            notes.insert(Note(time: now, address: address), for: key, size: 1)
+            return true
+        }
+        guard isDue else { return }
+        var write = Write()
+        write.noteDevice(
+            requester.deviceID, of: requester.nid, seenAt: now, address: address,
+            userAgent: userAgent.map { String($0.prefix(200)) })
+        try await database.write(write)
+    }
+}
