@@ -22,6 +22,12 @@ public final class Homeserver: Sendable {
     public let receipts: ReceiptService
     public let sync: SyncService
     public let filters: FilterService
+    public let deviceKeys: DeviceKeyService
+    public let crossSigning: CrossSigningService
+    public let deviceLists: DeviceListService
+    public let toDevice: ToDeviceService
+    public let keyBackups: KeyBackupService
+    public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
@@ -82,8 +88,20 @@ public final class Homeserver: Sendable {
         let typing = Typing(notifier: notifier, surroundings: surroundings)
         receipts = ReceiptService(rooms: rooms, typing: typing)
         let activity = Activity(position: database.committedPosition)
+        deviceKeys = DeviceKeyService(database: database, serverName: configuration.serverName)
+        crossSigning = CrossSigningService(
+            database: database, serverName: configuration.serverName, devices: devices)
+        deviceLists = DeviceListService(rooms: rooms)
+        toDevice = ToDeviceService(
+            database: database, serverName: configuration.serverName, surroundings: surroundings)
+        keyBackups = KeyBackupService(database: database)
+        dehydratedDevices = DehydratedDeviceService(
+            database: database, keys: deviceKeys, toDevice: toDevice, surroundings: surroundings)
         sync = SyncService(
-            rooms: rooms, notifier: notifier, typing: typing, activity: activity, epoch: try await identity.epoch(),
+            rooms: rooms, notifier: notifier, typing: typing, activity: activity,
+            devices: DeviceSync(
+                database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
+            epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
         filters = FilterService(database: database)
         media = MediaService(

@@ -14,6 +14,8 @@ extension Topic {
             case .memberships(let user): add(3, user.rawValue)
             case .event(let event): add(4, event.rawValue)
             case .everything: add(5)
+            case .deviceList(let user): add(6, user.rawValue)
+            case .deviceListIn(let room): add(7, room.rawValue)
             }
         }
         return bytes
@@ -32,6 +34,9 @@ extension Topic {
             case 2: if let user = number() { topics.append(.user(UserNID(user))) }
             case 3: if let user = number() { topics.append(.memberships(UserNID(user))) }
             case 4: if let event = number() { topics.append(.event(EventNID(event))) }
+            case 5: topics.append(.everything)
+            case 6: if let user = number() { topics.append(.deviceList(UserNID(user))) }
+            case 7: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
             default: return topics + [.everything]
             }
         }

@@ -125,6 +125,7 @@ public final class AccountService: Sendable {
         if let deviceID, DeviceID(deviceID) == nil {
             throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
         }
+        if let deviceID { try await checkIsNoCrossSigningKey(deviceID, of: nid) }
         let device = deviceID ?? surroundings.randomText(10, from: "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         let (token, hash) = tokens.make()
         var write = Write()
@@ -141,7 +142,7 @@ public final class AccountService: Sendable {
     public func logOut(_ requester: Requester) async throws {
         var write = Write()
         write.deleteDevice(requester.deviceID, of: requester.nid)
-        write.topics.append(.user(requester.nid))
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
         tokens.forgetAll()
     }
@@ -150,7 +151,7 @@ public final class AccountService: Sendable {
     public func logOutAll(_ requester: Requester) async throws {
         var write = Write()
         write.deleteAllDevices(of: requester.nid)
-        write.topics.append(.user(requester.nid))
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
         tokens.forgetAll()
     }

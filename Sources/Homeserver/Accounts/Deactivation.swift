@@ -19,7 +19,8 @@ public final class DeactivationService: Sendable {
         var write = Write()
         if !account.isDeactivated { write.deactivate(account.nid, at: accounts.surroundings.now()) }
         write.deleteAllDevices(of: account.nid)
-        write.topics.append(.user(account.nid))
+        write.deleteKeysOfAccount(of: account.nid)
+        try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
         accounts.tokens.forgetAll()
         let rooms = try await database.read { try await self.database.memberships(of: account.nid, $0) }

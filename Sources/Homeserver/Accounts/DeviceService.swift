@@ -30,6 +30,7 @@ public final class DeviceService: Sendable {
         _ = try await device(deviceID, of: requester)
         var write = Write()
         write.renameDevice(deviceID, to: name.map { String($0.prefix(100)) }, of: requester.nid)
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
     }
 
@@ -41,7 +42,7 @@ public final class DeviceService: Sendable {
     }
 
     /// Does something after the user has proved again to be the user, by the password.
-    private func confirmed(
+    func confirmed(
         _ operation: String, _ auth: JSONView?, _ requester: Requester, _ work: (inout Write) async throws -> Void
     ) async throws -> Outcome {
         let interactive = InteractiveAuthentication(database: database, surroundings: accounts.surroundings)
@@ -69,7 +70,7 @@ public final class DeviceService: Sendable {
     public func delete(_ deviceIDs: [String], auth: JSONView?, of requester: Requester) async throws -> Outcome {
         try await confirmed("delete \(deviceIDs.sorted().joined(separator: " "))", auth, requester) { write in
             for deviceID in deviceIDs { write.deleteDevice(deviceID, of: requester.nid) }
-            write.topics.append(.user(requester.nid))
+            try await self.database.announceDevices(of: requester.nid, in: &write)
         }
     }
 
@@ -85,7 +86,7 @@ public final class DeviceService: Sendable {
             for device in try await self.database.deviceIDs(of: requester.nid) where device != requester.deviceID {
                 write.deleteDevice(device, of: requester.nid)
             }
-            write.topics.append(.user(requester.nid))
+            try await self.database.announceDevices(of: requester.nid, in: &write)
         }
     }
 

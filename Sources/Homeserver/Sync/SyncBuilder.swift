@@ -11,6 +11,8 @@ struct SyncBuilder {
     let filter: SyncFilter
     let fullState: Bool
     let now: Int64
+    /// From where on changes of lists of devices are told: from the beginning to a client whose token was of before a restore.
+    let listsSince: Int64?
 
     var database: Database { service.database }
     var context: RoomContext { service.context }
@@ -22,7 +24,8 @@ struct SyncBuilder {
     func build(_ memberships: [RoomMembership]) async throws -> ([UInt8], isEmpty: Bool) {
         let candidates = candidates(memberships)
         let ownChanged = activityConcernsUser
-        if candidates.isEmpty, !ownChanged { return (emptyAnswer(), true) }
+        let devices = try await devices(memberships)
+        if candidates.isEmpty, !ownChanged { return (emptyAnswer(devices), devices.isEmpty) }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
@@ -34,7 +37,7 @@ struct SyncBuilder {
                 let rules = PushRuleService.content(.defaults(for: self.requester.userID))
                 accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
             }
-            return try await self.build(candidates, accountData, memberships, reader)
+            return try await self.build(candidates, accountData, memberships, devices, reader)
         }
     }
 
@@ -65,18 +68,19 @@ struct SyncBuilder {
         return service.typing.users(in: room, changedSince: 0) ?? []
     }
 
-    private func emptyAnswer() -> [UInt8] {
-        var writer = JSONWriter(capacity: 96)
+    private func emptyAnswer(_ devices: SyncDevices) -> [UInt8] {
+        var writer = JSONWriter(capacity: 256)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         writer.endObject()
         return writer.bytes
     }
 
     private func build(
         _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ memberships: [RoomMembership],
-        _ reader: any Reader
+        _ devices: SyncDevices, _ reader: any Reader
     ) async throws -> ([UInt8], isEmpty: Bool) {
         var join = JSONWriter(capacity: 16_384), invite = JSONWriter(), knock = JSONWriter(), leave = JSONWriter()
         join.beginObject()
@@ -120,7 +124,8 @@ struct SyncBuilder {
         var writer = JSONWriter(capacity: join.bytes.count + 1_024)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         if !global.isEmpty {
             writer.key("account_data")
             Self.write(global, into: &writer)
@@ -139,7 +144,7 @@ struct SyncBuilder {
             writer.endObject()
         }
         writer.endObject()
-        return (writer.bytes, total == 0 && global.isEmpty)
+        return (writer.bytes, total == 0 && global.isEmpty && devices.isEmpty)
     }
 
     /// Whether a room that the user has left is told of: when it is news, or when the filter asks for it.

@@ -16,6 +16,7 @@ public struct ClientAPI: Sendable {
         serverEndpoints + registrationEndpoints + sessionEndpoints + roomCreationEndpoints + membershipEndpoints
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
-            + publishedRoomEndpoints + relationEndpoints
+            + publishedRoomEndpoints + relationEndpoints + keyEndpoints + toDeviceEndpoints + keyBackupEndpoints
+            + dehydratedDeviceEndpoints
     }
 }

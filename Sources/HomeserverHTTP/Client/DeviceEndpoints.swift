@@ -61,7 +61,7 @@ extension ClientAPI {
         ]
     }
 
-    private static func answer(_ outcome: DeviceService.Outcome, _ done: JSON = [:]) -> Response {
+    static func answer(_ outcome: DeviceService.Outcome, _ done: JSON = [:]) -> Response {
         switch outcome {
         case .done: .json(done)
         case .challenge(let challenge): .json(.object(challenge), status: .unauthorized)
