@@ -57,9 +57,9 @@ extension ClientAPI {
         ]
         return [
             Endpoint(.PUT, paths, authentication: .accessToken) { request in
+                let body = try await request.json(upTo: Self.keyBackupLimit).root
                 let version = try request.backupVersion()
                 let selection = try request.roomKeySelection()
-                let body = try await request.json(upTo: Self.keyBackupLimit).root
                 let keys =
                     switch selection {
                     case .all: try KeyBackupService.keys(body)

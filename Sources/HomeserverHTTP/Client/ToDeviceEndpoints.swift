@@ -9,8 +9,7 @@ extension ClientAPI {
     var toDeviceEndpoints: [Endpoint] {
         [
             Endpoint(
-                .PUT, "/_matrix/client/{version:v3|r0}/sendToDevice/{eventType}/{txnId}", authentication: .accessToken,
-                rateLimit: .message
+                .PUT, "/_matrix/client/{version:v3|r0}/sendToDevice/{eventType}/{txnId}", authentication: .accessToken
             ) { request in
                 let body = try await request.json(upTo: Self.toDeviceLimit).root
                 guard let messages = try body.optionalObject("messages") else {

@@ -163,6 +163,34 @@ struct DeviceKeyTests {
         await server.close()
     }
 
+    @Test("A31: several nodes of one database that are asked at once hand each key out once")
+    func nodes() async throws {
+        let directory = TemporaryDirectory()
+        let first = try await TestServer(directory: directory)
+        // A file belongs to one server; a PostgreSQL database to as many as there are.
+        let isShared = EngineKind.current == .postgresql
+        let second = isShared ? try await TestServer(directory: directory, clock: ManualSurroundings(seed: 2)) : first
+        let alice = try await first.user("alice")
+        _ = try await upload(["one_time_keys": named(0..<60), "fallback_keys": ["curve25519:F": "x"]], first, alice)
+        let claimed = try await withThrowingTaskGroup(of: [String].self) { group in
+            for server in [first, second, first, second] {
+                group.addTask {
+                    var own: [String] = []
+                    for _ in 0..<15 { own.append(try #require(try await claim(server, alice)).key) }
+                    return own
+                }
+            }
+            return try await group.reduce(into: []) { $0 += $1 }
+        }
+        #expect(Set(claimed).count == 60 && !claimed.contains("curve25519:F"))
+        for server in [first, second] {
+            #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).oneTime.isEmpty)
+            #expect(try #require(try await claim(server, alice)).key == "curve25519:F")
+        }
+        if isShared { await second.close() }
+        await first.close()
+    }
+
     @Test("A31: a key that was claimed stays claimed when the server starts again, killed or not")
     func reopened() async throws {
         let directory = TemporaryDirectory()

@@ -255,7 +255,7 @@ struct ToDeviceTests {
         await server.close()
     }
 
-    @Test("each sync tells how many keys are left; claims are told without a database read per sync")
+    @Test("each sync tells how many keys are left; and which fallback keys are unused")
     func counts() async throws {
         let server = try await TestServer()
         let alice = try await server.user("alice")
