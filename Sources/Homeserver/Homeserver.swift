@@ -29,6 +29,12 @@ public final class Homeserver: Sendable {
     public let receipts: ReceiptService
     public let sync: SyncService
     public let filters: FilterService
+    public let deviceKeys: DeviceKeyService
+    public let crossSigning: CrossSigningService
+    public let deviceLists: DeviceListService
+    public let toDevice: ToDeviceService
+    public let keyBackups: KeyBackupService
+    public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
@@ -110,9 +116,20 @@ public final class Homeserver: Sendable {
         let activity = Activity(position: database.committedPosition)
         let unread = UnreadCounts(context: context, pushRules: pushRules)
         notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
+        deviceKeys = DeviceKeyService(database: database, serverName: configuration.serverName)
+        crossSigning = CrossSigningService(
+            database: database, serverName: configuration.serverName, devices: devices)
+        deviceLists = DeviceListService(rooms: rooms)
+        toDevice = ToDeviceService(
+            database: database, serverName: configuration.serverName, surroundings: surroundings)
+        keyBackups = KeyBackupService(database: database)
+        dehydratedDevices = DehydratedDeviceService(
+            database: database, keys: deviceKeys, toDevice: toDevice, surroundings: surroundings)
         sync = SyncService(
             rooms: rooms, unread: unread, presence: presence, serial: ephemeral, notifier: notifier, typing: typing,
             activity: activity,
+            devices: DeviceSync(
+                database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
             epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)

@@ -77,6 +77,10 @@ public enum Topic: Sendable, Hashable {
     case pushRules(UserNID)
     /// A stored event is another now: a redaction took effect on it.
     case event(EventNID)
+    /// A user's devices or their keys are others now.
+    case deviceList(UserNID)
+    /// The same of a member of the room; the room itself is as it was.
+    case deviceListIn(RoomNID)
     /// What has changed is not known; it may be anything.
     case everything
 }

@@ -28,7 +28,8 @@ public final class DeactivationService: Sendable {
             write.deleteProfileFields(of: account.nid)
         }
         write.deleteAllDevices(of: account.nid)
-        write.topics.append(.user(account.nid))
+        write.deleteKeysOfAccount(of: account.nid)
+        try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
         accounts.tokens.forgetAll()
         if erases { memberships.rooms.context.erasures.add(account.nid) }

@@ -79,8 +79,9 @@ public final class Notifier: Sendable {
         var concernsAll = false
         for topic in topics {
             switch topic {
-            case .room(let room): rooms.insert(room)
-            case .user(let user), .memberships(let user), .roomOf(_, let user): users.insert(user)
+            case .room(let room), .deviceListIn(let room): rooms.insert(room)
+            case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user):
+                users.insert(user)
             case .event, .pushRules, .presence: break
             case .everything: concernsAll = true
             }

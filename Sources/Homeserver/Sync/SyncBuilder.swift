@@ -12,6 +12,8 @@ struct SyncBuilder {
     let fullState: Bool
     let wantsStateAfter: Bool
     let now: Int64
+    /// From where on changes of lists of devices are told: from the beginning to a client whose token was of before a restore.
+    let listsSince: Int64?
 
     var database: Database { service.database }
     var context: RoomContext { service.context }
@@ -27,7 +29,8 @@ struct SyncBuilder {
         let candidates = candidates(memberships)
         let ownChanged = activityConcernsUser
         let presence = try await presence(memberships)
-        if candidates.isEmpty, !ownChanged, presence.isEmpty { return (emptyAnswer(), true) }
+        let devices = try await devices(memberships)
+        if candidates.isEmpty, !ownChanged, presence.isEmpty { return (emptyAnswer(devices), devices.isEmpty) }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
@@ -39,7 +42,7 @@ struct SyncBuilder {
                 let rules = PushRuleService.content(.defaults(for: self.requester.userID))
                 accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
             }
-            return try await self.build(candidates, accountData, presence, memberships, reader)
+            return try await self.build(candidates, accountData, presence, memberships, devices, reader)
         }
     }
 
@@ -88,18 +91,19 @@ struct SyncBuilder {
         }
     }
 
-    private func emptyAnswer() -> [UInt8] {
-        var writer = JSONWriter(capacity: 96)
+    private func emptyAnswer(_ devices: SyncDevices) -> [UInt8] {
+        var writer = JSONWriter(capacity: 256)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         writer.endObject()
         return writer.bytes
     }
 
     private func build(
         _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ presence: [JSON],
-        _ memberships: [RoomMembership], _ reader: any Reader
+        _ memberships: [RoomMembership], _ devices: SyncDevices, _ reader: any Reader
     ) async throws -> ([UInt8], isEmpty: Bool) {
         var join = JSONWriter(capacity: 16_384), invite = JSONWriter(), knock = JSONWriter(), leave = JSONWriter()
         join.beginObject()
@@ -144,7 +148,8 @@ struct SyncBuilder {
         var writer = JSONWriter(capacity: join.bytes.count + 1_024)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         if !global.isEmpty {
             writer.key("account_data")
             Self.write(global, into: &writer)
@@ -167,7 +172,7 @@ struct SyncBuilder {
             writer.endObject()
         }
         writer.endObject()
-        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty)
+        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty)
     }
 
     /// Whether the invitation comes from somebody of whom the user doesn't want to hear.

@@ -12,6 +12,7 @@ public final class SyncService: Sendable {
     let typing: Typing
     let events: ClientEvents
     let activity: Activity
+    public let devices: DeviceSync
     /// Of the database, and of this process.
     let epoch: String
     let lazyMembers = LazyMembers()
@@ -30,8 +31,7 @@ public final class SyncService: Sendable {
 
     init(
         rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
-        notifier: Notifier, typing: Typing, activity: Activity,
-        epoch: String, run: String
+        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String
     ) {
         self.unread = unread
         self.presence = presence
@@ -40,6 +40,7 @@ public final class SyncService: Sendable {
         self.notifier = notifier
         self.typing = typing
         self.activity = activity
+        self.devices = devices
         self.epoch = epoch
         self.run = run
         events = ClientEvents(context: rooms.context)
@@ -75,6 +76,7 @@ public final class SyncService: Sendable {
     public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
         let since = try await token(request.since)
         try await presence.synced(request.presence, by: requester)
+        if let since { try await devices.acknowledge(since.toDevicePosition, by: requester) }
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
         while true {
             let memberships = try await memberships(of: requester.nid)
@@ -87,7 +89,7 @@ public final class SyncService: Sendable {
             let builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
                 fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
-                now: context.surroundings.now())
+                now: context.surroundings.now(), listsSince: since?.position ?? (request.since == nil ? nil : 0))
             let (answer, isEmpty) = try await builder.build(memberships)
             let left = deadline - context.surroundings.now()
             if !isEmpty || since == nil || request.fullState || left <= 0 || notifier.isDraining { return answer }
@@ -99,12 +101,17 @@ public final class SyncService: Sendable {
         }
     }
 
+    /// The position that a token of this server stands for.
+    ///
+    /// - Throws: `M_INVALID_PARAM` if it is none.
+    public func position(of text: String) async throws -> Int64 { try await token(text)?.position ?? 0 }
+
     /// nil for tokens of another epoch: the client begins anew. A token that another node gave out may be ahead of this one,
     /// which then catches up first.
     private func token(_ text: String?) async throws -> SyncToken? {
         guard let text else { return nil }
         guard let token = SyncToken(text) else {
-            throw MatrixError.invalidParam("“since” is not a token that this server gave out.")
+            throw MatrixError.invalidParam("“\(text.prefix(100))” is not a token that this server gave out.")
         }
         guard token.epoch == epoch, try await database.reach(token.position) else { return nil }
         return token

@@ -19,6 +19,7 @@ public struct ClientAPI: Sendable {
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
             + publishedRoomEndpoints + relationEndpoints + presenceEndpoints + userDirectoryEndpoints
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
-            + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints
+            + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
+            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints
     }
 }
