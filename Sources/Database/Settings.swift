@@ -21,10 +21,12 @@ extension Database {
         INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
         """)
 
-    /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more.
+    /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more, and one-time keys may have
+    /// been handed out since.
     public func beginEpoch(_ epoch: [UInt8]) async throws {
         var write = Write()
         write.run(Self.replace, .text("epoch"), .blob(epoch))
+        write.dropUnclaimedKeys()
         try await self.write(write)
     }
 

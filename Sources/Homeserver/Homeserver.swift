@@ -18,6 +18,10 @@ public final class Homeserver: Sendable {
     public let profiles: ProfileService
     public let accountData: AccountDataService
     public let pushRules: PushRuleService
+    public let userDirectory: UserDirectoryService
+    public let presence: PresenceService
+    public let notificationList: NotificationList
+    public let previews: RoomPreviews
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
@@ -25,12 +29,18 @@ public final class Homeserver: Sendable {
     public let receipts: ReceiptService
     public let sync: SyncService
     public let filters: FilterService
+    public let deviceKeys: DeviceKeyService
+    public let crossSigning: CrossSigningService
+    public let deviceLists: DeviceListService
+    public let toDevice: ToDeviceService
+    public let keyBackups: KeyBackupService
+    public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
-    let relationFilling: RelationFilling
+    let fillings: [BackgroundFilling]
     private let logger: Logger
     /// What runs in the background until it is done. The lock protects the reference alone.
     private let filling = Mutex<Task<Void, Never>?>(nil)
@@ -52,6 +62,10 @@ public final class Homeserver: Sendable {
         self.surroundings = surroundings
         let identity = ServerIdentity(database: database, surroundings: surroundings)
         try await identity.claim(configuration.serverName)
+        pushRules = PushRuleService(database: database)
+        let ignored = IgnoredUsers(database: database)
+        let judge = NotificationJudge(
+            database: database, serverName: configuration.serverName, pushRules: pushRules)
         let appservices = Appservices(
             configuration.appservices, database: database, serverName: configuration.serverName)
         try await appservices.prepare(at: surroundings.now())
@@ -60,7 +74,7 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
             surroundings: surroundings,
-            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000,
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
         let passwords = BlockingPool(threads: 2, most: 200)
@@ -78,25 +92,47 @@ public final class Homeserver: Sendable {
             throw DatabaseError.unusable(
                 "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
-        memberships = MembershipService(rooms: rooms)
+        let succession = RoomSuccession(rooms: rooms, pushRules: pushRules)
+        memberships = MembershipService(rooms: rooms, succession: succession)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
         profiles = ProfileService(rooms: rooms)
         accountData = AccountDataService(rooms: rooms)
-        pushRules = PushRuleService(database: database)
-        creation = RoomCreationService(rooms: rooms, memberships: memberships, defaultVersion: version)
+        userDirectory = UserDirectoryService(database: database, ignored: ignored)
+        creation = RoomCreationService(
+            rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
         directory = DirectoryService(rooms: rooms)
         reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
-        let typing = Typing(notifier: notifier, surroundings: surroundings)
+        let ephemeral = EphemeralSerial()
+        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
+        presence = PresenceService(
+            database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
+            isEnabled: configuration.presence.enabled, logger: logger)
         receipts = ReceiptService(rooms: rooms, typing: typing)
         let activity = Activity(position: database.committedPosition)
+        let unread = UnreadCounts(context: context, pushRules: pushRules)
+        notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
+        deviceKeys = DeviceKeyService(database: database, serverName: configuration.serverName)
+        crossSigning = CrossSigningService(
+            database: database, serverName: configuration.serverName, devices: devices)
+        deviceLists = DeviceListService(rooms: rooms)
+        toDevice = ToDeviceService(
+            database: database, serverName: configuration.serverName, surroundings: surroundings)
+        keyBackups = KeyBackupService(database: database)
+        dehydratedDevices = DehydratedDeviceService(
+            database: database, keys: deviceKeys, toDevice: toDevice, surroundings: surroundings)
         sync = SyncService(
-            rooms: rooms, notifier: notifier, typing: typing, activity: activity, epoch: try await identity.epoch(),
+            rooms: rooms, unread: unread, presence: presence, serial: ephemeral, notifier: notifier, typing: typing,
+            activity: activity,
+            devices: DeviceSync(
+                database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
+            epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
+        previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
         media = try MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
@@ -104,14 +140,19 @@ public final class Homeserver: Sendable {
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
-        relationFilling = RelationFilling(rooms: rooms, node: node)
+        fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { commit in
+            CommitObserver { [pushRules, presence] commit in
                 activity.note(commit.topics, at: commit.position)
                 context.erasures.outdate(commit.topics)
+                pushRules.note(commit.topics)
+                judge.watchers.note(commit.topics)
+                unread.note(commit.topics)
+                ignored.note(commit.topics)
+                if commit.isElsewhere { presence.note(commit.topics) }
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)
@@ -125,8 +166,8 @@ public final class Homeserver: Sendable {
         try await purging.goOn()
         redactions.start()
         filling.withLock { filling in
-            filling = Task { [relationFilling, logger] in
-                do { try await relationFilling.run() } catch {
+            filling = Task { [fillings, logger] in
+                do { for filling in fillings { try await filling.run() } } catch {
                     logger.error(
                         "a migration in the background failed; the next start goes on", metadata: ["reason": "\(error)"]
                     )
@@ -144,6 +185,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }
         await database.close()

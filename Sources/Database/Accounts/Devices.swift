@@ -53,6 +53,14 @@ extension Database {
 
     private static let devices = Statement("SELECT device_id FROM devices WHERE user_nid = $1 ORDER BY device_id")
 
+    /// The IDs of the devices of each of the users.
+    public func deviceIDs(of users: [UserNID]) async throws -> [UserNID: [String]] {
+        let found = try await read { reader in
+            try await reader.queryEach(Self.devices, users.map { [$0.value] }) { (users[$0], $1.text(0)) }
+        }
+        return Dictionary(grouping: found, by: \.0).mapValues { $0.map(\.1) }
+    }
+
     public func deviceIDs(of user: UserNID) async throws -> [String] {
         try await read { try await $0.query(Self.devices, [user.value]) { $0.text(0) } }
     }
@@ -119,16 +127,19 @@ extension Write {
     private static let rename = Statement("UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2")
 
     public mutating func renameDevice(_ deviceID: String, to name: String?, of user: UserNID) {
+        changeDeviceList(of: user, ifHasKeys: deviceID)
         expect(1, otherwise: "the device is gone", Self.rename, user.value, .text(deviceID), .optional(name))
     }
 
-    /// Ends a device, and its access tokens with it.
+    /// Ends a device, and its access tokens and keys with it. Who must hear of it: ``Database/announceDevices(of:in:)``.
     public mutating func deleteDevice(_ deviceID: String, of user: UserNID) {
+        deleteKeys(ofDevice: deviceID, of: user)
         endTokens(of: deviceID, of: user)
         run(Self.deleteDevice, user.value, .text(deviceID))
     }
 
     public mutating func deleteAllDevices(of user: UserNID) {
+        deleteKeysOfDevices(of: user)
         run(Self.deleteAllTokens, user.value)
         run(Self.deleteAllRefresh, user.value)
         endBriefTokens(of: user)

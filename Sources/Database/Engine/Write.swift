@@ -71,8 +71,16 @@ public enum Topic: Sendable, Hashable {
     case user(UserNID)
     /// The rooms of a user, or what the user is in them, are others now.
     case memberships(UserNID)
+    /// A user came, went, or said something else of themselves.
+    case presence(UserNID)
+    /// A user's push rules are others now.
+    case pushRules(UserNID)
     /// A stored event is another now: a redaction took effect on it.
     case event(EventNID)
+    /// A user's devices or their keys are others now.
+    case deviceList(UserNID)
+    /// The same of a member of the room; the room itself is as it was.
+    case deviceListIn(RoomNID)
     /// What has changed is not known; it may be anything.
     case everything
 }

@@ -5,10 +5,10 @@ extension Write {
         """
         INSERT INTO events (event_nid, event_key, event_id, room_nid, position, order_depth, type_nid, sender_nid,
             state_key_nid, state_before, flags, origin_server_ts, redacted_by, replaces, chain_nid,
-            chain_place, previous, auth, transaction_key, cuts, json)
+            chain_place, previous, auth, transaction_key, cuts, json, notifying)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
             (SELECT min(event_nid) FROM redactions WHERE target_key = $2), $13, $14, $15, $16, $17, $18, $19,
-            $20)
+            $20, $21)
         """)
 
     /// Adds an event. `position` is the one taken for it, or null; the event's own `position` does not count.
@@ -23,13 +23,13 @@ extension Write {
             .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
             .blob(PackedNumbers.pack(event.auth.map(\.rawValue))),
             event.transactionKey.map(SQLValue.identifier) ?? .null,
-            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json))
+            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json), .optional(event.notifying?.rawValue))
     }
 
     private static let insertRedaction = Statement(
         "INSERT INTO redactions (target_key, event_nid) VALUES ($1, $2) ON CONFLICT DO NOTHING")
     private static let markRedacted = Statement(
-        "UPDATE events SET redacted_by = $2 WHERE event_key = $1 AND redacted_by IS NULL")
+        "UPDATE events SET redacted_by = $2, notifying = NULL WHERE event_key = $1 AND redacted_by IS NULL")
 
     private static let planOverwrite = Statement(
         "INSERT INTO overwrites (due_ts, event_nid) SELECT $2, event_nid FROM events WHERE event_key = $1")

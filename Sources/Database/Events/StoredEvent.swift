@@ -47,6 +47,8 @@ public final class StoredEvent: Sendable {
     /// The parts of `json` that clients don't get.
     public let cuts: [Range<Int>]
     public let json: [UInt8]
+    /// Whether it is a notification by the rules that everybody starts with.
+    public let notifying: NotifyingMark?
 
     public init(
         nid: EventNID, eventID: EventID, room: RoomNID, position: Int64?, orderDepth: Int64, type: EventTypeNID,
@@ -54,7 +56,7 @@ public final class StoredEvent: Sendable {
         redactedBy: EventNID?, replaces: EventNID?, chain: ChainPlace?, previous: [EventNID], auth: [EventNID],
         transactionKey: String?,
         cuts: [Range<Int>],
-        json: [UInt8]
+        json: [UInt8], notifying: NotifyingMark? = nil
     ) {
         self.nid = nid
         self.eventID = eventID
@@ -75,15 +77,16 @@ public final class StoredEvent: Sendable {
         self.transactionKey = transactionKey
         self.cuts = cuts
         self.json = json
+        self.notifying = notifying
     }
 
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \
-        origin_server_ts, redacted_by, replaces, chain_nid, chain_place, previous, auth, transaction_key, cuts, json
+        origin_server_ts, redacted_by, replaces, chain_nid, chain_place, previous, auth, transaction_key, cuts, json, notifying
         """
 
-    static let columnCount = 20
+    static let columnCount = 21
 
     convenience init(row: any Row) throws {
         self.init(
@@ -96,7 +99,8 @@ public final class StoredEvent: Sendable {
             chain: row.optionalInteger(13).map { ChainPlace(chain: $0, place: row.integer(14)) },
             previous: try PackedNumbers.unpack(row.blob(15)).map { EventNID($0) },
             auth: try PackedNumbers.unpack(row.blob(16)).map { EventNID($0) }, transactionKey: row.optionalText(17),
-            cuts: try Self.unpackCuts(row.blob(18)), json: row.blob(19))
+            cuts: try Self.unpackCuts(row.blob(18)), json: row.blob(19),
+            notifying: row.optionalInteger(20).map { NotifyingMark(rawValue: $0) })
     }
 
     /// Cuts are packed as the bytes kept before each and the bytes of each.
@@ -146,7 +150,7 @@ public final class StoredEvent: Sendable {
             stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
             redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
             transactionKey: transactionKey,
-            cuts: cuts, json: json)
+            cuts: cuts, json: json, notifying: notifying)
     }
 
     /// Bytes the event takes in a cache, about.

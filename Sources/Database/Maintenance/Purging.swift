@@ -90,7 +90,7 @@ extension Write {
     private static let finished = Statement("DELETE FROM purges WHERE room_nid = $1")
     /// What makes a room visible, and goes first.
     private static let visible = [
-        "memberships", "room_aliases", "published_rooms", "receipts", "room_servers",
+        "memberships", "room_aliases", "published_rooms", "receipts", "room_servers", "notifications", "open_rooms",
     ].map { Statement("DELETE FROM \($0) WHERE room_nid = $1") }
     /// What goes last.
     private static let remains = ["state_nodes", "room_states", "gaps", "rooms"].map {

@@ -14,6 +14,10 @@ extension Topic {
             case .memberships(let user): add(3, user.rawValue)
             case .event(let event): add(4, event.rawValue)
             case .everything: add(5)
+            case .pushRules(let user): add(6, user.rawValue)
+            case .presence(let user): add(7, user.rawValue)
+            case .deviceList(let user): add(8, user.rawValue)
+            case .deviceListIn(let room): add(9, room.rawValue)
             }
         }
         return bytes
@@ -32,6 +36,11 @@ extension Topic {
             case 2: if let user = number() { topics.append(.user(UserNID(user))) }
             case 3: if let user = number() { topics.append(.memberships(UserNID(user))) }
             case 4: if let event = number() { topics.append(.event(EventNID(event))) }
+            case 5: topics.append(.everything)
+            case 6: if let user = number() { topics.append(.pushRules(UserNID(user))) }
+            case 7: if let user = number() { topics.append(.presence(UserNID(user))) }
+            case 8: if let user = number() { topics.append(.deviceList(UserNID(user))) }
+            case 9: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
             default: return topics + [.everything]
             }
         }

@@ -56,3 +56,12 @@ extension Database {
         try await read { try await $0.query(Self.published, []) { RoomNID($0.integer(0)) } }
     }
 }
+
+extension Write {
+    private static let moveOne = Statement("UPDATE room_aliases SET room_nid = $2 WHERE alias = $1")
+
+    /// Has an alias point to another room.
+    public mutating func moveAlias(_ alias: RoomAlias, to room: RoomNID) {
+        run(Self.moveOne, .identifier(alias.string), room.value)
+    }
+}

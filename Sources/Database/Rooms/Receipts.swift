@@ -28,6 +28,18 @@ extension Database {
                 timestamp: row.integer(4), position: row.integer(5))
         }
     }
+
+    private static let ofUser = Statement(
+        "SELECT user_nid, type, thread, event_id, ts, position FROM receipts WHERE room_nid = $1 AND user_nid = $2")
+
+    /// A user's own receipts in a room. One range of one index.
+    public func receipts(in room: RoomNID, of user: UserNID, _ reader: any Reader) async throws -> [StoredReceipt] {
+        try await reader.query(Self.ofUser, [room.value, user.value]) { row in
+            StoredReceipt(
+                user: UserNID(row.integer(0)), type: row.text(1), thread: row.text(2), eventID: row.text(3),
+                timestamp: row.integer(4), position: row.integer(5))
+        }
+    }
 }
 
 extension Write {
@@ -46,6 +58,7 @@ extension Write {
             Self.put, room.value, user.value, .text(type), .text(thread), .identifier(event.string), .integer(time),
             position)
         // A private receipt is nobody else's business.
-        topics.append(type == "m.read.private" ? .roomOf(room, user) : .room(room))
+        topics.append(.roomOf(room, user))
+        if type != "m.read.private" { topics.append(.room(room)) }
     }
 }

@@ -8,6 +8,13 @@ extension Database {
         try await reader.query(Self.ofRoom, [room.value]) { (ServerNID($0.integer(0)), Int($0.integer(1))) }
     }
 
+    private static let joined = Statement("SELECT sum(joined) FROM room_servers WHERE room_nid = $1")
+
+    /// How many joined members a room has. One range of one index, as long as the number of its servers.
+    public func joinedMembers(of room: RoomNID, _ reader: any Reader) async throws -> Int {
+        try await reader.first(Self.joined, [room.value]) { Int($0.integer(0)) } ?? 0
+    }
+
     private static let history = Statement(
         """
         SELECT event_nid FROM events WHERE state_key_nid = $1 AND room_nid = $2 AND position IS NOT NULL

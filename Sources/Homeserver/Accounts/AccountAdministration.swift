@@ -59,7 +59,7 @@ extension AccountService {
         var write = Write()
         write.setPasswordHash(hash, of: account.nid)
         write.deleteAllDevices(of: account.nid)
-        write.topics.append(.user(account.nid))
+        try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
         tokens.forgetAll()
         return account.userID

@@ -80,6 +80,7 @@ public final class AccountService: Sendable {
         let nid = try await database.number(ofUser: userID)
         var write = Write()
         write.insertAccount(nid, passwordHash: hash, admin: admin, standing: standing, at: surroundings.now())
+        write.putUserWords(UserDirectoryService.words(userID, displayName: nil), of: nid)
         extra(&write, nid)
         do { try await database.write(write) } catch DatabaseError.constraint { throw Self.inUse }
         return (nid, userID)

@@ -21,6 +21,7 @@ public final class DeactivationService: Sendable {
         let account = try await accounts.account(named: name)
         var write = Write()
         if !account.isDeactivated { write.deactivate(account.nid, at: accounts.surroundings.now()) }
+        write.putUserWords([], of: account.nid)
         if erases {
             write.changeStanding(of: account.nid, adding: .erased)
             write.setProfile(displayName: nil, avatarURL: nil, of: account.nid)
@@ -28,7 +29,8 @@ public final class DeactivationService: Sendable {
             write.topics.append(.everything)
         }
         write.deleteAllDevices(of: account.nid)
-        write.topics.append(.user(account.nid))
+        write.deleteKeysOfAccount(of: account.nid)
+        try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
         accounts.tokens.forgetAll()
         let rooms = try await database.read { try await self.database.memberships(of: account.nid, $0) }

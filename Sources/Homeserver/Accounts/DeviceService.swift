@@ -31,6 +31,7 @@ public final class DeviceService: Sendable {
         _ = try await device(deviceID, of: requester)
         var write = Write()
         write.renameDevice(deviceID, to: name.map { String($0.prefix(100)) }, of: requester.nid)
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
     }
 
@@ -42,7 +43,7 @@ public final class DeviceService: Sendable {
     }
 
     /// Does something after the user has proved again to be the user, by the password.
-    private func confirmed(
+    func confirmed(
         _ operation: String, _ auth: JSONView?, _ requester: Requester, _ work: (inout Write) async throws -> Void
     ) async throws -> Outcome {
         let outcome = try await accounts.interactive.advance(
@@ -72,15 +73,15 @@ public final class DeviceService: Sendable {
     /// Ends devices and their sessions (`DELETE /devices/{deviceId}`, `POST /delete_devices`). Application services need no
     /// further authentication for it.
     public func delete(_ deviceIDs: [String], auth: JSONView?, of requester: Requester) async throws -> Outcome {
-        let work = { (write: inout Write) in
+        let work = { (write: inout Write) async throws in
             for deviceID in deviceIDs { write.deleteDevice(deviceID, of: requester.nid) }
-            write.topics.append(.user(requester.nid))
+            try await self.database.announceDevices(of: requester.nid, in: &write)
         }
         if requester.appservice == nil {
             return try await confirmed("delete \(deviceIDs.sorted().joined(separator: " "))", auth, requester, work)
         }
         var write = Write()
-        work(&write)
+        try await work(&write)
         try await database.write(write)
         accounts.tokens.forgetAll()
         return .done
@@ -100,7 +101,7 @@ public final class DeviceService: Sendable {
             for device in try await self.database.deviceIDs(of: requester.nid) where device != requester.deviceID {
                 write.deleteDevice(device, of: requester.nid)
             }
-            write.topics.append(.user(requester.nid))
+            try await self.database.announceDevices(of: requester.nid, in: &write)
         }
     }
 

@@ -43,6 +43,8 @@ public final class ProfileService: Sendable {
         if name == account.displayName, avatar == account.avatarURL { return }
         var write = Write()
         write.setProfile(displayName: name, avatarURL: avatar, of: requester.nid)
+        write.putUserWords(
+            UserDirectoryService.words(requester.userID, displayName: name), of: requester.nid)
         try await database.write(write)
         try await showInRooms(name, avatar, requester)
     }

@@ -1,12 +1,46 @@
 import Database
 import MatrixCore
+import Synchronization
 
 /// A user's push rules (Client-Server API, module "Push Notifications", "Push Rules: API"). They are kept as account data once
 /// the user has changed anything; until then the defaults hold.
 public final class PushRuleService: Sendable {
     private let database: Database
+    /// The lock protects the cache; nothing is awaited while it is held.
+    private let compiled = Mutex(Cache())
+
+    private struct Cache {
+        var rules = BoundedCache<UserNID, CompiledPushRules>(capacity: 20_000)
+        var changes = 0
+    }
 
     init(database: Database) { self.database = database }
+
+    /// A user's rules were changed, here or on another node.
+    func note(_ topics: [Topic]) {
+        for topic in topics {
+            switch topic {
+            case .pushRules(let user):
+                compiled.withLock { cache in
+                    cache.changes += 1
+                    cache.rules.remove(user)
+                }
+            case .everything: compiled.withLock { $0 = Cache(changes: $0.changes + 1) }
+            default: break
+            }
+        }
+    }
+
+    /// A user's rules, ready for use.
+    func compiled(for user: UserID, _ nid: UserNID) async throws -> CompiledPushRules {
+        let (known, changes) = compiled.withLock { ($0.rules[nid], $0.changes) }
+        if let known { return known }
+        let rules = CompiledPushRules(try await self.rules(of: user, nid), for: user)
+        compiled.withLock { cache in
+            if cache.changes == changes { cache.rules.insert(rules, for: nid, size: 1) }
+        }
+        return rules
+    }
 
     static let type = "m.push_rules"
 
@@ -39,6 +73,7 @@ public final class PushRuleService: Sendable {
         var write = Write()
         write.putAccountData(
             of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
+        write.changePushRules(of: requester.nid)
         try await database.write(write)
     }
 

@@ -57,6 +57,7 @@ extension AccountService {
         if let deviceID = request.deviceID, DeviceID(deviceID) == nil {
             throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
         }
+        if let deviceID = request.deviceID { try await checkIsNoCrossSigningKey(deviceID, of: nid) }
         let device = request.deviceID ?? surroundings.randomText(10, from: "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         let name = request.displayName.map { String($0.prefix(100)) }
         let (token, hash) = tokens.make()
@@ -158,7 +159,7 @@ extension AccountService {
         var write = Write()
         write.deleteDevice(requester.deviceID, of: requester.nid)
         write.endBriefTokens(of: requester.nid)
-        write.topics.append(.user(requester.nid))
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
         tokens.forgetAll()
     }
@@ -167,7 +168,7 @@ extension AccountService {
     public func logOutAll(_ requester: Requester) async throws {
         var write = Write()
         write.deleteAllDevices(of: requester.nid)
-        write.topics.append(.user(requester.nid))
+        try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
         tokens.forgetAll()
     }

@@ -14,7 +14,7 @@ public final class ReceiptService: Sendable {
 
     private func joined(_ roomID: RoomID, _ requester: Requester) async throws -> Room {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        guard access.leftAt == nil else { throw MembershipService.notInRoom }
+        guard access.isMember else { throw MembershipService.notInRoom }
         return room
     }
 

@@ -14,24 +14,22 @@ public final class Typing: Sendable {
 
     private struct Table {
         var rooms: [RoomNID: RoomState] = [:]
-        var serial: Int64 = 0
     }
 
     /// The lock protects the table; nothing is awaited while it is held.
     private let table = Mutex(Table())
     private let notifier: Notifier
     private let surroundings: Surroundings
+    private let serial: EphemeralSerial
 
     /// The longest time a client may ask for, in milliseconds.
     static let longest: Int64 = 120_000
 
-    init(notifier: Notifier, surroundings: Surroundings) {
+    init(notifier: Notifier, surroundings: Surroundings, serial: EphemeralSerial) {
+        self.serial = serial
         self.notifier = notifier
         self.surroundings = surroundings
     }
-
-    /// The number of the last change anywhere.
-    var serial: Int64 { table.withLock { $0.serial } }
 
     /// Notes that a user is typing for so many milliseconds, or has stopped (nil).
     func set(_ user: UserID, in room: RoomNID, for milliseconds: Int64?) {
@@ -41,8 +39,7 @@ public final class Typing: Sendable {
             let was = state.users[user] != nil
             state.users[user] = milliseconds.map { now + min(max($0, 0), Self.longest) }
             if was != (milliseconds != nil) {
-                table.serial += 1
-                state.serial = table.serial
+                state.serial = serial.next()
             }
             table.rooms[room] = state
             return was != (milliseconds != nil)
@@ -61,8 +58,7 @@ public final class Typing: Sendable {
             for (room, state) in table.rooms {
                 let left = state.users.filter { $0.value > now }
                 if left.count == state.users.count { continue }
-                table.serial += 1
-                table.rooms[room] = RoomState(users: left, serial: table.serial)
+                table.rooms[room] = RoomState(users: left, serial: serial.next())
                 changed.append(room)
             }
             return changed

@@ -13,6 +13,8 @@ struct ClientEvents: Sendable {
         fileprivate let related: [EventNID: StoredEvent]
         /// What is shown of the children of events that have some.
         fileprivate let children: [EventNID: Database.RelationSummary]
+        /// What the reader was in the room, at each of them.
+        fileprivate let memberships: [EventNID: Membership]
         /// Those that are shown as if they were redacted, because their senders are erased.
         fileprivate let pruned: Set<EventNID>
     }
@@ -22,8 +24,14 @@ struct ClientEvents: Sendable {
         let user: UserNID
         let deviceID: String
         let now: Int64
+        /// The parts of events that are wanted; nil: all.
+        let fields: EventFields?
+        /// Whether events are wanted as servers exchange them.
+        let isFederationFormat: Bool
 
-        init(_ requester: Requester, now: Int64) {
+        init(_ requester: Requester, now: Int64, fields: EventFields? = nil, isFederationFormat: Bool = false) {
+            self.fields = fields
+            self.isFederationFormat = isFederationFormat
             user = requester.nid
             deviceID = requester.deviceID
             self.now = now
@@ -31,7 +39,10 @@ struct ClientEvents: Sendable {
     }
 
     /// Reads what the events refer to. One query for all of them.
-    func page(_ events: [StoredEvent], for user: UserNID? = nil, _ reader: any Reader) async throws -> Page {
+    func page(
+        _ events: [StoredEvent], for user: UserNID? = nil, memberships: [EventNID: Membership] = [:],
+        _ reader: any Reader
+    ) async throws -> Page {
         var children: [EventNID: Database.RelationSummary] = [:]
         var wanted: [EventNID] = []
         for event in events {
@@ -48,13 +59,32 @@ struct ClientEvents: Sendable {
         var pruned: Set<EventNID> = []
         if let user { pruned = try await context.erasures.pruned(events + read, for: user, reader) }
         return Page(
-            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children, pruned: pruned)
+            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children,
+            memberships: memberships, pruned: pruned)
     }
 
-    /// Writes one event of a page as an object.
+    /// Writes one event of a page as an object, as the reader wants it.
     func write(
+        _ event: StoredEvent, of page: Page, version: RoomVersion, for reader: Audience, into writer: inout JSONWriter
+    ) throws {
+        if reader.isFederationFormat {
+            let isRedacted = event.redactedBy.flatMap { page.related[$0] } != nil
+            writer.raw(
+                isRedacted || page.pruned.contains(event.nid)
+                    ? try context.parse(event, version).redacted().json : event.json)
+        } else if let fields = reader.fields {
+            var whole = JSONWriter()
+            try write(event, of: page, version: version, for: reader, into: &whole, isNested: false)
+            writer.value(fields.select(from: try JSONDocument(parsing: whole.bytes).root.json))
+        } else {
+            try write(event, of: page, version: version, for: reader, into: &writer, isNested: false)
+        }
+    }
+
+    /// Writes an event in the format of clients.
+    private func write(
         _ event: StoredEvent, of page: Page, version: RoomVersion, for reader: Audience, into writer: inout JSONWriter,
-        isNested: Bool = false
+        isNested: Bool
     ) throws {
         let redaction = event.redactedBy.flatMap { page.related[$0] }
         if redaction != nil || page.pruned.contains(event.nid) {
@@ -78,6 +108,9 @@ struct ClientEvents: Sendable {
         {
             writer.append(#","transaction_id":"#.utf8)
             writer.append(JSON.string(String(id)).encoded())
+        }
+        if !isNested, let membership = page.memberships[event.nid] {
+            writer.append(#","membership":"\#(membership.rawValue)""#.utf8)
         }
         if let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)

@@ -25,7 +25,7 @@ public final class DirectoryService: Sendable {
         }
         try rooms.context.appservices.checkMayChange(alias, by: requester.appservice)
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        guard access.leftAt == nil else { throw MembershipService.notInRoom }
+        guard access.isMember else { throw MembershipService.notInRoom }
         var write = Write()
         write.addAlias(alias, to: room.nid, by: requester.nid, at: rooms.context.surroundings.now())
         do { try await database.write(write) } catch DatabaseError.constraint {

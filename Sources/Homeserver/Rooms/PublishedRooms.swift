@@ -20,7 +20,7 @@ extension DirectoryService {
     }
 
     /// A room as the directory shows it.
-    private struct Listing: Sendable {
+    struct Listing: Sendable {
         var json: JSONObject
         var members: Int
         var roomType: String?
@@ -61,7 +61,7 @@ extension DirectoryService {
         return listing.texts.contains { $0.lowercased().contains(term) }
     }
 
-    private func listing(_ room: Room) async throws -> Listing {
+    func listing(_ room: Room) async throws -> Listing {
         let keys = [
             StateKey.create, StateKey("m.room.name"), StateKey("m.room.topic"), StateKey("m.room.avatar"),
             StateKey("m.room.canonical_alias"), StateKey.joinRules, StateKey.historyVisibility,

@@ -6,6 +6,11 @@ struct RoomAccess: Sendable {
     /// nil: the user is in the room, and sees what happens.
     let leftAt: Int64?
     let membership: StoredMembership
+    /// The user is not in the room, which lets everybody look in.
+    var isPeeking = false
+
+    /// Whether the user is in the room now.
+    var isMember: Bool { membership == .join }
 }
 
 /// Which events a user may read (Client-Server API, "Room History Visibility").
@@ -21,6 +26,7 @@ struct EventVisibility {
     private let reader: any Reader
     private var visibilityKey: StateKeyNID?
     private var memberKey: StateKeyNID?
+    private let ignored: Set<UserNID>
     private var verdicts: [StateNID: Standing] = [:]
 
     private struct Standing {
@@ -37,6 +43,7 @@ struct EventVisibility {
         userNID = nid
         self.access = access
         self.reader = reader
+        ignored = try await context.ignored.list(of: nid)
         tree = StateTree(rows: context.database.stateRows, room: room.nid)
         let keys = [StateKey.historyVisibility, StateKey.member(user)]
         let numbers = try await context.database.existingNumbers(ofStateKeys: keys)
@@ -48,6 +55,7 @@ struct EventVisibility {
     mutating func allows(_ event: StoredEvent) async throws -> Bool {
         guard let position = event.position, event.flags.isDisjoint(with: .hidden) else { return false }
         if let leftAt = access.leftAt, position > leftAt { return false }
+        if event.stateKey == nil, ignored.contains(event.sender) { return false }
         guard let before = event.stateBefore else { return false }
         let standing = try await standing(before)
         if standing.membership == .join { return true }
@@ -56,6 +64,15 @@ struct EventVisibility {
         return HistoryVisibility.allows(
             user, toSee: try context.parse(event, room.version), visibility: standing.visibility,
             membership: standing.membership, joinedLater: joinedLater)
+    }
+
+    /// What the user is in the room once an event has happened (`unsigned.membership`).
+    mutating func membership(at event: StoredEvent) async throws -> Membership {
+        guard let before = event.stateBefore else { return .leave }
+        if let memberKey, event.stateKey == memberKey {
+            return Membership(try context.parse(event, room.version).content["membership"]) ?? .leave
+        }
+        return try await standing(before).membership
     }
 
     private mutating func standing(_ state: StateNID) async throws -> Standing {
@@ -87,17 +104,39 @@ extension RoomRegistry {
         let membership = try await database.read { reader in
             try await self.database.membership(of: requester.nid, in: room.nid, reader)
         }
-        guard let membership, !membership.forgotten else { throw refused }
+        if let membership, let access = try await access(membership, to: room) { return (room, access) }
+        // Everybody may look into a room that shows itself to the world (Client-Server API, "Room Previews").
+        guard try await isWorldReadable(room) else { throw refused }
+        return (room, RoomAccess(leftAt: nil, membership: membership?.membership ?? .leave, isPeeking: true))
+    }
+
+    /// How far one who is a member, or was, may read; nil for who never was.
+    private func access(_ membership: RoomMembership, to room: Room) async throws -> RoomAccess? {
+        if membership.forgotten { return nil }
         switch membership.membership {
-        case .join: return (room, RoomAccess(leftAt: nil, membership: .join))
+        case .join: return RoomAccess(leftAt: nil, membership: .join)
         case .leave, .ban:
             // Only who was in the room before may read it after.
             guard let event = try await database.events([membership.event]).first, let replaced = event.replaces,
                 let before = try await database.events([replaced]).first,
                 Membership(try context.parse(before, room.version).content["membership"]) == .join
-            else { throw refused }
-            return (room, RoomAccess(leftAt: membership.position, membership: membership.membership))
-        case .invite, .knock: throw refused
+            else { return nil }
+            return RoomAccess(leftAt: membership.position, membership: membership.membership)
+        case .invite, .knock: return nil
+        }
+    }
+
+    /// Whether a room shows itself to everybody now.
+    func isWorldReadable(_ room: Room) async throws -> Bool {
+        guard let key = try await database.existingNumbers(ofStateKeys: [.historyVisibility])[.historyVisibility] else {
+            return false
+        }
+        return try await database.read { reader in
+            let tree = StateTree(rows: self.database.stateRows, room: room.nid)
+            guard let nid = try await tree.event(for: key, in: room.record.state, reader),
+                let stored = try await self.database.events([nid], reader).first
+            else { return false }
+            return HistoryVisibility(event: try self.context.parse(stored, room.version)) == .worldReadable
         }
     }
 }

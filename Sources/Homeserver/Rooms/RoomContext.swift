@@ -10,6 +10,8 @@ final class RoomContext: Sendable {
     let surroundings: Surroundings
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
+    let notifications: NotificationJudge
+    let ignored: IgnoredUsers
     let erasures: Erasures
     let appservices: Appservices
 
@@ -19,8 +21,11 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
-        keepRedacted: Int64, erasures: Erasures, appservices: Appservices
+        keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
+        appservices: Appservices
     ) {
+        self.ignored = ignored
+        self.notifications = notifications
         self.erasures = erasures
         self.appservices = appservices
         self.keepRedacted = keepRedacted

@@ -5,11 +5,15 @@ import MatrixCore
 public final class RoomCreationService: Sendable {
     let rooms: RoomRegistry
     let memberships: MembershipService
+    let succession: RoomSuccession
     let defaultVersion: RoomVersion
     var context: RoomContext { rooms.context }
     var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry, memberships: MembershipService, defaultVersion: RoomVersion) {
+    init(
+        rooms: RoomRegistry, memberships: MembershipService, succession: RoomSuccession, defaultVersion: RoomVersion
+    ) {
+        self.succession = succession
         self.rooms = rooms
         self.memberships = memberships
         self.defaultVersion = defaultVersion

@@ -33,6 +33,7 @@ struct RoomDraft {
         /// The user and the new membership, for member events.
         let membership: MembershipChange?
         let stateChange: StateTree.Change?
+        let notifications: NotificationVerdict
     }
 
     /// What a member event changes.
@@ -97,6 +98,12 @@ struct RoomDraft {
         return try context.parse(stored, version)
     }
 
+    /// An event by its ID, of this draft or stored.
+    func storedEvent(_ eventID: EventID) async throws -> StoredEvent? {
+        if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event }
+        return try await context.database.event(eventID)
+    }
+
     mutating func membership(of user: UserID) async throws -> Membership {
         guard let event = try await state(.member(user)) else { return .leave }
         return Membership(event.content["membership"]) ?? .leave
@@ -105,6 +112,12 @@ struct RoomDraft {
     mutating func powerLevels() async throws -> PowerLevels {
         guard let create = try await state(.create) else { throw DatabaseError.corrupt("a room has no create event") }
         return PowerLevels(event: try await state(.powerLevels), create: create)
+    }
+
+    /// Whether everybody may enter the room or look into it, and so see who is there.
+    mutating func isOpen() async throws -> Bool {
+        if try await state(.joinRules)?.content["join_rule"]?.isString("public") == true { return true }
+        return HistoryVisibility(event: try await state(.historyVisibility)) == .worldReadable
     }
 
     /// The event that the transaction has made, in this batch or before.
@@ -166,13 +179,15 @@ struct RoomDraft {
         if event.isState {
             chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader)
         }
+        let reader = reader
+        let verdict = try await context.notifications.judge(event, in: &self, reader)
         record.depth += 1
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
             flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
-            json: event.json)
+            json: event.json, notifying: verdict.mark)
         var before: Membership?
         if event.type == "m.room.member", let key = event.stateMapKey {
             before = try await state(key).flatMap { Membership($0.content["membership"]) }
@@ -188,10 +203,13 @@ struct RoomDraft {
         }
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
         if let (parent, type) = Self.relation(of: event) { try await relate(stored, to: parent, type: type, event) }
+        if event.stateMapKey == .joinRules || event.stateMapKey == .historyVisibility {
+            write.setOpen(try await isOpen(), record.nid)
+        }
         added.append(
             Added(
                 event: stored, parsed: event, membership: try await membershipChange(event, from: before),
-                stateChange: change))
+                stateChange: change, notifications: verdict))
         tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
         record.extremities = [nid]
         record.timelineVersion += 1

@@ -4,10 +4,14 @@ import MatrixCore
 /// Joining, inviting, leaving, removing (Client-Server API, "Room membership").
 public final class MembershipService: Sendable {
     let rooms: RoomRegistry
+    let succession: RoomSuccession
     var database: Database { rooms.database }
     var serverName: ServerName { rooms.context.serverName }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    init(rooms: RoomRegistry, succession: RoomSuccession) {
+        self.rooms = rooms
+        self.succession = succession
+    }
 
     private func known(_ roomID: RoomID) async throws -> Room {
         guard let room = try await rooms.room(roomID) else {
@@ -32,8 +36,8 @@ public final class MembershipService: Sendable {
     public func join(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
         let room = try await known(roomID)
         let profile = try await profile(of: requester.userID)
-        try await rooms.perform(in: room) { draft in
-            if try await draft.membership(of: requester.userID) == .join { return }
+        let isNew = try await rooms.perform(in: room) { draft in
+            if try await draft.membership(of: requester.userID) == .join { return false }
             try await GuestRules.checkMayJoin(requester, &draft)
             var content = Self.content("join", profile: profile, reason: reason)
             if let user = try await self.authoriser(of: requester.userID, in: &draft) {
@@ -41,7 +45,9 @@ public final class MembershipService: Sendable {
             }
             try await draft.append(
                 "m.room.member", stateKey: requester.userID.string, content: content, sender: requester.userID)
+            return true
         }
+        if isNew { try await succession.joined(room, by: requester) }
     }
 
     /// Asks to be let in (Client-Server API, "Knocking on rooms"); asking again changes nothing.

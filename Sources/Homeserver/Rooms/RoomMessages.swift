@@ -46,6 +46,8 @@ extension RoomReading {
 
     private struct Selection {
         var events: [StoredEvent] = []
+        /// What the requester was in the room, at each of them.
+        var memberships: [EventNID: Membership] = [:]
         /// Where the next page begins; nil if there is no more.
         var next: Database.OrderedPlace?
     }
@@ -74,6 +76,7 @@ extension RoomReading {
                 examined += 1
                 if try await visibility.allows(stored), try await request.filter.admits(stored, context, room.version) {
                     selection.events.append(stored)
+                    selection.memberships[stored.nid] = try await visibility.membership(at: stored)
                 }
                 if selection.events.count == limit { break }
             }
@@ -127,7 +130,8 @@ extension RoomReading {
         _ requester: Requester, _ reader: any Reader
     ) async throws -> [UInt8] {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await events.page(selection.events, for: requester.nid, reader)
+        let page = try await events.page(
+            selection.events, for: requester.nid, memberships: selection.memberships, reader)
         let statePage = try await events.page(state, for: requester.nid, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()

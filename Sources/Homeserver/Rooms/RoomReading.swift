@@ -137,7 +137,7 @@ public final class RoomReading: Sendable {
     /// The joined members with their names and pictures, as the encoded answer (`GET /rooms/{roomId}/joined_members`).
     public func joinedMembers(of roomID: RoomID, for requester: Requester) async throws -> [UInt8] {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        guard access.leftAt == nil else { throw MatrixError.forbidden("You are not in this room.") }
+        guard access.isMember else { throw MatrixError.forbidden("You are not in this room.") }
         return try await database.read { reader in
             var writer = JSONWriter(capacity: 4096)
             writer.beginObject()
@@ -188,7 +188,9 @@ public final class RoomReading: Sendable {
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
             guard try await visibility.allows(stored) else { throw none }
-            let page = try await self.events.page([stored], for: requester.nid, reader)
+            let memberships = [stored.nid: try await visibility.membership(at: stored)]
+            let page = try await self.events.page(
+                [stored], for: requester.nid, memberships: memberships, reader)
             var writer = JSONWriter()
             try self.events.write(stored, of: page, version: room.version, for: self.client(requester), into: &writer)
             return writer.bytes

@@ -174,6 +174,10 @@ public final class RoomRegistry: Sendable {
         for added in draft.added {
             let position = write.takePosition()
             write.insert(added.event, position: position)
+            for (user, outcome) in added.notifications.exceptions {
+                write.notify(
+                    user, of: added.event, position: position, thread: added.notifications.thread, outcome)
+            }
             if let change = added.stateChange {
                 write.insert(change, room: room)
                 write.setState(change.state, of: room, from: position)

@@ -10,10 +10,14 @@ extension RoomReading {
         public var to: String?
         public var backwards: Bool
         public var limit: Int
+        /// Whether children of children are wanted, too.
+        public var recurses: Bool
 
         public init(
-            relType: String?, eventType: String?, from: String?, to: String?, backwards: Bool, limit: Int
+            relType: String?, eventType: String?, from: String?, to: String?, backwards: Bool, limit: Int,
+            recurses: Bool = false
         ) {
+            self.recurses = recurses
             self.relType = relType
             self.eventType = eventType
             self.from = from
@@ -42,9 +46,15 @@ extension RoomReading {
             var found: [StoredEvent] = []
             var place = start
             var next: Database.OrderedPlace?
+            let tree = request.recurses ? try await self.descendants(of: eventID, reader) : nil
             search: while true {
-                let children = try await self.database.children(
-                    of: eventID, from: place, backwards: request.backwards, limit: 2 * limit, reader)
+                let children: [(event: EventNID, type: String)]
+                if let tree {
+                    children = Self.page(of: tree, from: place, backwards: request.backwards, limit: 2 * limit)
+                } else {
+                    children = try await self.database.children(
+                        of: eventID, from: place, backwards: request.backwards, limit: 2 * limit, reader)
+                }
                 let events = try await self.database.events(children.map(\.event), reader)
                 for (child, event) in zip(children, events) {
                     guard let position = event.position else { continue }
@@ -63,8 +73,55 @@ extension RoomReading {
                 if children.count < 2 * limit { break }
             }
             return try await self.encode(
-                found, previous: request.from, next: next.map { PaginationToken($0).text }, room, requester, reader)
+                found, previous: request.from, next: next.map { PaginationToken($0).text },
+                depth: request.recurses ? Self.mostLevels : nil, room, requester, reader)
         }
+    }
+
+    /// Levels of children of children, and events in all, that are looked at (Client-Server API, "Querying child
+    /// events"; it asks for three levels at least).
+    private static let mostLevels = 3
+    private static let mostDescendants = 5_000
+
+    private struct Descendant {
+        let event: StoredEvent
+        let place: Database.OrderedPlace
+        let type: String
+    }
+
+    /// The children of an event, their children and so on, oldest first. A query for each event that has any.
+    private func descendants(of root: EventID, _ reader: any Reader) async throws -> [Descendant] {
+        var found: [EventNID: Descendant] = [:]
+        var level = [root]
+        let start = Database.OrderedPlace(depth: .max, position: .max)
+        for _ in 0..<Self.mostLevels {
+            var next: [EventID] = []
+            for parent in level {
+                let left = Self.mostDescendants - found.count
+                if left <= 0 { break }
+                let children = try await database.children(
+                    of: parent, from: start, backwards: true, limit: left, reader)
+                for (event, child) in zip(try await database.events(children.map(\.event), reader), children) {
+                    guard found[event.nid] == nil, let position = event.position else { continue }
+                    found[event.nid] = Descendant(
+                        event: event, place: Database.OrderedPlace(depth: event.orderDepth, position: position),
+                        type: child.type)
+                    if event.flags.contains(.hasRelations) { next.append(event.eventID) }
+                }
+            }
+            level = next
+        }
+        return found.values.sorted { $0.place < $1.place }
+    }
+
+    private static func page(
+        of tree: [Descendant], from place: Database.OrderedPlace, backwards: Bool, limit: Int
+    ) -> [(event: EventNID, type: String)] {
+        let chosen =
+            backwards
+            ? Array(tree.reversed().drop { $0.place > place }.prefix(limit))
+            : Array(tree.drop { $0.place <= place }.prefix(limit))
+        return chosen.map { ($0.event.nid, $0.type) }
     }
 
     private func isOfType(_ event: StoredEvent, _ type: String?, _ room: Room) throws -> Bool {
@@ -82,7 +139,8 @@ extension RoomReading {
     }
 
     private func encode(
-        _ events: [StoredEvent], previous: String?, next: String?, _ room: Room, _ requester: Requester,
+        _ events: [StoredEvent], previous: String?, next: String?, depth: Int? = nil, _ room: Room,
+        _ requester: Requester,
         _ reader: any Reader
     ) async throws -> [UInt8] {
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
@@ -95,6 +153,10 @@ extension RoomReading {
             try self.events.write(event, of: page, version: room.version, for: audience, into: &writer)
         }
         writer.endArray()
+        if let depth {
+            writer.key("recursion_depth")
+            writer.integer(depth)
+        }
         if let previous {
             writer.key("prev_batch")
             writer.string(previous)

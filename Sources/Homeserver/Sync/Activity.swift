@@ -8,6 +8,8 @@ final class Activity: Sendable {
         var rooms: [RoomNID: Int64] = [:]
         var users: [UserNID: Int64] = [:]
         var memberships: [UserNID: Int64] = [:]
+        /// When any list of devices changed last.
+        var deviceLists: Int64 = 0
         /// What isn't listed has not changed since this position.
         var floor: Int64
     }
@@ -26,7 +28,8 @@ final class Activity: Sendable {
                 case .room(let room), .roomOf(let room, _): table.rooms[room] = position
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
-                case .event: break
+                case .deviceList: table.deviceLists = position
+                case .event, .deviceListIn, .pushRules, .presence: break
                 case .everything: table = Table(floor: position)
                 }
             }
@@ -52,6 +55,11 @@ final class Activity: Sendable {
     /// Whether the user's own data may have changed after a position.
     func mayHaveChanged(_ user: UserNID, after position: Int64) -> Bool {
         table.withLock { table in position < table.floor || (table.users[user] ?? 0) > position }
+    }
+
+    /// Whether anybody's list of devices may have changed after a position.
+    func deviceListsMayHaveChanged(after position: Int64) -> Bool {
+        table.withLock { table in position < max(table.floor, table.deviceLists) }
     }
 
     /// When the user's memberships changed last, as far as is known: equal answers mean that they didn't in between.

@@ -43,6 +43,8 @@ public struct RoomEventFilter: Sendable {
     public var events: EventFilter
     public var lazyLoadsMembers: Bool
     public var includesRedundantMembers: Bool
+    /// Whether what is unread is counted for each thread (`unread_thread_notifications`).
+    public var separatesThreads: Bool
     var containsURL: Bool?
     var rooms: Set<ByteString>?
     var notRooms: Set<ByteString>
@@ -51,6 +53,7 @@ public struct RoomEventFilter: Sendable {
         events = EventFilter()
         lazyLoadsMembers = false
         includesRedundantMembers = false
+        separatesThreads = false
         notRooms = []
     }
 
@@ -59,7 +62,7 @@ public struct RoomEventFilter: Sendable {
         lazyLoadsMembers = try json?.optionalBool("lazy_load_members") ?? false
         includesRedundantMembers = try json?.optionalBool("include_redundant_members") ?? false
         containsURL = try json?.optionalBool("contains_url")
-        _ = try json?.optionalBool("unread_thread_notifications")
+        separatesThreads = try json?.optionalBool("unread_thread_notifications") ?? false
         rooms = try json?.optionalStrings("rooms").map { Set($0.map { ByteString($0) }) }
         notRooms = Set(try json?.optionalStrings("not_rooms")?.map { ByteString($0) } ?? [])
     }

@@ -79,9 +79,10 @@ public final class Notifier: Sendable {
         var concernsAll = false
         for topic in topics {
             switch topic {
-            case .room(let room): rooms.insert(room)
-            case .user(let user), .memberships(let user), .roomOf(_, let user): users.insert(user)
-            case .event: break
+            case .room(let room), .deviceListIn(let room): rooms.insert(room)
+            case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user):
+                users.insert(user)
+            case .event, .pushRules, .presence: break
             case .everything: concernsAll = true
             }
         }

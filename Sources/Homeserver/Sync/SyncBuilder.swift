@@ -10,11 +10,17 @@ struct SyncBuilder {
     let upTo: SyncToken
     let filter: SyncFilter
     let fullState: Bool
+    let wantsStateAfter: Bool
     let now: Int64
+    /// From where on changes of lists of devices are told: from the beginning to a client whose token was of before a restore.
+    let listsSince: Int64?
 
     var database: Database { service.database }
     var context: RoomContext { service.context }
-    var audience: ClientEvents.Audience { ClientEvents.Audience(requester, now: now) }
+    var audience: ClientEvents.Audience {
+        ClientEvents.Audience(
+            requester, now: now, fields: filter.fields, isFederationFormat: filter.wantsFederationFormat)
+    }
     /// Everything up to here is known to the client.
     var sincePosition: Int64 { since?.position ?? 0 }
 
@@ -22,7 +28,9 @@ struct SyncBuilder {
     func build(_ memberships: [RoomMembership]) async throws -> ([UInt8], isEmpty: Bool) {
         let candidates = candidates(memberships)
         let ownChanged = activityConcernsUser
-        if candidates.isEmpty, !ownChanged { return (emptyAnswer(), true) }
+        let presence = try await presence(memberships)
+        let devices = try await devices(memberships)
+        if candidates.isEmpty, !ownChanged, presence.isEmpty { return (emptyAnswer(devices), devices.isEmpty) }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
@@ -34,7 +42,7 @@ struct SyncBuilder {
                 let rules = PushRuleService.content(.defaults(for: self.requester.userID))
                 accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
             }
-            return try await self.build(candidates, accountData, memberships, reader)
+            return try await self.build(candidates, accountData, presence, memberships, devices, reader)
         }
     }
 
@@ -65,18 +73,37 @@ struct SyncBuilder {
         return service.typing.users(in: room, changedSince: 0) ?? []
     }
 
-    private func emptyAnswer() -> [UInt8] {
-        var writer = JSONWriter(capacity: 96)
+    /// The `m.presence` events that the client doesn't know yet.
+    private func presence(_ memberships: [RoomMembership]) async throws -> [JSON] {
+        let serial = since.map { $0.run == service.run ? $0.ephemeral : 0 } ?? 0
+        guard filter.presence.admits(type: "m.presence"), service.presence.mayHaveChanged(since: serial) else {
+            return []
+        }
+        let rooms = memberships.filter { $0.membership == .join }.map(\.room)
+        let changed = service.presence.changed(since: serial, in: rooms, for: requester.nid)
+        let names = try await database.users(changed.map(\.user))
+        let ignored = try await context.ignored.list(of: requester.nid)
+        return changed.compactMap { user, content in
+            guard let name = names[user], !ignored.contains(user), filter.presence.admits(sender: name.string) else {
+                return nil
+            }
+            return ["type": "m.presence", "sender": .string(name.string), "content": .object(content)]
+        }
+    }
+
+    private func emptyAnswer(_ devices: SyncDevices) -> [UInt8] {
+        var writer = JSONWriter(capacity: 256)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         writer.endObject()
         return writer.bytes
     }
 
     private func build(
-        _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ memberships: [RoomMembership],
-        _ reader: any Reader
+        _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ presence: [JSON],
+        _ memberships: [RoomMembership], _ devices: SyncDevices, _ reader: any Reader
     ) async throws -> ([UInt8], isEmpty: Bool) {
         var join = JSONWriter(capacity: 16_384), invite = JSONWriter(), knock = JSONWriter(), leave = JSONWriter()
         join.beginObject()
@@ -104,6 +131,7 @@ struct SyncBuilder {
                 }
             case .invite:
                 guard membership.position > sincePosition || fullState else { continue }
+                guard try await !isIgnored(membership, reader) else { continue }
                 try await writeStripped(membership, room, "invite_state", into: &invite, reader)
                 counts.invite += 1
             case .knock:
@@ -120,10 +148,15 @@ struct SyncBuilder {
         var writer = JSONWriter(capacity: join.bytes.count + 1_024)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(upTo.text)
+        writer.string(nextBatch(devices))
+        devices.write(into: &writer)
         if !global.isEmpty {
             writer.key("account_data")
             Self.write(global, into: &writer)
+        }
+        if !presence.isEmpty {
+            writer.key("presence")
+            writer.value(["events": .array(presence)])
         }
         let total = counts.join + counts.invite + counts.knock + counts.leave
         if total > 0 {
@@ -139,7 +172,14 @@ struct SyncBuilder {
             writer.endObject()
         }
         writer.endObject()
-        return (writer.bytes, total == 0 && global.isEmpty)
+        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty)
+    }
+
+    /// Whether the invitation comes from somebody of whom the user doesn't want to hear.
+    private func isIgnored(_ invitation: RoomMembership, _ reader: any Reader) async throws -> Bool {
+        let ignored = try await context.ignored.list(of: requester.nid)
+        if ignored.isEmpty { return false }
+        return try await database.events([invitation.event], reader).first.map { ignored.contains($0.sender) } ?? false
     }
 
     /// Whether a room that the user has left is told of: when it is news, or when the filter asks for it.

@@ -8,6 +8,11 @@ public struct SyncFilter: Sendable {
     public var roomAccountData = RoomEventFilter()
     public var accountData = EventFilter()
     public var includesLeft = false
+    public var presence = EventFilter()
+    /// The parts of events that are wanted; nil: all.
+    var fields: EventFields?
+    /// Whether events are wanted as servers exchange them.
+    var wantsFederationFormat = false
     /// `rooms` and `not_rooms` of all that has to do with rooms.
     var rooms = RoomEventFilter()
 
@@ -27,13 +32,16 @@ public struct SyncFilter: Sendable {
         ephemeral = try RoomEventFilter(try room?.optionalObject("ephemeral"))
         roomAccountData = try RoomEventFilter(try room?.optionalObject("account_data"))
         accountData = try EventFilter(try json.optionalObject("account_data"))
-        _ = try EventFilter(try json.optionalObject("presence"))
-        _ = try json.optionalStrings("event_fields")
-        if let format = try json.optionalString("event_format"), !["client", "federation"].contains(format) {
+        presence = try EventFilter(try json.optionalObject("presence"))
+        fields = try json.optionalStrings("event_fields").map { EventFields($0) }
+        let format = try json.optionalString("event_format") ?? "client"
+        guard ["client", "federation"].contains(format) else {
             throw MatrixError.badJSON("“event_format” must be client or federation.")
         }
+        wantsFederationFormat = format == "federation"
     }
 
     var timelineLimit: Int { min(timeline.events.limit ?? Self.defaultLimit, Self.largestLimit) }
+    var includesRedundantMembers: Bool { state.includesRedundantMembers || timeline.includesRedundantMembers }
     var lazyLoadsMembers: Bool { state.lazyLoadsMembers || timeline.lazyLoadsMembers }
 }

@@ -19,6 +19,8 @@ struct SyncRoom {
     private struct Timeline {
         /// Oldest first.
         var events: [StoredEvent] = []
+        /// What the user was in the room, at each of them.
+        var memberships: [EventNID: Membership] = [:]
         /// Whether there is more between what the client knows and these events.
         var isLimited = false
         /// Where going back goes on.
@@ -32,21 +34,26 @@ struct SyncRoom {
         guard try await isShown(reader) else { return false }
         let knew = try await wasJoinedBefore(reader)
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
-        let state = try await state(at: timeline, knew: knew, reader)
-        let receipts = isJoined ? try await receipts(reader) : nil
+        let isNew = !knew || builder.fullState
+        let heroes = isJoined && (isNew || changesMembers(timeline.events)) ? try await heroes(reader) : nil
+        let state = try await state(at: timeline, knew: knew, heroes ?? [], reader)
+        let (receipts, ownMoved) = isJoined ? try await receipts(reader) : (nil, false)
         let typing = isJoined ? builder.typingChanged(in: room.nid) : nil
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
-        let isNew = !knew || builder.fullState
-        guard isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+        guard
+            isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+                || ownMoved
         else { return false }
 
         writer.key(room.roomID.string)
         writer.beginObject()
-        if isJoined, isNew || changesMembers(timeline.events + state) { try await writeSummary(into: &writer, reader) }
+        if isJoined, heroes != nil || changesMembers(state) {
+            try await writeSummary(heroes, into: &writer, reader)
+        }
         writer.key("timeline")
         writer.beginObject()
         writer.key("events")
-        try await write(timeline.events, into: &writer, reader)
+        try await write(timeline.events, timeline.memberships, into: &writer, reader)
         writer.key("limited")
         writer.bool(timeline.isLimited)
         if let before = timeline.before {
@@ -54,11 +61,12 @@ struct SyncRoom {
             writer.string(PaginationToken(before).text)
         }
         writer.endObject()
-        writer.key("state")
+        writer.key(builder.wantsStateAfter ? "state_after" : "state")
         writer.beginObject()
         writer.key("events")
-        try await write(state, into: &writer, reader)
+        try await write(state, [:], into: &writer, reader)
         writer.endObject()
+        if isJoined { try await writeUnread(into: &writer, reader) }
         if isJoined { writeEphemeral(receipts: receipts, typing: typing, into: &writer) }
         if !own.isEmpty {
             writer.key("account_data")
@@ -68,8 +76,12 @@ struct SyncRoom {
         return true
     }
 
-    private func write(_ events: [StoredEvent], into writer: inout JSONWriter, _ reader: any Reader) async throws {
-        let page = try await builder.service.events.page(events, for: builder.requester.nid, reader)
+    private func write(
+        _ events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
+        _ reader: any Reader
+    ) async throws {
+        let page = try await builder.service.events.page(
+            events, for: builder.requester.nid, memberships: memberships, reader)
         writer.beginArray()
         for event in page.events {
             try builder.service.events.write(
@@ -132,6 +144,7 @@ struct SyncRoom {
                         try await filter.timeline.admits(stored, context, room.version)
                     {
                         newestFirst.append(stored)
+                        result.memberships[stored.nid] = try await visibility.membership(at: stored)
                     }
                 }
                 place = Database.OrderedPlace(depth: stored.orderDepth, position: position - 1)
@@ -154,18 +167,20 @@ struct SyncRoom {
     // MARK: - State
 
     /// The state that the client needs to know what held before the timeline's first event.
-    private func state(at timeline: Timeline, knew: Bool, _ reader: any Reader) async throws -> [StoredEvent] {
+    private func state(
+        at timeline: Timeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
+    ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
         let now = try await database.state(of: room.nid, at: upTo, reader)
-        let start = timeline.events.first?.stateBefore ?? now
+        let start = builder.wantsStateAfter ? now : timeline.events.first?.stateBefore ?? now
         let known = knew ? try await database.state(of: room.nid, at: builder.sincePosition, reader) : StateNID(0)
         // A full state is told whole, whatever the client knows.
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
         if filter.lazyLoadsMembers {
-            numbers = try await lazily(numbers, timeline, start, reader)
+            numbers = try await lazily(numbers, timeline, heroes, start, reader)
         }
-        let shown = Set(timeline.events.map(\.nid))
+        let shown = builder.wantsStateAfter ? [] : Set(timeline.events.map(\.nid))
         var chosen: [StoredEvent] = []
         for event in try await database.events(numbers, reader) where !shown.contains(event.nid) {
             if try await filter.state.admits(event, context, room.version) { chosen.append(event) }
@@ -175,18 +190,30 @@ struct SyncRoom {
 
     /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
     private func lazily(
-        _ numbers: [EventNID], _ timeline: Timeline, _ state: StateNID, _ reader: any Reader
+        _ numbers: [EventNID], _ timeline: Timeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
         let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
         var chosen = try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
         var users = Set(timeline.events.map(\.sender))
         users.insert(builder.requester.nid)
+        users.formUnion(heroes)
+        let client = LazyMembers.Client(
+            user: builder.requester.nid, deviceID: builder.requester.deviceID, room: room.nid)
+        let startsAnew = builder.since == nil || builder.fullState
+        let known = startsAnew ? [:] : builder.service.lazyMembers.known(to: client, at: builder.sincePosition)
+        var sent: [UserNID: LazyMembers.Sent] = [:]
         let names = try await database.users(Array(users))
         let keys = try await database.existingNumbers(ofStateKeys: names.values.map { .member($0) })
-        for key in keys.values.sorted() {
-            if let nid = try await tree.event(for: key, in: state, reader) { chosen.append(nid) }
+        for (user, name) in names.sorted(by: { $0.key < $1.key }) {
+            guard let key = keys[.member(name)], let nid = try await tree.event(for: key, in: state, reader) else {
+                continue
+            }
+            if known[user] == nid, !filter.includesRedundantMembers { continue }
+            chosen.append(nid)
+            sent[user] = LazyMembers.Sent(event: nid, upTo: builder.upTo.position)
         }
+        builder.service.lazyMembers.note(sent, for: client, isNew: startsAnew)
         return chosen
     }
 
@@ -200,41 +227,98 @@ struct SyncRoom {
     // MARK: - Summary
 
     /// Members that name a room which has no name.
-    private static let heroes = 5
+    private static let mostHeroes = 5
 
-    private func writeSummary(into writer: inout JSONWriter, _ reader: any Reader) async throws {
+    /// The members by whom a room is called that has no name: those who are in it or invited, else those who were.
+    private func heroes(_ reader: any Reader) async throws -> [UserNID] {
+        if try await hasName(reader) { return [] }
+        var found: [UserNID] = []
+        for group: [StoredMembership] in [[.join, .invite], [.leave, .ban]] where found.isEmpty {
+            for membership in group where found.count < Self.mostHeroes {
+                found += try await database.users(in: room.nid, membership, limit: Self.mostHeroes + 1, reader)
+                    .filter { $0 != builder.requester.nid }
+            }
+        }
+        return Array(found.prefix(Self.mostHeroes))
+    }
+
+    /// Whether the room has a name or an alias to be called by.
+    private func hasName(_ reader: any Reader) async throws -> Bool {
+        let keys = [(StateKey("m.room.name"), "name"), (StateKey("m.room.canonical_alias"), "alias")]
+        let numbers = try await database.existingNumbers(ofStateKeys: keys.map(\.0))
+        let state = try await database.state(of: room.nid, at: upTo, reader)
+        for (key, member) in keys {
+            guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
+                let stored = try await database.events([nid], reader).first
+            else { continue }
+            if try context.parse(stored, room.version).content[member]?.string?.isEmpty == false { return true }
+        }
+        return false
+    }
+
+    private func writeSummary(
+        _ known: [UserNID]?, into writer: inout JSONWriter, _ reader: any Reader
+    ) async throws {
         let joined = try await database.count(of: .join, in: room.nid, reader)
         let invited = try await database.count(of: .invite, in: room.nid, reader)
-        var heroes = try await database.users(in: room.nid, .join, limit: Self.heroes + 1, reader)
-        if heroes.count <= Self.heroes {
-            heroes += try await database.users(in: room.nid, .invite, limit: Self.heroes + 1, reader)
-        }
-        let chosen = heroes.filter { $0 != builder.requester.nid }.prefix(Self.heroes)
-        let names = try await database.users(Array(chosen))
+        let heroes = if let known { known } else { try await self.heroes(reader) }
+        let names = try await database.users(heroes)
         writer.key("summary")
         writer.beginObject()
         writer.key("m.joined_member_count")
         writer.integer(joined)
         writer.key("m.invited_member_count")
         writer.integer(invited)
-        writer.key("m.heroes")
-        writer.beginArray()
-        for hero in chosen { if let name = names[hero] { writer.string(name.string) } }
-        writer.endArray()
+        if !heroes.isEmpty {
+            writer.key("m.heroes")
+            writer.beginArray()
+            for hero in heroes { if let name = names[hero] { writer.string(name.string) } }
+            writer.endArray()
+        }
+        writer.endObject()
+    }
+
+    // MARK: - What isn't read
+
+    private func writeUnread(into writer: inout JSONWriter, _ reader: any Reader) async throws {
+        let counts = try await builder.service.unread.counts(
+            for: builder.requester.userID, builder.requester.nid, in: room, membership: membership,
+            upTo: builder.upTo.position, reader)
+        func write(_ count: UnreadCount, _ writer: inout JSONWriter) {
+            writer.beginObject()
+            writer.key("highlight_count")
+            writer.integer(count.highlights)
+            writer.key("notification_count")
+            writer.integer(count.notifications)
+            writer.endObject()
+        }
+        var total = UnreadCount()
+        for (thread, count) in counts where !filter.timeline.separatesThreads || thread.rawValue == 0 { total += count }
+        writer.key("unread_notifications")
+        write(total, &writer)
+        guard filter.timeline.separatesThreads else { return }
+        let roots = try await database.events(counts.keys.filter { $0.rawValue != 0 }.sorted(), reader)
+        if roots.isEmpty { return }
+        writer.key("unread_thread_notifications")
+        writer.beginObject()
+        for root in roots {
+            writer.key(root.eventID.string)
+            write(counts[root.nid] ?? UnreadCount(), &writer)
+        }
         writer.endObject()
     }
 
     // MARK: - Ephemeral events
 
-    /// The content of an `m.receipt` event; nil if there is nothing new.
-    private func receipts(_ reader: any Reader) async throws -> JSON? {
-        guard filter.ephemeral.admits(room.roomID), filter.ephemeral.events.admits(type: "m.receipt") else {
-            return nil
-        }
+    /// The content of an `m.receipt` event, nil if there is nothing new; and whether the user has read further.
+    private func receipts(_ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
         let receipts = try await database.receipts(
             in: room.nid, after: builder.sincePosition, upTo: builder.upTo.position, reader
         ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
-        if receipts.isEmpty { return nil }
+        let ownMoved = receipts.contains { $0.user == builder.requester.nid }
+        guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
+            filter.ephemeral.events.admits(type: "m.receipt")
+        else { return (nil, ownMoved) }
         let names = try await database.users(receipts.map(\.user))
         var content: JSON = [:]
         for receipt in receipts {
@@ -247,7 +331,7 @@ struct SyncRoom {
             types[receipt.type] = users
             content[receipt.eventID] = types
         }
-        return content
+        return (content, ownMoved)
     }
 
     private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {

@@ -5,12 +5,17 @@ import Synchronization
 /// Sync: what has happened for a user between two positions (Client-Server API, "Syncing").
 public final class SyncService: Sendable {
     let rooms: RoomRegistry
+    let unread: UnreadCounts
+    let presence: PresenceService
+    let serial: EphemeralSerial
     let notifier: Notifier
     let typing: Typing
     let events: ClientEvents
     let activity: Activity
+    public let devices: DeviceSync
     /// Of the database, and of this process.
     let epoch: String
+    let lazyMembers = LazyMembers()
     let run: String
 
     private struct KnownMemberships: Sendable {
@@ -24,11 +29,18 @@ public final class SyncService: Sendable {
     var database: Database { rooms.database }
     var context: RoomContext { rooms.context }
 
-    init(rooms: RoomRegistry, notifier: Notifier, typing: Typing, activity: Activity, epoch: String, run: String) {
+    init(
+        rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
+        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String
+    ) {
+        self.unread = unread
+        self.presence = presence
+        self.serial = serial
         self.rooms = rooms
         self.notifier = notifier
         self.typing = typing
         self.activity = activity
+        self.devices = devices
         self.epoch = epoch
         self.run = run
         events = ClientEvents(context: rooms.context)
@@ -41,6 +53,10 @@ public final class SyncService: Sendable {
         public var timeout: Int64
         public var fullState: Bool
         public var filter: SyncFilter
+        /// Whether the state at the end of the timeline is wanted (`use_state_after`).
+        public var wantsStateAfter = false
+        /// What the client's being there says of its user (`set_presence`).
+        public var presence = PresenceService.State.online
 
         public init(since: String?, timeout: Int64, fullState: Bool, filter: SyncFilter) {
             self.since = since
@@ -59,6 +75,8 @@ public final class SyncService: Sendable {
     /// - Throws: `M_INVALID_PARAM` if `since` is not a token of this server.
     public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
         let since = try await token(request.since)
+        try await presence.synced(request.presence, by: requester)
+        if let since { try await devices.acknowledge(since.toDevicePosition, by: requester) }
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
         while true {
             let memberships = try await memberships(of: requester.nid)
@@ -66,26 +84,34 @@ public final class SyncService: Sendable {
             // Registered before anything is read: what happens from here on wakes it.
             let waiter = notifier.register(requester.nid, rooms: Set(concerned))
             defer { notifier.remove(waiter) }
-            let upTo = SyncToken(epoch: epoch, position: database.committedPosition, run: run, ephemeral: typing.serial)
+            let upTo = SyncToken(
+                epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
             let builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
-                fullState: request.fullState, now: context.surroundings.now())
+                fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
+                now: context.surroundings.now(), listsSince: since?.position ?? (request.since == nil ? nil : 0))
             let (answer, isEmpty) = try await builder.build(memberships)
             let left = deadline - context.surroundings.now()
             if !isEmpty || since == nil || request.fullState || left <= 0 || notifier.isDraining { return answer }
             let cancel = context.surroundings.after(left) { waiter.wake() }
             await waiter.wait()
             cancel()
+            try await presence.synced(request.presence, by: requester)
             try Task.checkCancellation()
         }
     }
+
+    /// The position that a token of this server stands for.
+    ///
+    /// - Throws: `M_INVALID_PARAM` if it is none.
+    public func position(of text: String) async throws -> Int64 { try await token(text)?.position ?? 0 }
 
     /// nil for tokens of another epoch: the client begins anew. A token that another node gave out may be ahead of this one,
     /// which then catches up first.
     private func token(_ text: String?) async throws -> SyncToken? {
         guard let text else { return nil }
         guard let token = SyncToken(text) else {
-            throw MatrixError.invalidParam("“since” is not a token that this server gave out.")
+            throw MatrixError.invalidParam("“\(text.prefix(100))” is not a token that this server gave out.")
         }
         guard token.epoch == epoch, try await database.reach(token.position) else { return nil }
         return token

@@ -16,17 +16,20 @@ enum AccountRestrictions {
     }
 
     /// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`.
-    private static func name(_ method: HTTPMethod, _ pattern: PathPattern) -> String {
-        let segments = pattern.description.split(separator: "/", omittingEmptySubsequences: false)
+    static func name(_ method: HTTPMethod, _ pattern: PathPattern) -> String {
+        // Of `{kind:override|content}` the name alone.
+        let segments = pattern.description.split(separator: "/", omittingEmptySubsequences: false).map { segment in
+            segment.hasPrefix("{") ? segment.prefix { $0 != ":" && $0 != "}" } + "}" : String(segment)
+        }
         let isClient = segments.count > 4 && segments[1] == "_matrix" && segments[2] == "client"
         return "\(method.rawValue) /\(segments.dropFirst(isClient ? 4 : 1).joined(separator: "/"))"
     }
 
     /// Client-Server API, "Account locking".
-    private static let locked: Set<String> = ["POST /logout", "POST /logout/all"]
+    static let locked: Set<String> = ["POST /logout", "POST /logout/all"]
 
     /// Client-Server API, "Guest Access", client behaviour; and what no client can do without.
-    private static let guests: Set<String> = [
+    static let guests: Set<String> = [
         "GET /rooms/{roomId}/state", "GET /rooms/{roomId}/context/{eventId}", "GET /rooms/{roomId}/event/{eventId}",
         "GET /rooms/{roomId}/state/{eventType}/{stateKey}", "GET /rooms/{roomId}/messages",
         "GET /rooms/{roomId}/members", "GET /rooms/{roomId}/initialSync", "GET /sync", "GET /events",
@@ -51,7 +54,7 @@ enum AccountRestrictions {
 
     /// Client-Server API, "Account suspension": besides reading, what the specification says should be possible, and notes for
     /// oneself. Which events may be sent or redacted is told by ``checkMaySend(_:by:)``.
-    private static let suspended: Set<String> = [
+    static let suspended: Set<String> = [
         "POST /logout", "POST /logout/all", "PUT /devices/{deviceId}", "DELETE /devices/{deviceId}",
         "POST /delete_devices", "POST /account/password", "POST /account/deactivate", "POST /login/get_token",
         "POST /rooms/{roomId}/leave", "POST /rooms/{roomId}/forget",
@@ -69,6 +72,6 @@ enum AccountRestrictions {
         "POST /keys/signatures/upload", "PUT /sendToDevice/{eventType}/{txnId}", "PUT /room_keys/keys",
         "PUT /room_keys/keys/{roomId}", "PUT /room_keys/keys/{roomId}/{sessionId}", "DELETE /room_keys/keys",
         "DELETE /room_keys/keys/{roomId}", "DELETE /room_keys/keys/{roomId}/{sessionId}", "POST /room_keys/version",
-        "PUT /room_keys/version/{version}", "DELETE /room_keys/version/{version}",
+        "PUT /room_keys/version/{backup}", "DELETE /room_keys/version/{backup}",
     ]
 }

@@ -17,7 +17,9 @@ public struct ClientAPI: Sendable {
             + roomEventEndpoints + directoryEndpoints + syncEndpoints + receiptEndpoints + mediaEndpoints
             + downloadEndpoints
             + sharedSecretEndpoints + profileEndpoints + accountDataEndpoints + deviceEndpoints + pushRuleEndpoints
-            + publishedRoomEndpoints + relationEndpoints + fallbackEndpoints + moderationEndpoints + reportEndpoints
-            + contactEndpoints
+            + publishedRoomEndpoints + relationEndpoints + presenceEndpoints + userDirectoryEndpoints
+            + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
+            + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
+            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints
     }
 }

@@ -27,6 +27,7 @@ extension ClientAPI {
     }
 
     private func setReceipt(_ request: Request) async throws -> Response {
+        homeserver.presence.acted(try request.authenticated())
         let body = try await request.json(emptyIsObject: true).root
         let type = request["receiptType"]
         var thread: String?

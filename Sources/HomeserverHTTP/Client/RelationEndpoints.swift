@@ -28,12 +28,11 @@ extension ClientAPI {
     private func relations(_ request: Request) async throws -> Response {
         let direction = request.query["dir"] ?? "b"
         guard direction == "f" || direction == "b" else { throw MatrixError.invalidParam("“dir” must be b or f.") }
-        _ = try request.flag("recurse")
         let wanted = RoomReading.RelationsRequest(
             relType: request["relType"].isEmpty ? nil : request["relType"],
             eventType: request["eventType"].isEmpty ? nil : request["eventType"], from: request.query["from"],
             to: request.query["to"], backwards: direction == "b",
-            limit: Int(clamping: try request.integer("limit") ?? 5))
+            limit: Int(clamping: try request.integer("limit") ?? 5), recurses: try request.flag("recurse"))
         return .json(
             try await homeserver.reading.relations(
                 of: try request.eventID(), in: try request.roomID(), wanted, for: try request.authenticated()))

@@ -51,6 +51,7 @@ extension ClientAPI {
     }
 
     private func send(_ request: Request) async throws -> Response {
+        homeserver.presence.acted(try request.authenticated())
         let content = try await request.json().root.json
         let event = try await homeserver.sending.send(
             request["eventType"], content: content, to: try request.roomID(), transactionID: request["txnId"],

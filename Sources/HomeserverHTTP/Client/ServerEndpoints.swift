@@ -7,7 +7,10 @@ extension ClientAPI {
     var serverEndpoints: [Endpoint] {
         [
             Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
-                .json(["versions": .array(Self.versions.map { .string($0) }), "unstable_features": [:]])
+                .json([
+                    "versions": .array(Self.versions.map { .string($0) }),
+                    "unstable_features": ["org.matrix.e2e_cross_signing": true, "org.matrix.msc3814": true],
+                ])
             },
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { request in
                 .json(self.capabilities(for: try request.authenticated()))

@@ -23,19 +23,17 @@ extension ClientAPI {
 
     private func sync(_ request: Request) async throws -> Response {
         let requester = try request.authenticated()
-        if let presence = request.query["set_presence"], !["offline", "online", "unavailable"].contains(presence) {
+        guard let presence = PresenceService.State(name: request.query["set_presence"] ?? "online") else {
             throw MatrixError.invalidParam("“set_presence” must be offline, online or unavailable.")
         }
         let timeout = try request.integer("timeout") ?? 0
         guard timeout >= 0 else { throw MatrixError.invalidParam("“timeout” is negative.") }
-        _ = try request.flag("use_state_after")
         let filter = try await homeserver.filters.resolve(request.query["filter"], for: requester)
-        return .json(
-            try await homeserver.sync.sync(
-                .init(
-                    since: request.query["since"], timeout: timeout, fullState: try request.flag("full_state"),
-                    filter: filter),
-                for: requester))
+        var wanted = SyncService.Request(
+            since: request.query["since"], timeout: timeout, fullState: try request.flag("full_state"), filter: filter)
+        wanted.wantsStateAfter = try request.flag("use_state_after")
+        wanted.presence = presence
+        return .json(try await homeserver.sync.sync(wanted, for: requester))
     }
 }
 

@@ -181,6 +181,20 @@ struct AccountEndpointTests {
         await client.server.close()
     }
 
+    @Test("what the lists for locked, suspended and guest accounts name is there")
+    func restrictions() async throws {
+        let client = ClientSession(try await TestServer())
+        let names = Set(
+            ClientAPI(client.server.homeserver).endpoints.flatMap { endpoint in
+                endpoint.patterns.map { AccountRestrictions.name(endpoint.method, $0) }
+            })
+        let listed = AccountRestrictions.locked.union(AccountRestrictions.guests).union(AccountRestrictions.suspended)
+        // Pushers and searches are still to come.
+        #expect(listed.subtracting(names).isSubset(of: ["POST /pushers/set", "POST /search"]))
+        #expect(listed.count > 60)
+        await client.server.close()
+    }
+
     @Test("only administrators moderate, and others don't learn who is there")
     func moderation() async throws {
         let client = ClientSession(try await TestServer())

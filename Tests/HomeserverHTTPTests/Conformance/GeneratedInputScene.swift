@@ -67,6 +67,21 @@ struct GeneratedInputScene {
             .PUT, "\(base)/pushrules/global/override/\(name)", token, ["actions": ["notify"], "conditions": []])
         _ = await client.ask(.PUT, "\(base)/profile/\(user)/displayname", token, ["displayname": .string(name)])
         let media = await client.ask(.POST, "/_matrix/media/v3/upload", token: token, raw: Pictures.png(2, 2))
+        // As with filters: Bob's backup has a version that Alice hasn't got.
+        var backup = ""
+        for _ in 1...filters {
+            backup = text(
+                await client.ask(
+                    .POST, "\(base)/room_keys/version", token,
+                    ["algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": [:]]), "version")
+        }
+        _ = await client.ask(
+            .PUT, "\(base)/room_keys/keys/\(room)/session-of-\(name)?version=\(backup)", token,
+            [
+                "first_message_index": 1, "forwarded_count": 0, "is_verified": true,
+                "session_data": ["of": .string(name)],
+            ])
+        let sync = await client.ask(.GET, "\(base)/sync", token)
         let device = await client.ask(.GET, "\(base)/account/whoami", token)
         return Person(
             token: token,
@@ -77,7 +92,8 @@ struct GeneratedInputScene {
                 "mediaId": text(media, "content_uri").split(separator: "/").last.map(String.init) ?? "",
                 "type": "org.example.note", "tag": "u.\(name)", "kind": "override", "ruleId": name,
                 "eventType": "m.room.topic", "keyName": "displayname", "receiptType": "m.read",
-                "relType": "m.annotation", "txnId": "second", "fileName": "file",
+                "relType": "m.annotation", "txnId": "second", "fileName": "file", "version": backup,
+                "sessionId": "session-of-\(name)", "from": text(sync, "next_batch"), "to": text(sync, "next_batch"),
             ])
     }
 
@@ -85,7 +101,7 @@ struct GeneratedInputScene {
     static let unknown = [
         "userId": "@nobody:localhost", "roomId": "!nowhere:localhost", "roomIdOrAlias": "!nowhere:localhost",
         "eventId": "$nothing", "deviceId": "NODEVICE", "filterId": "4711", "roomAlias": "#nowhere:localhost",
-        "mediaId": "nomedia", "ruleId": "norule",
+        "mediaId": "nomedia", "ruleId": "norule", "version": "4711", "sessionId": "nosession",
     ]
 
     /// The parameters whose values have a form that can be wrong.
@@ -101,13 +117,18 @@ struct GeneratedInputScene {
     }
 
     /// The query with all required parameters at allowed values, some replaced, or left out where the new value is nil.
-    func query(_ operation: ConformanceTable.Operation, replacing replaced: [String: String?] = [:]) -> String {
+    func query(
+        _ operation: ConformanceTable.Operation, replacing replaced: [String: String?] = [:], of person: Person? = nil
+    ) -> String {
+        let person = person ?? alice
         let parameters = operation.queryParameters.compactMap { parameter -> String? in
             let value: String?
             if let replacement = replaced[parameter.name] {
                 value = replacement
             } else {
-                value = parameter.isRequired ? Self.text(bodies.sample(parameter.fact)) : nil
+                // Versions of backups and tokens of syncs can't be made up.
+                let own = ["version", "from", "to"].contains(parameter.name) ? person.own[parameter.name] : nil
+                value = parameter.isRequired ? own ?? Self.text(bodies.sample(parameter.fact)) : nil
             }
             return value.map { "\(parameter.name)=\(Self.encoded($0))" }
         }
@@ -131,13 +152,15 @@ struct GeneratedInputScene {
     /// What both people see of everything they have: the answer of each operation that only reads.
     func snapshot() async -> [String: JSON] {
         var seen: [String: JSON] = [:]
+        // Reading by sync shows people as being there: both are, before anything is compared.
+        for person in [alice, bob] { _ = await client.ask(.GET, "/_matrix/client/v3/sync", token: person.token) }
         for person in [alice, bob] {
             for operation in operations where operation.method == "GET" {
                 let answer = await client.ask(
-                    .GET, path(operation, replacing: person.own) + query(operation), token: person.token)
+                    .GET, path(operation, replacing: person.own) + query(operation, of: person), token: person.token)
                 var json = answer.json
                 // Places in the stream of all changes move with every write, also with those that nobody sees.
-                for key in ["start", "end", "next_batch"] where json[key] != nil { json[key] = nil }
+                for key in ["start", "end", "next_batch", "last_active_ago"] where json[key] != nil { json[key] = nil }
                 seen["\(operation.name) by \(person.own["userId"] ?? "")"] = json
             }
         }

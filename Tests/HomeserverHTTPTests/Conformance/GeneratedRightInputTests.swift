@@ -92,6 +92,8 @@ struct GeneratedRightInputTests {
             what == "?filter"
         // The member has the name of the profile's field.
         case "PUT /_matrix/client/v3/profile/{userId}/{keyName}": true
+        // There must be a master key.
+        case "POST /_matrix/client/v3/keys/device_signing/upload": true
         // Rules for content, and they alone, must have a pattern.
         case "PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleId}": what == "kind = content"
         default: false
@@ -127,7 +129,11 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/account/password/msisdn/requestToken": 400,
         "POST /_matrix/client/v3/register/email/requestToken": 403,
         "POST /_matrix/client/v3/register/msisdn/requestToken": 403,
+        // There is no room version “text”.
+        "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
         // Alice's file has its content.
         "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
+        // There must be a master key, of a form that the table can't say.
+        "POST /_matrix/client/v3/keys/device_signing/upload": 400,
     ]
 }

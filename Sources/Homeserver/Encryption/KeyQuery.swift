@@ -1,0 +1,118 @@
+import Database
+import MatrixCore
+
+extension DeviceKeyService {
+    /// The devices and cross-signing keys of users (`POST /keys/query`).
+    ///
+    /// Whether a user exists is not told: a user of this server who has no keys is there with no devices.
+    ///
+    /// - Parameter asked: a map from user ID to the IDs of devices, none meaning all.
+    public func query(_ asked: JSONView, for requester: Requester) async throws -> JSON {
+        var users: [UserID] = []
+        var wanted: [UserID: Set<ByteString>] = [:]
+        var failures: JSONObject = [:]
+        var count = 0
+        for (name, devices) in asked.members {
+            guard let user = UserID(name) else { throw MatrixError.invalidParam("“\(name)” is not a user ID.") }
+            let ids = devices.elements.compactMap(\.string)
+            guard devices.isArray, ids.count == devices.count else {
+                throw MatrixError.badJSON("The devices of \(user) must be an array of strings.")
+            }
+            count += 1 + ids.count
+            guard user.server == serverName else {
+                failures[user.server.string] = Self.unreachable
+                continue
+            }
+            users.append(user)
+            if !ids.isEmpty { wanted[user] = Set(ids.map { ByteString($0) }) }
+        }
+        guard count <= Self.mostAsked else {
+            throw MatrixError.invalidParam("A request may ask for \(Self.mostAsked) devices.")
+        }
+        let numbers = try await database.existingNumbers(ofUsers: users)
+        let known = users.compactMap { numbers[$0] }
+        let names = Dictionary(uniqueKeysWithValues: numbers.map { ($0.value, $0.key) })
+        let found = try await database.read { reader in
+            let whole = known.filter { nid in names[nid].map { wanted[$0] == nil } ?? false }
+            let single = wanted.sorted { $0.key < $1.key }.flatMap { user, devices in
+                numbers[user].map { nid in devices.sorted().map { (user: nid, deviceID: $0.string) } } ?? []
+            }
+            return Found(
+                devices: try await self.database.deviceKeys(of: whole, reader)
+                    + self.database.deviceKeys(of: single, reader),
+                keys: try await self.database.crossSigningKeys(of: known, reader),
+                signatures: try await self.database.keySignatures(on: known, visibleTo: requester.nid, reader))
+        }
+        return answer(users, numbers, found, failures, for: requester)
+    }
+
+    private struct Found: Sendable {
+        let devices: [StoredDeviceKeys]
+        let keys: [StoredCrossSigningKey]
+        let signatures: [KeySignature]
+    }
+
+    private struct SignedKey: Hashable {
+        let user: UserNID
+        let keyID: ByteString
+    }
+
+    private func answer(
+        _ users: [UserID], _ numbers: [UserID: UserNID], _ found: Found, _ failures: JSONObject,
+        for requester: Requester
+    ) -> JSON {
+        let signatures = Dictionary(grouping: found.signatures) {
+            SignedKey(user: $0.user, keyID: ByteString($0.keyID))
+        }
+        let devices = Dictionary(grouping: found.devices, by: \.user)
+        let keys = Dictionary(grouping: found.keys, by: \.user)
+        var answers: (devices: JSONObject, master: JSONObject, selfSigning: JSONObject, userSigning: JSONObject) =
+            ([:], [:], [:], [:])
+        for user in users {
+            guard let nid = numbers[user] else {
+                answers.devices[user.string] = [:]
+                continue
+            }
+            var own: JSONObject = [:]
+            for device in devices[nid] ?? [] {
+                guard var json = try? JSONDocument(parsing: device.json).root.json else { continue }
+                let added = signatures[SignedKey(user: nid, keyID: ByteString(device.deviceID))] ?? []
+                Self.add(added, to: &json, of: user, requester)
+                json["unsigned"] = device.displayName.map { ["device_display_name": .string($0)] } ?? [:]
+                own[device.deviceID] = json
+            }
+            answers.devices[user.string] = .object(own)
+            for key in keys[nid] ?? [] {
+                guard var json = try? JSONDocument(parsing: key.json).root.json else { continue }
+                let added = signatures[SignedKey(user: nid, keyID: ByteString(key.publicKey))] ?? []
+                Self.add(added, to: &json, of: user, requester)
+                switch key.usage {
+                case .master: answers.master[user.string] = json
+                case .selfSigning: answers.selfSigning[user.string] = json
+                // Whom somebody has verified is nobody else's business.
+                case .userSigning: if nid == requester.nid { answers.userSigning[user.string] = json }
+                }
+            }
+        }
+        return [
+            "device_keys": .object(answers.devices), "master_keys": .object(answers.master),
+            "self_signing_keys": .object(answers.selfSigning), "user_signing_keys": .object(answers.userSigning),
+            "failures": .object(failures),
+        ]
+    }
+
+    /// Signatures stand by the user who has made them: the key's owner, or who asks.
+    private static func add(
+        _ added: [KeySignature], to json: inout JSON, of owner: UserID, _ requester: Requester
+    ) {
+        guard !added.isEmpty else { return }
+        var all = json["signatures"] ?? [:]
+        for signature in added {
+            let signer = signature.signer == requester.nid ? requester.userID : owner
+            var own = all[signer.string] ?? [:]
+            own[signature.signerKeyID] = .string(signature.signature)
+            all[signer.string] = own
+        }
+        json["signatures"] = all
+    }
+}

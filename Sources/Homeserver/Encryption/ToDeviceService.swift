@@ -1,0 +1,187 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// Messages to devices (Client-Server API, "Send-to-Device messaging"): kept until the device has acknowledged them.
+public final class ToDeviceService: Sendable {
+    private let database: Database
+    private let serverName: ServerName
+    private let surroundings: Surroundings
+    /// Messages that wait for one device at most, but for those that come between two looks; the oldest go first. A device
+    /// that comes back after so long gets the keys of what was said last.
+    private let mostWaiting: Int
+
+    /// The largest content; the largest event has as much.
+    private static let largestContent = 65_536
+    private static let longestType = 255
+    /// Devices that one request may send to.
+    private static let mostRecipients = 10_000
+    /// Messages and bytes of content that a client gets at a time: the specification recommends the first.
+    private static let mostAtOnce = 100
+    private static let mostBytesAtOnce = 2 << 20
+
+    private struct Queue: Hashable {
+        let user: UserNID
+        let device: ByteString
+    }
+
+    /// Messages sent to a device since its queue was looked at. The lock protects the table; nothing is awaited while it is
+    /// held.
+    private let sent = Mutex(BoundedCache<Queue, Int>(capacity: 50_000))
+
+    init(database: Database, serverName: ServerName, surroundings: Surroundings, mostWaiting: Int = 10_000) {
+        self.database = database
+        self.serverName = serverName
+        self.surroundings = surroundings
+        self.mostWaiting = mostWaiting
+    }
+
+    // MARK: - Sending
+
+    /// Sends a message to devices (`PUT /sendToDevice/{eventType}/{txnId}`). The same transaction again changes nothing.
+    ///
+    /// - Parameter messages: a map from user ID to a map from device ID, or `*` for all, to content. Devices that aren't there
+    ///   get nothing.
+    public func send(
+        _ type: String, _ messages: JSONView, transactionID: String, by requester: Requester
+    ) async throws {
+        guard (1...Self.longestType).contains(type.utf8.count) else {
+            throw MatrixError.invalidParam("The type of a message has 1 to \(Self.longestType) bytes.")
+        }
+        let asked = try Self.parse(messages)
+        let key = Array(
+            Hashing.sha256(Array("\(requester.deviceID)\0toDevice\0\(type)\0\(transactionID)".utf8)).prefix(16))
+        if try await database.event(ofTransaction: key, by: requester.nid) != nil { return }
+        let contents = try await resolve(asked)
+        var write = Write()
+        write.rememberTransaction(
+            key, of: requester.nid, made: EventID(unchecked: ""), at: surroundings.now())
+        if !contents.isEmpty {
+            write.sendToDevices(contents, type: type, from: requester.nid)
+            boundQueues(contents, in: &write)
+        }
+        do { try await database.write(write) } catch DatabaseError.constraint {
+            // The same request came twice at once.
+            guard try await database.event(ofTransaction: key, by: requester.nid) != nil else {
+                throw MatrixError.stopping
+            }
+        }
+    }
+
+    private struct Asked {
+        let user: UserID
+        let deviceID: String
+        let content: [UInt8]
+    }
+
+    private static func parse(_ messages: JSONView) throws -> [Asked] {
+        var asked: [Asked] = []
+        for (name, devices) in messages.members {
+            guard let user = UserID(name) else { throw MatrixError.invalidParam("“\(name)” is not a user ID.") }
+            guard devices.isObject else { throw MatrixError.badJSON("The messages to \(user) must be an object.") }
+            for (deviceID, content) in devices.members {
+                guard content.isObject else {
+                    throw MatrixError.badJSON("The message to a device of \(user) must be an object.")
+                }
+                guard content.range.count <= largestContent else {
+                    throw MatrixError.tooLarge("A message to a device may have \(largestContent) bytes.")
+                }
+                asked.append(Asked(user: user, deviceID: deviceID, content: [UInt8](content.raw)))
+            }
+        }
+        guard asked.count <= mostRecipients else {
+            throw MatrixError.invalidParam("A request may send to \(mostRecipients) devices.")
+        }
+        return asked
+    }
+
+    /// Finds out which devices there are, and puts together those that get the same.
+    private func resolve(_ asked: [Asked]) async throws -> [ToDeviceContent] {
+        let local = asked.filter { $0.user.server == serverName }
+        let numbers = try await database.existingNumbers(ofUsers: local.map(\.user))
+        let users = Array(Set(numbers.values))
+        let there = try await database.deviceIDs(of: users)
+        var recipients: [[UInt8]: [UserNID: [String]]] = [:]
+        var order: [[UInt8]] = []
+        // Who is named gets what is meant for it, and not also what all get: a device gets one message of a request.
+        var named: [UserNID: Set<ByteString>] = [:]
+        for one in local where one.deviceID != "*" {
+            if let nid = numbers[one.user] { named[nid, default: []].insert(ByteString(one.deviceID)) }
+        }
+        for one in local {
+            guard let nid = numbers[one.user], let devices = there[nid] else { continue }
+            let chosen =
+                one.deviceID == "*"
+                ? devices.filter { !(named[nid]?.contains(ByteString($0)) ?? false) }
+                : devices.filter { $0.utf8.elementsEqual(one.deviceID.utf8) }
+            guard !chosen.isEmpty else { continue }
+            if recipients[one.content] == nil { order.append(one.content) }
+            recipients[one.content, default: [:]][nid, default: []] += chosen
+        }
+        return order.map { ToDeviceContent(content: $0, recipients: recipients[$0] ?? [:]) }
+    }
+
+    /// Has queues looked at each time that a twentieth of what they may hold was sent to them.
+    private func boundQueues(_ contents: [ToDeviceContent], in write: inout Write) {
+        for content in contents {
+            for (user, devices) in content.recipients.sorted(by: { $0.key < $1.key }) {
+                let queue = Queue(user: user, device: ByteString(devices.count == 1 ? devices[0] : ""))
+                let isDue = sent.withLock { sent in
+                    let count = (sent[queue] ?? 0) + 1
+                    let isDue = count >= max(mostWaiting / 20, 1)
+                    sent.insert(isDue ? 0 : count, for: queue, size: 1)
+                    return isDue
+                }
+                if isDue { write.dropOldMessages(toDevice: queue.device.string, of: user, beyond: mostWaiting) }
+            }
+        }
+    }
+
+    // MARK: - Receiving
+
+    /// What a device is told at a time.
+    public struct Page: Sendable {
+        /// Events as clients see them, oldest first.
+        public var events: [JSON] = []
+        /// The position of the last of them, if there are more.
+        public var rest: Int64?
+    }
+
+    /// The messages for a device between two positions: a hundred at most.
+    public func messages(
+        to deviceID: String, of user: UserNID, after: Int64, upTo: Int64
+    ) async throws -> Page {
+        let messages = try await database.read { reader in
+            try await self.database.messages(
+                toDevice: deviceID, of: user, after: after, upTo: upTo, limit: Self.mostAtOnce + 1, reader)
+        }
+        var page = Page()
+        var bytes = 0
+        var last: Int64 = 0
+        let senders = try await database.users(messages.map(\.sender))
+        for message in messages {
+            bytes += message.content.count
+            if page.events.count == Self.mostAtOnce || (bytes > Self.mostBytesAtOnce && !page.events.isEmpty) {
+                page.rest = last
+                break
+            }
+            last = message.position
+            guard let sender = senders[message.sender] else { continue }
+            page.events.append([
+                "type": .string(message.type), "sender": .string(sender.string), "content": .raw(message.content),
+            ])
+        }
+        return page
+    }
+
+    /// Whether anything may wait for a device.
+    func hasMessages(_ requester: Requester, _ reader: any Reader) async throws -> Bool {
+        try await database.hasMessages(toDevice: requester.deviceID, of: requester.nid, reader)
+    }
+
+    /// Lets go of what a device has received: it has come back with the token that was given with it.
+    public func acknowledge(_ deviceID: String, of user: UserNID, upTo position: Int64) async throws {
+        let write = try await database.acknowledgement(by: deviceID, of: user, upTo: position)
+        if !write.isEmpty { try await database.write(write) }
+    }
+}

@@ -1,0 +1,91 @@
+import Database
+import Logging
+import MatrixCore
+
+/// Fills tables with what was stored before there were such tables: in the background, in batches, by one node at a time;
+/// after a restart it goes on where it was.
+struct BackgroundFilling: Sendable {
+    let rooms: RoomRegistry
+    let node: String
+    /// Under this name the database knows how far it has come.
+    let name: String
+    /// Writes what belongs to the rows behind a number, and returns the number of the last; nil if there are none.
+    let fill: @Sendable (_ after: Int64, _ write: inout Write) async throws -> Int64?
+
+    private static let batch = 200
+    private static let leaseTime: Int64 = 60_000
+
+    /// Does one batch.
+    ///
+    /// - Returns: whether more is to be done here; false also while another node is at it.
+    func step() async throws -> Bool {
+        let database = rooms.database
+        guard let cursor = try await database.backgroundMigration(name) else { return false }
+        let lease = try await database.lease(
+            "migration \(name)", holder: node, now: rooms.context.surroundings.now(), duration: Self.leaseTime)
+        guard let lease else { return false }
+        var write = Write()
+        write.require(lease)
+        let last = try await fill(cursor, &write)
+        if let last {
+            write.advanceBackgroundMigration(name, to: last)
+        } else {
+            write.finishBackgroundMigration(name)
+            write.release(lease)
+        }
+        try await database.write(write)
+        return last != nil
+    }
+
+    /// Does all of it.
+    func run() async throws { while try await step() {} }
+
+    /// All there are.
+    static func all(rooms: RoomRegistry, node: String) -> [BackgroundFilling] {
+        [.relations(rooms, node), .userWords(rooms, node), .openRooms(rooms, node)]
+    }
+
+    /// Relations of events (schema 2).
+    static func relations(_ rooms: RoomRegistry, _ node: String) -> BackgroundFilling {
+        BackgroundFilling(rooms: rooms, node: node, name: "relations") { cursor, write in
+            let events = try await rooms.database.events(after: cursor, limit: batch)
+            for stored in events where stored.redactedBy == nil && stored.flags.isDisjoint(with: .hidden) {
+                let version = try await rooms.room(stored.room).version
+                guard let event = try? rooms.context.parse(stored, version),
+                    let (parent, type) = RoomDraft.relation(of: event)
+                else { continue }
+                write.relate(stored, to: parent, type: type)
+                if let known = try await rooms.database.event(parent) { write.topics.append(.event(known.nid)) }
+            }
+            return events.last?.nid.rawValue
+        }
+    }
+
+    /// The words of users' names (schema 3).
+    static func userWords(_ rooms: RoomRegistry, _ node: String) -> BackgroundFilling {
+        BackgroundFilling(rooms: rooms, node: node, name: "user words") { cursor, write in
+            let accounts = try await rooms.database.accountNames(after: cursor, limit: batch)
+            for account in accounts {
+                write.putUserWords(
+                    UserDirectoryService.words(account.userID, displayName: account.displayName), of: account.nid)
+            }
+            return accounts.last?.nid.rawValue
+        }
+    }
+
+    /// Rooms that everybody may enter or look into (schema 3).
+    static func openRooms(_ rooms: RoomRegistry, _ node: String) -> BackgroundFilling {
+        BackgroundFilling(rooms: rooms, node: node, name: "open rooms") { cursor, _ in
+            let found = try await rooms.database.rooms(after: cursor, limit: batch)
+            for nid in found {
+                let room = try await rooms.room(nid)
+                // At the room's own queue, so that it can't undo what is changed at the same time.
+                try await rooms.perform(in: room) { draft in
+                    let isOpen = try await draft.isOpen()
+                    draft.write.setOpen(isOpen, nid)
+                }
+            }
+            return found.last?.rawValue
+        }
+    }
+}

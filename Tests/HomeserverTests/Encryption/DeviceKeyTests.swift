@@ -1,0 +1,276 @@
+import Database
+import MatrixCore
+import RoostTestSupport
+import Synchronization
+import Testing
+
+@testable import Homeserver
+
+@Suite("Keys of devices", .onEachEngine)
+struct DeviceKeyTests {
+    private func upload(_ keys: JSON, _ server: TestServer, _ user: Requester) async throws -> [String: Int] {
+        try await server.homeserver.deviceKeys.upload(keys.view, for: user)
+    }
+
+    private func named(_ names: Range<Int>, algorithm: String = "curve25519") -> JSON {
+        .object(JSONObject(names.map { ("\(algorithm):K\($0)", .string("public \($0)")) }))
+    }
+
+    /// The key that is claimed of a device: its name and itself.
+    private func claim(
+        _ server: TestServer, _ user: Requester, algorithm: String = "curve25519"
+    ) async throws -> (key: String, value: JSON)? {
+        let asked: JSON = [user.userID.string: [user.deviceID: .string(algorithm)]]
+        let answer = try await server.homeserver.deviceKeys.claim(asked.view)
+        let parsed = try JSONDocument(parsing: answer.encoded()).root.json
+        return parsed["one_time_keys"]?[user.userID.string]?[user.deviceID]?.objectValue?.first { _ in true }.map {
+            (key: $0.key, value: $0.value)
+        }
+    }
+
+    @Test("keys are as they were uploaded, with the device's name; others see them, and what isn't there isn't there")
+    func query() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let keys = SigningTestKey(seed: 1).deviceKeys(of: "@alice:localhost", alice.deviceID)
+        #expect(try await upload(["device_keys": keys], server, alice).isEmpty)
+        try await server.homeserver.devices.rename(alice.deviceID, to: "Telephone", of: alice)
+        func ask(_ devices: JSON) async throws -> JSON {
+            let answer = try await server.homeserver.deviceKeys.query(devices.view, for: bob)
+            return try JSONDocument(parsing: answer.encoded()).root.json
+        }
+        var expected = keys
+        expected["unsigned"] = ["device_display_name": "Telephone"]
+        for devices in [[], [.string(alice.deviceID)]] as [JSON] {
+            let answer = try await ask(["@alice:localhost": devices])
+            #expect(answer["device_keys"]?["@alice:localhost"]?[alice.deviceID] == expected)
+        }
+        #expect(try await ask(["@alice:localhost": ["OTHER"]])["device_keys"] == ["@alice:localhost": [:]])
+        // A22: who has no keys and who doesn't exist look the same.
+        #expect(
+            try await ask(["@bob:localhost": [], "@nobody:localhost": []])["device_keys"]
+                == ["@bob:localhost": [:], "@nobody:localhost": [:]])
+        #expect(try await ask(["@far:away.example": []])["failures"]?["away.example"] != nil)
+        await server.close()
+    }
+
+    @Test("keys of somebody else or another device, badly named or too large keys are refused, and nothing is kept")
+    func refused() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let key = SigningTestKey(seed: 1)
+        let own = key.deviceKeys(of: "@alice:localhost", alice.deviceID)
+        var wrongName = own, notCanonical = own, large = own
+        wrongName["keys"] = ["ed25519:OTHER": "x"]
+        notCanonical["org.example.number"] = 1.5
+        large["org.example.padding"] = .string(String(repeating: "x", count: 40_000))
+        let bodies: [(JSON, MatrixError.Code)] = [
+            (["device_keys": key.deviceKeys(of: "@bob:localhost", alice.deviceID)], .invalidParam),
+            (["device_keys": key.deviceKeys(of: "@alice:localhost", "OTHER")], .invalidParam),
+            (["device_keys": wrongName], .invalidParam), (["device_keys": notCanonical], .badJSON),
+            (["device_keys": large], .tooLarge), (["device_keys": [:]], .missingParam),
+            (["one_time_keys": ["noname": "x"]], .invalidParam), (["one_time_keys": [":x": "x"]], .invalidParam),
+            (["one_time_keys": ["curve25519:": "x"]], .invalidParam), (["one_time_keys": ["a:b": 7]], .badJSON),
+            (["one_time_keys": ["a:b": ["key": "x"]]], .missingParam),
+            (["one_time_keys": ["a:b": .string(String(repeating: "x", count: 5_000))]], .tooLarge),
+            (["one_time_keys": named(0..<1_001)], .invalidParam),
+            (["fallback_keys": ["a:1": "x", "a:2": "y"]], .invalidParam),
+        ]
+        for (body, code) in bodies {
+            do {
+                _ = try await upload(body, server, alice)
+                Issue.record("\(code) was expected")
+            } catch let error as MatrixError { #expect(error.code == code, "\(error)") }
+        }
+        let counts = try await server.homeserver.deviceKeys.counts(of: alice)
+        #expect(counts == DeviceKeyCounts())
+        await server.close()
+    }
+
+    @Test("one-time keys are claimed in the order of their uploads, then the fallback key serves and shows as used")
+    func order() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        #expect(try await upload(["one_time_keys": named(7..<9)], server, alice) == ["curve25519": 2])
+        #expect(try await upload(["one_time_keys": named(0..<2)], server, alice) == ["curve25519": 4])
+        _ = try await upload(["fallback_keys": ["curve25519:F": "fallback"]], server, alice)
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        var claimed: [String] = []
+        for _ in 0..<4 { claimed.append(try #require(try await claim(server, alice)).key) }
+        #expect(Set(claimed[..<2]) == ["curve25519:K7", "curve25519:K8"])
+        #expect(Set(claimed[2...]) == ["curve25519:K0", "curve25519:K1"])
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        for _ in 0..<2 {
+            let fallback = try #require(try await claim(server, alice))
+            #expect(fallback.key == "curve25519:F" && fallback.value == "fallback")
+        }
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice) == DeviceKeyCounts())
+        #expect(try await claim(server, alice, algorithm: "signed_curve25519") == nil)
+        // The same again, as a client that has not got the answer sends it, is still used; another one is not.
+        _ = try await upload(["fallback_keys": ["curve25519:F": "fallback"]], server, alice)
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == [])
+        _ = try await upload(["fallback_keys": ["curve25519:G": "another"]], server, alice)
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        #expect(try #require(try await claim(server, alice)).key == "curve25519:G")
+        await server.close()
+    }
+
+    @Test("A31: an upload repeated after a key was claimed doesn't bring it back; another key of its name is refused")
+    func repeated() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        _ = try await upload(["one_time_keys": named(0..<2)], server, alice)
+        let first = try #require(try await claim(server, alice))
+        #expect(try await upload(["one_time_keys": named(0..<2)], server, alice) == ["curve25519": 1])
+        // Nor under another name.
+        #expect(
+            try await upload(["one_time_keys": ["curve25519:NEW": first.value]], server, alice) == ["curve25519": 1])
+        let second = try #require(try await claim(server, alice))
+        #expect(first.key != second.key)
+        #expect(try await claim(server, alice) == nil)
+        _ = try await upload(["one_time_keys": ["curve25519:X": "one"]], server, alice)
+        await #expect(throws: MatrixError.self) {
+            try await upload(["one_time_keys": ["curve25519:X": "two"]], server, alice)
+        }
+        await server.close()
+    }
+
+    @Test("A31: many who claim at once, while the device uploads, get each key once")
+    func concurrently() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        _ = try await upload(["one_time_keys": named(0..<100)], server, alice)
+        let claimed = try await withThrowingTaskGroup(of: [String].self) { group in
+            for _ in 0..<12 {
+                group.addTask {
+                    var own: [String] = []
+                    for _ in 0..<15 { if let key = try await claim(server, alice) { own.append(key.key) } }
+                    return own
+                }
+            }
+            group.addTask {
+                for start in stride(from: 100, to: 140, by: 10) {
+                    _ = try await upload(["one_time_keys": named(start - 5..<start + 10)], server, alice)
+                }
+                return []
+            }
+            return try await group.reduce(into: []) { $0 += $1 }
+        }
+        var rest: [String] = []
+        while let key = try await claim(server, alice) { rest.append(key.key) }
+        #expect(Set(claimed + rest).count == 140)
+        #expect(claimed.count + rest.count == 140)
+        await server.close()
+    }
+
+    @Test("A31: several nodes of one database that are asked at once hand each key out once")
+    func nodes() async throws {
+        let directory = TemporaryDirectory()
+        let first = try await TestServer(directory: directory)
+        // A file belongs to one server; a PostgreSQL database to as many as there are.
+        let isShared = EngineKind.current == .postgresql
+        let second = isShared ? try await TestServer(directory: directory, clock: ManualSurroundings(seed: 2)) : first
+        let alice = try await first.user("alice")
+        _ = try await upload(["one_time_keys": named(0..<60), "fallback_keys": ["curve25519:F": "x"]], first, alice)
+        let claimed = try await withThrowingTaskGroup(of: [String].self) { group in
+            for server in [first, second, first, second] {
+                group.addTask {
+                    var own: [String] = []
+                    for _ in 0..<15 { own.append(try #require(try await claim(server, alice)).key) }
+                    return own
+                }
+            }
+            return try await group.reduce(into: []) { $0 += $1 }
+        }
+        #expect(Set(claimed).count == 60 && !claimed.contains("curve25519:F"))
+        for server in [first, second] {
+            #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).oneTime.isEmpty)
+            #expect(try #require(try await claim(server, alice)).key == "curve25519:F")
+        }
+        if isShared { await second.close() }
+        await first.close()
+    }
+
+    @Test("A31: a key that was claimed stays claimed when the server starts again, killed or not")
+    func reopened() async throws {
+        let directory = TemporaryDirectory()
+        let server = try await TestServer(directory: directory)
+        let alice = try await server.user("alice")
+        _ = try await upload(["one_time_keys": named(0..<6)], server, alice)
+        var claimed: [String] = []
+        for _ in 0..<3 { claimed.append(try #require(try await claim(server, alice)).key) }
+        // A second server upon the same data, while the first has not ended, is what a crash leaves.
+        let again = try await TestServer(directory: directory, clock: ManualSurroundings(seed: 2))
+        #expect(try await upload(["one_time_keys": named(0..<6)], again, alice) == ["curve25519": 3])
+        while let key = try await claim(again, alice) { claimed.append(key.key) }
+        #expect(claimed.count == 6 && Set(claimed).count == 6)
+        await again.close()
+        await server.close()
+    }
+
+    @Test("a device that ends takes its keys with it; the backup of room keys stays")
+    func deletion() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let keys = SigningTestKey(seed: 1).deviceKeys(of: "@alice:localhost", alice.deviceID)
+        _ = try await upload(
+            ["device_keys": keys, "one_time_keys": named(0..<2), "fallback_keys": ["a:F": "x"]], server, alice)
+        _ = try await server.homeserver.keyBackups.create(
+            algorithm: "m.example", authData: JSON.object([:]).view, for: alice)
+        try await server.homeserver.accounts.logOut(alice)
+        #expect(try await claim(server, alice) == nil)
+        #expect(try await claim(server, alice, algorithm: "a") == nil)
+        let answer = try await server.homeserver.deviceKeys.query(
+            JSON.object(["@alice:localhost": []]).view, for: alice)
+        #expect(answer["device_keys"]?["@alice:localhost"] == [:])
+        #expect(try await server.homeserver.keyBackups.info(nil, for: alice)["version"] == "1")
+        // Whoever has no device any more adds no keys.
+        await #expect(throws: MatrixError.self) { try await upload(["device_keys": keys], server, alice) }
+        #expect(try await upload(["one_time_keys": named(3..<4)], server, alice).isEmpty)
+        await server.close()
+    }
+
+    @Test("the end of an account ends all its keys and backups")
+    func deactivation() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let key = SigningTestKey(seed: 1), master = SigningTestKey(seed: 2)
+        _ = try await upload(
+            ["device_keys": key.deviceKeys(of: "@alice:localhost", alice.deviceID), "one_time_keys": named(0..<2)],
+            server, alice)
+        _ = try await server.homeserver.crossSigning.upload(
+            JSON.object(["master_key": master.crossSigningKey("master", of: "@alice:localhost")]).view, for: alice)
+        _ = try await server.homeserver.keyBackups.create(
+            algorithm: "m.example", authData: JSON.object([:]).view, for: alice)
+        _ = try await server.homeserver.deactivation.deactivate("alice")
+        let answer = try await server.homeserver.deviceKeys.query(
+            JSON.object(["@alice:localhost": []]).view, for: bob)
+        #expect(answer["device_keys"]?["@alice:localhost"] == [:] && answer["master_keys"] == [:])
+        #expect(try await claim(server, alice) == nil)
+        await #expect(throws: MatrixError.self) { try await server.homeserver.keyBackups.info(nil, for: alice) }
+        await server.close()
+    }
+
+    @Test("A31: a restored server has none of the one-time keys that were unclaimed when it was backed up")
+    func restored() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        _ = try await upload(
+            ["one_time_keys": named(0..<3), "fallback_keys": ["curve25519:F": "fallback"]], server, alice)
+        let target = TemporaryDirectory(), place = TemporaryDirectory()
+        _ = try await server.homeserver.maintenance.backUp(to: "\(target.path)/backup")
+        // After the backup: the restored server doesn't know of it.
+        _ = try #require(try await claim(server, alice))
+        await server.close()
+        var location = Configuration.DatabaseLocation.sqlite(path: "\(place.path)/roost.db")
+        if EngineKind.current == .postgresql { location = .postgresql(url: try await EngineKind.url(of: place)) }
+        _ = try await Backup.restore(
+            from: "\(target.path)/backup", serverName: ServerName("localhost")!, to: location,
+            mediaPath: "\(place.path)/media", scratch: place.path,
+            surroundings: ManualSurroundings(seed: 77).surroundings, logger: .init(label: "t"))
+        let again = try await TestServer(directory: place, clock: ManualSurroundings(seed: 5))
+        #expect(try await again.homeserver.deviceKeys.counts(of: alice) == DeviceKeyCounts())
+        #expect(try #require(try await claim(again, alice)).key == "curve25519:F")
+        await again.close()
+    }
+}
