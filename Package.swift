@@ -87,6 +87,7 @@ let package = Package(
             name: "HomeserverHTTPTests",
             dependencies: [
                 "HomeserverHTTP", "RoostTestSupport",
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -5,6 +5,9 @@
 #include "CVips.h"
 
 #include <dlfcn.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 
 typedef struct _VipsImage VipsImage;
@@ -133,6 +136,10 @@ int cvips_thumbnail(const cvips_request *request, cvips_picture *picture) {
     }
     if (image) vips.object_unref(image);
     if (source) vips.object_unref(source);
+#ifdef __GLIBC__
+    // A large picture leaves its memory with the allocator, where nobody else needs so much.
+    malloc_trim(0);
+#endif
     if (result != cvips_done) {
         vips.error_clear();
         cvips_free(picture);

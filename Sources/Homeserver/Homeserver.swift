@@ -152,6 +152,7 @@ public final class Homeserver: Sendable {
                 unread.note(commit.topics)
                 ignored.note(commit.topics)
                 if commit.isElsewhere { presence.note(commit.topics) }
+                context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)

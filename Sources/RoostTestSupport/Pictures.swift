@@ -37,9 +37,11 @@ public enum Pictures {
     }
 
     /// The head of a PNG that announces a size, up to its content.
-    public static func pngHead(_ width: Int, _ height: Int, hasAlpha: Bool = false) -> [UInt8] {
+    public static func pngHead(
+        _ width: Int, _ height: Int, hasAlpha: Bool = false, isInterlaced: Bool = false
+    ) -> [UInt8] {
         [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
-            + pngChunk("IHDR", big(width) + big(height) + [8, hasAlpha ? 6 : 2, 0, 0, 0])
+            + pngChunk("IHDR", big(width) + big(height) + [8, hasAlpha ? 6 : 2, 0, 0, isInterlaced ? 1 : 0])
     }
 
     /// A gradient.
@@ -96,8 +98,8 @@ public enum Pictures {
     }
 
     /// A JPEG as far as its size.
-    public static func jpegHead(_ width: Int, _ height: Int) -> [UInt8] {
-        [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xC0, 0, 11, 8] + little(height).reversed()
+    public static func jpegHead(_ width: Int, _ height: Int, isProgressive: Bool = false) -> [UInt8] {
+        [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, isProgressive ? 0xC2 : 0xC0, 0, 11, 8] + little(height).reversed()
             + little(width).reversed() + [1, 1, 0x11, 0]
     }
 

@@ -13,9 +13,10 @@ public final class TestServer: Sendable {
     /// - Parameters:
     ///   - directory: with what another server has left there, to start again upon it.
     ///   - engine: another engine than that of the current test.
+    ///   - logger: where to log; nowhere unless it is given.
     public init(
         directory: TemporaryDirectory = TemporaryDirectory(), clock: ManualSurroundings = ManualSurroundings(),
-        engine: (any Engine)? = nil,
+        engine: (any Engine)? = nil, logger: Logger? = nil,
         configure: (inout Configuration) -> Void = { _ in }
     ) async throws {
         var configuration = Configuration()
@@ -24,8 +25,9 @@ public final class TestServer: Sendable {
         configuration.registration.mode = .open
         configuration.rateLimits.enabled = false
         configure(&configuration)
-        var logger = Logger(label: "test")
-        logger.logLevel = .critical
+        var silent = Logger(label: "test")
+        silent.logLevel = .critical
+        let logger = logger ?? silent
         self.directory = directory
         self.clock = clock
         self.configuration = configuration

@@ -26,13 +26,13 @@ public final class DeactivationService: Sendable {
             write.changeStanding(of: account.nid, adding: .erased)
             write.setProfile(displayName: nil, avatarURL: nil, of: account.nid)
             write.deleteProfileFields(of: account.nid)
+            write.topics.append(.everything)
         }
         write.deleteAllDevices(of: account.nid)
         write.deleteKeysOfAccount(of: account.nid)
         try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
         accounts.tokens.forgetAll()
-        if erases { memberships.rooms.context.erasures.add(account.nid) }
         let rooms = try await database.read { try await self.database.memberships(of: account.nid, $0) }
         let requester = Requester(nid: account.nid, userID: account.userID, deviceID: "")
         for membership in rooms where [.join, .invite, .knock].contains(membership.membership) {

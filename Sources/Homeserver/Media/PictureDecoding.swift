@@ -17,8 +17,8 @@ enum PictureDecoding {
     static let largestFile = 64 << 20
     /// GIFs are read whole before anything is known of their frames.
     static let largestGIF = 24 << 20
-    /// Pixels of a picture, or of all pictures of an animation: four bytes each while it is decoded. Telephones take
-    /// photographs of up to 50 million.
+    /// Pixels of a picture, or of all pictures of an animation: four bytes each while it is decoded, some 200 MB at most.
+    /// Telephones take photographs of up to 50 million. Where it may be eight bytes, half as many.
     static let mostPixels = 51_000_000
     static let longestSide = 32_768
 
@@ -52,7 +52,8 @@ enum PictureDecoding {
         // A GIF's header is read to its end, and so its length is looked at before.
         if read(0, 3).elementsEqual("GIF".utf8), size > largestGIF { throw Failure.tooLarge }
         guard let header = PictureHeader(.init(size: Int(size), read: read)) else { throw Failure.notAPicture }
-        guard header.width <= longestSide, header.height <= longestSide, header.width * header.height <= mostPixels,
+        guard header.width <= longestSide, header.height <= longestSide,
+            header.width * header.height <= (header.isHeldWhole ? mostPixels / 2 : mostPixels),
             header.frames <= PictureHeader.mostFrames
         else { throw Failure.tooLarge }
         return header

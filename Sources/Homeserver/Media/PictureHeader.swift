@@ -17,6 +17,10 @@ struct PictureHeader: Equatable, Sendable {
     /// Whether clients that know the format show it moving.
     var isAnimated = false
 
+    /// Whether its first row isn't complete before most of the file has been read: interlaced PNG, progressive JPEG. Decoders then hold
+    /// the whole picture, with up to eight bytes for each pixel.
+    var isHeldWhole = false
+
     /// The most pictures of an animation.
     static let mostFrames = 1_000
 
@@ -71,8 +75,9 @@ struct PictureHeader: Equatable, Sendable {
 
     // PNG (W3C) §5: chunks of length, type, data and CRC; IHDR is the first, acTL (APNG) stands before IDAT.
     private init?(png source: Source) {
-        guard let header = source.bytes(8, 16), header[4..<8].elementsEqual("IHDR".utf8) else { return nil }
+        guard let header = source.bytes(8, 21), header[4..<8].elementsEqual("IHDR".utf8) else { return nil }
         self.init(.png, width: header.big(8, 4), height: header.big(12, 4))
+        isHeldWhole = header[20] != 0
         var offset = 8
         for _ in 0..<Self.mostSteps {
             guard let chunk = source.bytes(offset, 8) else { return nil }
@@ -94,6 +99,8 @@ struct PictureHeader: Equatable, Sendable {
             case 0xC0...0xC3, 0xC5...0xC7, 0xC9...0xCB, 0xCD...0xCF:
                 guard let frame = source.bytes(offset + 2, 7) else { return nil }
                 self.init(.jpeg, width: frame.big(5, 2), height: frame.big(3, 2))
+                // The last two bits tell sequential, progressive and lossless apart.
+                isHeldWhole = head[1] & 3 > 1
                 return
             // The scan begins, or the file ends, without a frame.
             case 0xD8, 0xD9, 0xDA: return nil

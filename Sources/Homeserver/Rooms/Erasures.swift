@@ -6,19 +6,39 @@ import Synchronization
 /// who was not in the room with them then sees it as if it were redacted.
 final class Erasures: Sendable {
     private let database: Database
+
+    private struct Known {
+        var users: Set<UserNID>
+        /// Goes up with each commit after which somebody else may be erased.
+        var generation = 0
+        var asOf = 0
+    }
+
     /// The lock protects the set; nothing is awaited while it is held.
-    private let known: Mutex<Set<UserNID>>
+    private let known: Mutex<Known>
 
     init(database: Database) async throws {
         self.database = database
-        known = Mutex(try await database.erasedUsers())
+        known = Mutex(Known(users: try await database.erasedUsers()))
     }
 
-    func add(_ user: UserNID) { known.withLock { _ = $0.insert(user) } }
+    /// Whoever erases somebody says that anything may have changed: it is rare, and what all nodes have in memory holds what was
+    /// said.
+    func outdate(_ topics: [Topic]) {
+        guard topics.contains(.everything) else { return }
+        known.withLock { $0.generation += 1 }
+    }
 
     private func erased() async throws -> Set<UserNID> {
-        // Where other nodes write too, one of them may have erased somebody since.
-        database.engine.isShared ? try await database.erasedUsers() : known.withLock { $0 }
+        let (users, generation, isCurrent) = known.withLock { ($0.users, $0.generation, $0.asOf == $0.generation) }
+        if isCurrent { return users }
+        let read = try await database.erasedUsers()
+        known.withLock { known in
+            guard known.asOf < generation else { return }
+            known.users = read
+            known.asOf = generation
+        }
+        return read
     }
 
     /// Which of the events the user sees pruned: messages, and the name and picture of memberships. What else is state belongs to the

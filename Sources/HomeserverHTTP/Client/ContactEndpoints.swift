@@ -25,7 +25,9 @@ extension ClientAPI {
             Endpoint(.POST, PathPattern("\(contacts)/add"), authentication: .accessToken) { request in
                 let body = try await request.json().root
                 for name in ["client_secret", "sid"] { _ = try body.requiredString(name) }
-                _ = try body.optionalObject("auth")
+                if let auth = try body.optionalObject("auth") {
+                    for name in ["type", "session"] { _ = try auth.optionalString(name) }
+                }
                 throw Self.denied
             },
             Endpoint(.POST, PathPattern("\(contacts)/bind"), authentication: .accessToken) { request in

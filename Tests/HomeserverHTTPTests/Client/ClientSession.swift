@@ -1,3 +1,4 @@
+import Logging
 import MatrixCore
 import NIOCore
 import NIOHTTP1
@@ -15,10 +16,10 @@ struct ClientSession {
     let server: TestServer
     let router: Router
 
-    init(_ server: TestServer) {
+    init(_ server: TestServer, logger: Logger = Logger(label: "http")) {
         self.server = server
         let api = ClientAPI(server.homeserver)
-        router = Router(api.endpoints, admit: api.gate)
+        router = Router(api.endpoints, logger: logger, admit: api.gate)
     }
 
     struct Answer {
@@ -35,14 +36,16 @@ struct ClientSession {
 
     func ask(
         _ method: HTTPMethod, _ target: String, token: String? = nil, _ body: JSON? = nil, raw: [UInt8]? = nil,
-        headers: [(String, String)] = [], sourceLocation: SourceLocation = #_sourceLocation
+        headers: [(String, String)] = [], from address: String? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) async -> Answer {
         var all = HTTPHeaders(headers)
         if let token { all.add(name: "Authorization", value: "Bearer \(token)") }
         let response = await router.respond(
             to: Request(
                 method, target, headers: all, body: RequestBody(ByteBuffer(bytes: raw ?? body?.encoded() ?? [])),
-                id: "test", eventLoop: MultiThreadedEventLoopGroup.singleton.next()))
+                remoteAddress: address.flatMap { IPAddress($0) }.map { ClientAddress($0) } ?? .local, id: "test",
+                eventLoop: MultiThreadedEventLoopGroup.singleton.next()))
         var bytes: [UInt8] = []
         if case .bytes(let body) = response.body { bytes = body }
         Conformance.check(method.rawValue, target, response, at: sourceLocation)

@@ -1,3 +1,4 @@
+import Homeserver
 import MatrixCore
 import NIOHTTP1
 import RoostTestSupport
@@ -22,16 +23,23 @@ struct GeneratedInputScene {
     }
 
     init() async throws {
-        client = ClientSession(try await TestServer { $0.media.unauthenticatedBefore = .max })
+        client = ClientSession(try await TestServer(configure: Self.configure))
         operations = ConformanceTable.shared.implemented(by: ClientAPI(client.server.homeserver).endpoints)
         // Bob comes first and makes one filter more, so that his filter's ID is none of Alice's.
         bob = await Self.person("bob", filters: 2, on: client)
         alice = await Self.person("alice", filters: 1, on: client)
+        // Otherwise nothing of what administrators may do could be asked for.
+        _ = try await client.server.homeserver.accounts.setAdmin(true, of: "alice")
         bodies = GeneratedBodies(identifiers: [
             "mx-user-id": "@bob:localhost", "mx-room-id": alice.own["roomId"] ?? "",
             "mx-event-id": alice.own["eventId"] ?? "", "mx-room-alias": "#alice:localhost",
             "mx-mxc-uri": "mxc://localhost/none",
         ])
+    }
+
+    private static func configure(_ configuration: inout Configuration) {
+        configuration.media.unauthenticatedBefore = .max
+        configuration.support.page = "https://localhost/help"
     }
 
     private static func person(_ name: String, filters: Int, on client: ClientSession) async -> Person {

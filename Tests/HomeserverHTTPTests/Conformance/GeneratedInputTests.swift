@@ -232,6 +232,15 @@ private enum Tolerated {
         ("GET /_matrix/client/v3/directory/room/{roomAlias}", "roomAlias somebody else's"),
         ("GET /_matrix/client/v3/profile/{userId}", "userId somebody else's"),
         ("GET /_matrix/client/v3/profile/{userId}/{keyName}", "userId somebody else's"),
+        // Alice is an administrator.
+        ("GET /_matrix/client/v1/admin/lock/{userId}", "userId somebody else's"),
+        ("PUT /_matrix/client/v1/admin/lock/{userId}", "userId somebody else's"),
+        ("GET /_matrix/client/v1/admin/suspend/{userId}", "userId somebody else's"),
+        ("PUT /_matrix/client/v1/admin/suspend/{userId}", "userId somebody else's"),
+        ("GET /_matrix/client/v3/admin/whois/{userId}", "userId somebody else's"),
+        // Rooms may be reported from outside; whether there is a user is told to nobody.
+        ("POST /_matrix/client/v3/rooms/{roomId}/report", "roomId somebody else's"),
+        ("POST /_matrix/client/v3/users/{userId}/report", "userId"),
         // These are one's own notes about a room; the specification doesn't ask for membership.
         ("GET /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags", "roomId somebody else's"),
         ("PUT /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", "roomId somebody else's"),

@@ -114,6 +114,23 @@ struct GeneratedRightInputTests {
         "PUT /_matrix/client/v3/directory/room/{roomAlias}": 409,
         // There is no room version “text”.
         "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
+        // Alice is an administrator, whom nobody locks, herself least of all.
+        "GET /_matrix/client/v1/admin/lock/{userId}": 403,
+        "PUT /_matrix/client/v1/admin/lock/{userId}": 403,
+        "GET /_matrix/client/v1/admin/suspend/{userId}": 403,
+        "PUT /_matrix/client/v1/admin/suspend/{userId}": 403,
+        // “text” is nobody's refresh token.
+        "POST /_matrix/client/v3/refresh": 401,
+        // Nobody has an e-mail address or a telephone number here.
+        "POST /_matrix/client/v3/account/3pid": 403,
+        "POST /_matrix/client/v3/account/3pid/add": 403,
+        "POST /_matrix/client/v3/account/3pid/bind": 403,
+        "POST /_matrix/client/v3/account/3pid/email/requestToken": 403,
+        "POST /_matrix/client/v3/account/3pid/msisdn/requestToken": 403,
+        "POST /_matrix/client/v3/account/password/email/requestToken": 400,
+        "POST /_matrix/client/v3/account/password/msisdn/requestToken": 400,
+        "POST /_matrix/client/v3/register/email/requestToken": 403,
+        "POST /_matrix/client/v3/register/msisdn/requestToken": 403,
         // Alice's file has its content.
         "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
         // There must be a master key, of a form that the table can't say.

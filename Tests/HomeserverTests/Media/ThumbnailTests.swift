@@ -128,10 +128,24 @@ struct ThumbnailTests {
             Pictures.pngHead(30_000, 30_000) + end, Pictures.pngHead(0x7FFF_FFFF, 0x7FFF_FFFF) + end,
             Pictures.pngHead(1, 60_000) + end, Pictures.jpegHead(65_535, 65_535),
             Pictures.gif(1, 1, frames: 2, screen: (65_535, 65_535)), Pictures.gif(1, 1, frames: 2_000),
+            // Half as large as others may be, because decoders hold them whole.
+            Pictures.pngHead(5_100, 5_100, isInterlaced: true) + end,
+            Pictures.jpegHead(5_100, 5_100, isProgressive: true),
             Pictures.webpHead(16_777_216, 16_777_216, frames: 2), Pictures.webpHead(1, 1, frames: 2_000),
         ] {
             let error = try await code(bytes, server, by: alice)
             #expect(error?.code == .tooLarge && error?.status == 413, "\(bytes.prefix(40))")
+        }
+        await server.close()
+    }
+
+    @Test("what is not too large, but broken, is refused as that")
+    func notTooLarge() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let end = Pictures.pngChunk("IDAT", [0x78, 0x9C]) + Pictures.pngChunk("IEND", [])
+        for bytes in [Pictures.pngHead(5_100, 5_100) + end, Pictures.jpegHead(5_100, 5_100)] {
+            #expect(try await code(bytes, server, by: alice)?.status == 400)
         }
         await server.close()
     }
