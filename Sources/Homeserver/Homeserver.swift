@@ -147,12 +147,12 @@ public final class Homeserver: Sendable {
         engine.onCommit(
             CommitObserver { [pushRules, presence] commit in
                 activity.note(commit.topics, at: commit.position)
-                context.erasures.outdate(commit.topics)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)
                 ignored.note(commit.topics)
                 if commit.isElsewhere { presence.note(commit.topics) }
+                context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
             } wake: { commit in
                 notifier.publish(commit.topics)

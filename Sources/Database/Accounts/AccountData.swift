@@ -32,6 +32,18 @@ extension Database {
         }
     }
 
+    private static let ofRoom = Statement(
+        "SELECT room_nid, type, content FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND position <= $3")
+
+    /// All of a user's account data of one room. One range of one index.
+    public func accountData(
+        of user: UserNID, in room: RoomNID, upTo: Int64, _ reader: any Reader
+    ) async throws -> [AccountDataEntry] {
+        try await reader.query(Self.ofRoom, [user.value, room.value, .integer(upTo)]) { row in
+            AccountDataEntry(room: room, type: row.text(1), content: row.blob(2))
+        }
+    }
+
     public func accountData(of user: UserNID, room: RoomNID?, type: String) async throws -> [UInt8]? {
         try await read { reader in
             try await reader.first(Self.one, [user.value, .integer(room?.rawValue ?? 0), .text(type)]) { $0.blob(0) }

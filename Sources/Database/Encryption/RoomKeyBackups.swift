@@ -134,11 +134,13 @@ extension Database {
     /// Sessions that one statement reads or writes.
     fileprivate static let chunk = 50
 
+    /// Looks each session up by the primary key: as `IN`, SQLite would go through the whole backup.
     private static let ranks = Statement(
         """
-        SELECT room_id, session_id, first_message_index, forwarded_count, is_verified FROM room_keys
-        WHERE user_nid = $1 AND version = $2 AND (room_id, session_id) IN
-        (VALUES \((0..<chunk).map { "($\($0 * 2 + 3), $\($0 * 2 + 4))" }.joined(separator: ", ")))
+        SELECT k.room_id, k.session_id, k.first_message_index, k.forwarded_count, k.is_verified
+        FROM (VALUES \((0..<chunk).map { "($\($0 * 2 + 3), $\($0 * 2 + 4))" }.joined(separator: ", "))) AS asked
+        CROSS JOIN room_keys k WHERE k.user_nid = $1 AND k.version = $2
+        AND k.room_id = asked.column1 AND k.session_id = asked.column2
         """)
 
     /// A session's place in a backup, compared by bytes.

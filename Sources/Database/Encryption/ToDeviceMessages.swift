@@ -112,16 +112,26 @@ extension Database {
     }
 
     private static let ownUpTo = Statement(
+        "SELECT 1 FROM to_device WHERE user_nid = $1 AND device_id = $2 AND position <= $3 LIMIT 1")
+    private static let shared = Statement(
         """
-        SELECT count(*), count(content) FROM to_device WHERE user_nid = $1 AND device_id = $2 AND position <= $3
-        """)
-    private static let sharedUpTo = Statement(
-        """
-        SELECT position, place, devices, CASE WHEN content IS NULL THEN 1 ELSE 0 END FROM to_device
-        WHERE user_nid = $1 AND device_id = '' AND position <= $2 ORDER BY position, place LIMIT 1000
+        SELECT position, place, devices FROM to_device
+        WHERE user_nid = $1 AND device_id = '' AND position > $2 AND position <= $3 ORDER BY position, place LIMIT $4
         """)
     private static let cursors = Statement("SELECT device_id, position FROM to_device_cursors WHERE user_nid = $1")
     private static let deviceIDs = Statement("SELECT device_id FROM devices WHERE user_nid = $1")
+
+    /// A row that several devices of a user have in common.
+    private struct SharedRow {
+        let position: Int64
+        let place: Int64
+        let devices: [[UInt8]]
+    }
+
+    /// Rows of several devices that one acknowledgement looks at; the next goes on behind them.
+    private static let mostShared = 2_000
+    /// Of the oldest rows, those that are looked at again each time: a device that had them to itself may have ended.
+    private static let oldest = 50
 
     /// A write that lets go of what a device has acknowledged; empty if there is nothing. What goes to several devices
     /// goes when the last of them has it.
@@ -130,48 +140,39 @@ extension Database {
     ) async throws -> Write {
         try await read { reader in
             var write = Write()
-            let (own, withContent) =
-                try await reader.first(Self.ownUpTo, [user.value, .text(deviceID), .integer(upTo)]) {
-                    ($0.integer(0), $0.integer(1))
-                } ?? (0, 0)
-            var leavesBodies = false
-            if own > 0 {
-                leavesBodies = withContent < own
+            if try await reader.first(Self.ownUpTo, [user.value, .text(deviceID), .integer(upTo)], { _ in true })
+                == true
+            {
                 write.deleteMessages(toDevice: deviceID, of: user, upTo: upTo)
             }
-            let shared = try await reader.query(Self.sharedUpTo, [user.value, .integer(upTo)]) {
-                (
-                    position: $0.integer(0), place: $0.integer(1), devices: try PackedTexts.unpack($0.blob(2)),
-                    hasBody: $0.flag(3)
-                )
+            func shared(behind: Int64, limit: Int) async throws -> [SharedRow] {
+                try await reader.query(
+                    Self.shared, [user.value, .integer(behind), .integer(upTo), .integer(Int64(limit))]
+                ) {
+                    SharedRow(
+                        position: $0.integer(0), place: $0.integer(1),
+                        devices: try PackedTexts.unpack($0.blob(2)).map { Array($0.utf8) })
+                }
             }
-            if !shared.isEmpty {
-                let stored = try await reader.query(Self.cursors, [user.value]) {
-                    (Array($0.text(0).utf8), $0.integer(1))
-                }
-                let there = Set(try await reader.query(Self.deviceIDs, [user.value]) { Array($0.text(0).utf8) })
-                var cursors = Dictionary(uniqueKeysWithValues: stored)
-                let name = Array(deviceID.utf8)
-                let reached = cursors[name] ?? 0
-                let isNews = shared.contains { row in
-                    row.position > reached && row.devices.contains { $0.utf8.elementsEqual(name) }
-                }
-                if isNews {
-                    write.moveCursor(of: deviceID, of: user, to: .integer(upTo))
-                    cursors[name] = max(upTo, cursors[name] ?? 0)
-                }
-                for row in shared {
-                    let isDone = row.devices.allSatisfy {
-                        let device = Array($0.utf8)
-                        return !there.contains(device) || cursors[device] ?? 0 >= row.position
-                    }
-                    guard isDone else { continue }
-                    write.deleteShared(of: user, position: row.position, place: row.place)
-                    if row.hasBody { leavesBodies = true }
-                }
-                if !write.isEmpty { write.deleteUnneededCursors(of: user) }
+            let old = try await shared(behind: 0, limit: Self.oldest)
+            if old.isEmpty { return write }
+            let stored = try await reader.query(Self.cursors, [user.value]) { (Array($0.text(0).utf8), $0.integer(1)) }
+            let there = Set(try await reader.query(Self.deviceIDs, [user.value]) { Array($0.text(0).utf8) })
+            var cursors = Dictionary(uniqueKeysWithValues: stored)
+            let name = Array(deviceID.utf8)
+            let news = try await shared(behind: cursors[name] ?? 0, limit: Self.mostShared)
+            let isCut = news.count == Self.mostShared
+            if isCut || news.contains(where: { $0.devices.contains(name) }) {
+                let reached = isCut ? news[news.count - 1].position - 1 : upTo
+                write.moveCursor(of: deviceID, of: user, to: .integer(reached))
+                cursors[name] = max(reached, cursors[name] ?? 0)
             }
-            if leavesBodies { write.deleteOrphanedBodies() }
+            var looked: Set<[Int64]> = []
+            for row in old + news where looked.insert([row.position, row.place]).inserted {
+                let isDone = row.devices.allSatisfy { !there.contains($0) || cursors[$0] ?? 0 >= row.position }
+                if isDone { write.deleteShared(of: user, position: row.position, place: row.place) }
+            }
+            if !write.isEmpty { write.deleteUnneededCursors(of: user) }
             return write
         }
     }
@@ -216,6 +217,20 @@ extension Write {
         deleteOrphanedBodies()
     }
 
+    /// The bodies that nobody but the device waits for.
+    private static let ownBodies = Statement(
+        """
+        DELETE FROM to_device_bodies WHERE (position, place) IN (SELECT t.position, t.place FROM to_device t
+            WHERE t.user_nid = $1 AND t.device_id = $2 AND t.position <= $3 AND t.content IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM to_device other WHERE other.position = to_device_bodies.position
+            AND other.place = to_device_bodies.place AND other.content IS NULL
+            AND (other.user_nid <> $1 OR other.device_id <> $2))
+        """)
+    private static let orphanedBody = Statement(
+        """
+        DELETE FROM to_device_bodies WHERE position = $1 AND place = $2 AND NOT EXISTS (SELECT 1 FROM to_device t
+        WHERE t.position = $1 AND t.place = $2 AND t.content IS NULL)
+        """)
     private static let deleteOwn = Statement(
         "DELETE FROM to_device WHERE user_nid = $1 AND device_id = $2 AND position <= $3")
     private static let deleteShared = Statement(
@@ -239,12 +254,18 @@ extension Write {
         WHERE t.user_nid = $1 AND t.device_id = '' AND t.position <= to_device_cursors.position)
         """)
 
+    /// Deletes what waits for a device alone. Writes that let go of content take a position, so that they are carried out one
+    /// after another: side by side, each might see what the other is about to let go of.
     fileprivate mutating func deleteMessages(toDevice deviceID: String, of user: UserNID, upTo: Int64) {
+        _ = takePosition()
+        run(Self.ownBodies, user.value, .text(deviceID), .integer(upTo))
         run(Self.deleteOwn, user.value, .text(deviceID), .integer(upTo))
     }
 
     fileprivate mutating func deleteShared(of user: UserNID, position: Int64, place: Int64) {
+        if positions == 0 { _ = takePosition() }
         run(Self.deleteShared, user.value, .integer(position), .integer(place))
+        run(Self.orphanedBody, .integer(position), .integer(place))
     }
 
     fileprivate mutating func moveCursor(of deviceID: String, of user: UserNID, to position: SQLValue) {
@@ -253,8 +274,7 @@ extension Write {
 
     fileprivate mutating func deleteUnneededCursors(of user: UserNID) { run(Self.dropCursors, user.value) }
 
-    /// Deletes content that nobody waits for any more. It takes a position, so that such writes are carried out one after
-    /// another: side by side, each might see what the other is about to let go of.
+    /// Deletes all content that nobody waits for any more.
     mutating func deleteOrphanedBodies() {
         _ = takePosition()
         run(Self.orphans)
@@ -266,6 +286,5 @@ extension Write {
         let position = takePosition()
         deleteMessages(toDevice: deviceID, of: user, upTo: .max)
         moveCursor(of: deviceID, of: user, to: position)
-        run(Self.orphans)
     }
 }

@@ -32,7 +32,8 @@ extension Write {
         "UPDATE events SET redacted_by = $2, notifying = NULL WHERE event_key = $1 AND redacted_by IS NULL")
 
     private static let planOverwrite = Statement(
-        "INSERT INTO overwrites (due_ts, event_nid) SELECT $2, event_nid FROM events WHERE event_key = $1")
+        "INSERT INTO overwrites (due_ts, event_nid) SELECT $2, event_nid FROM events WHERE event_key = $1 ON CONFLICT DO NOTHING"
+    )
 
     /// Lets a redaction take effect on its target, now or when the target comes.
     ///

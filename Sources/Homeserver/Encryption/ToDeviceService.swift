@@ -166,7 +166,8 @@ public final class ToDeviceService: Sendable {
                 break
             }
             last = message.position
-            guard let sender = senders[message.sender] else { continue }
+            // One that can't be shown must not keep the others back.
+            guard let sender = senders[message.sender], message.content.first == UInt8(ascii: "{") else { continue }
             page.events.append([
                 "type": .string(message.type), "sender": .string(sender.string), "content": .raw(message.content),
             ])

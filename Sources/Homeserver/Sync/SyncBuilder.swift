@@ -64,8 +64,10 @@ struct SyncBuilder {
     }
 
     /// Who is typing, if the client doesn't know yet.
-    func typingChanged(in room: RoomNID) -> [UserID]? {
-        guard let since else {
+    ///
+    /// - Parameter isNew: whether the client didn't know the room at all.
+    func typingChanged(in room: RoomNID, isNew: Bool = false) -> [UserID]? {
+        guard let since, !isNew else {
             return service.typing.users(in: room, changedSince: 0).flatMap { $0.isEmpty ? nil : $0 }
         }
         if since.run == service.run { return service.typing.users(in: room, changedSince: since.ephemeral) }

@@ -37,8 +37,15 @@ struct SyncRoom {
         let isNew = !knew || builder.fullState
         let heroes = isJoined && (isNew || changesMembers(timeline.events)) ? try await heroes(reader) : nil
         let state = try await state(at: timeline, knew: knew, heroes ?? [], reader)
-        let (receipts, ownMoved) = isJoined ? try await receipts(reader) : (nil, false)
-        let typing = isJoined ? builder.typingChanged(in: room.nid) : nil
+        let (receipts, ownMoved) =
+            isJoined ? try await receipts(after: knew ? builder.sincePosition : 0, reader) : (nil, false)
+        let typing = isJoined ? builder.typingChanged(in: room.nid, isNew: !knew) : nil
+        // What was set before the user was in the room.
+        let accountData =
+            knew || builder.since == nil
+            ? accountData
+            : try await database.accountData(
+                of: builder.requester.nid, in: room.nid, upTo: builder.upTo.position, reader)
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
             isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
@@ -140,9 +147,13 @@ struct SyncRoom {
                         break paging
                     }
                     examined += 1
-                    if try await visibility.allows(stored),
-                        try await filter.timeline.admits(stored, context, room.version)
-                    {
+                    let isVisible = try await visibility.allows(stored)
+                    if !isVisible, stored.stateKey != nil {
+                        // State that changed unseen is told as the state before the timeline: what is older is behind a gap.
+                        result.isLimited = true
+                        break paging
+                    }
+                    if isVisible, try await filter.timeline.admits(stored, context, room.version) {
                         newestFirst.append(stored)
                         result.memberships[stored.nid] = try await visibility.membership(at: stored)
                     }
@@ -311,9 +322,9 @@ struct SyncRoom {
     // MARK: - Ephemeral events
 
     /// The content of an `m.receipt` event, nil if there is nothing new; and whether the user has read further.
-    private func receipts(_ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
+    private func receipts(after: Int64, _ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
         let receipts = try await database.receipts(
-            in: room.nid, after: builder.sincePosition, upTo: builder.upTo.position, reader
+            in: room.nid, after: after, upTo: builder.upTo.position, reader
         ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),

@@ -112,6 +112,8 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/rooms/{roomId}/kick": 403,
         "POST /_matrix/client/v3/rooms/{roomId}/unban": 403,
         "PUT /_matrix/client/v3/directory/room/{roomAlias}": 409,
+        // There is no room version “text”.
+        "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
         // Alice is an administrator, whom nobody locks, herself least of all.
         "GET /_matrix/client/v1/admin/lock/{userId}": 403,
         "PUT /_matrix/client/v1/admin/lock/{userId}": 403,
@@ -129,8 +131,6 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/account/password/msisdn/requestToken": 400,
         "POST /_matrix/client/v3/register/email/requestToken": 403,
         "POST /_matrix/client/v3/register/msisdn/requestToken": 403,
-        // There is no room version “text”.
-        "POST /_matrix/client/v3/rooms/{roomId}/upgrade": 400,
         // Alice's file has its content.
         "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
         // There must be a master key, of a form that the table can't say.

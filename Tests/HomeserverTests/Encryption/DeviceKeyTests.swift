@@ -254,7 +254,10 @@ struct DeviceKeyTests {
     @Test("A31: a restored server has none of the one-time keys that were unclaimed when it was backed up")
     func restored() async throws {
         let server = try await TestServer()
-        let alice = try await server.user("alice")
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        let since = try #require(try await server.sync(bob)["next_batch"]?.string)
         _ = try await upload(
             ["one_time_keys": named(0..<3), "fallback_keys": ["curve25519:F": "fallback"]], server, alice)
         let target = TemporaryDirectory(), place = TemporaryDirectory()
@@ -271,6 +274,10 @@ struct DeviceKeyTests {
         let again = try await TestServer(directory: place, clock: ManualSurroundings(seed: 5))
         #expect(try await again.homeserver.deviceKeys.counts(of: alice) == DeviceKeyCounts())
         #expect(try #require(try await claim(again, alice)).key == "curve25519:F")
+        // Whoever comes with a token from before asks for everybody's devices again: what they knew may not be so any more.
+        let lists = try await again.sync(bob, since: since)["device_lists"]
+        #expect(lists?["changed"]?.elements.compactMap(\.string) == [alice.userID.string])
+        #expect(try await again.sync(bob)["device_lists"] == nil)
         await again.close()
     }
 }

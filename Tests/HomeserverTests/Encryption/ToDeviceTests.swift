@@ -255,6 +255,32 @@ struct ToDeviceTests {
         await server.close()
     }
 
+    @Test("A17: a message that has lost its content keeps nobody from the others")
+    func broken() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let since = try token(try await server.sync(bob))
+        for name in ["first", "lost", "last"] {
+            try await send(
+                [bob.userID.string: ["*": text(name)], alice.userID.string: ["*": text(name)]], name, by: alice, server)
+        }
+        var write = Write()
+        write.run(Self.damage)
+        try await server.homeserver.database.write(write)
+        let answer = try await server.sync(bob, since: since)
+        #expect(bodies(answer) == ["first", "last"])
+        #expect(bodies(try await server.sync(bob, since: try token(answer))) == [])
+        #expect(bodies(try await server.sync(bob)) == [])
+        await server.close()
+    }
+
+    /// Deletes the second of three shared contents.
+    private static let damage = Statement(
+        """
+        DELETE FROM to_device_bodies WHERE position =
+        (SELECT position FROM to_device_bodies ORDER BY position LIMIT 1 OFFSET 1)
+        """)
+
     @Test("each sync tells how many keys are left; and which fallback keys are unused")
     func counts() async throws {
         let server = try await TestServer()

@@ -1,0 +1,352 @@
+import Database
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Homeserver
+
+/// Random operations of several users, whose clients sync now and then, with all kinds of filters, lose answers and begin anew:
+/// what each has put together is what a naive model says that it may see. The seed in a failure's message plays it again.
+@Suite("Sync, against a model", .onEachEngine)
+struct SyncModelTests {
+    @Test("what clients put together is what they may see", arguments: 0..<10)
+    func model(seed: UInt64) async throws {
+        var world = try await World(seed: seed)
+        for step in 0..<90 {
+            try await world.act()
+            for client in world.clients.indices where world.chance(4) {
+                try await world.sync(client, "seed \(seed), step \(step), client \(client)")
+            }
+        }
+        for client in world.clients.indices { try await world.sync(client, "seed \(seed), end, client \(client)") }
+        await world.server.close()
+    }
+}
+
+/// A client: what it has been told, put together as the specification says.
+private struct Client {
+    struct Room {
+        var timeline: [String] = []
+        var state: [StateKey: String] = [:]
+        var receipts: [String: String] = [:]
+        var accountData: [String: JSON] = [:]
+    }
+
+    let user: Int
+    let limit: Int
+    let isLazy: Bool
+    let wantsStateAfter: Bool
+    let leavesOut: String?
+    var since: String?
+    var joined: [String: Room] = [:]
+    var left: [String: Room] = [:]
+    var invites: Set<String> = []
+    var knocks: Set<String> = []
+
+    var timelineFilter: String {
+        let types = leavesOut.map { #","not_types":["\#($0)"]"# } ?? ""
+        return #"{"limit":\#(limit)\#(types)}"#
+    }
+
+    var filter: String { #"{"room":{"timeline":\#(timelineFilter),"state":{"lazy_load_members":\#(isLazy)}}}"# }
+}
+
+private struct World {
+    let server: TestServer
+    var generator: SeededGenerator
+    var users: [Requester] = []
+    var rooms: [RoomID] = []
+    var clients: [Client] = []
+    /// What was read last: by room, and by user, type and thread.
+    var receipts: [String: [String: (user: Int, type: String, event: String)]] = [:]
+    var accountData: [Int: [String: [String: JSON]]] = [:]
+
+    init(seed: UInt64) async throws {
+        server = try await TestServer()
+        generator = SeededGenerator(seed: seed)
+        for name in ["alice", "bob", "carol"] { users.append(try await server.user(name)) }
+        for user in users.indices {
+            for number in 0..<3 {
+                clients.append(
+                    Client(
+                        user: user, limit: [1, 2, 3, 5, 20].randomElement(using: &generator)!,
+                        isLazy: number == 1, wantsStateAfter: chance(2),
+                        leavesOut: number == 2
+                            ? ["m.room.member", "m.room.message"].randomElement(using: &generator) : nil
+                    ))
+            }
+        }
+    }
+
+    mutating func chance(_ of: Int) -> Bool { Int.random(in: 0..<of, using: &generator) == 0 }
+
+    // MARK: - What people do
+
+    mutating func act() async throws {
+        if rooms.count < 2 || rooms.count < 5 && chance(15) {
+            let maker = users.randomElement(using: &generator)!
+            let visibility = ["world_readable", "shared", "invited", "joined"].randomElement(using: &generator)!
+            let version = ["6", "10", "11", "12"].randomElement(using: &generator)!
+            rooms.append(
+                try await server.room(of: maker, version: version) { request in
+                    request.initialState = [
+                        .init(key: .historyVisibility, content: ["history_visibility": .string(visibility)])
+                    ]
+                    request.powerLevels = ["state_default": 0, "kick": 0, "ban": 0, "invite": 0, "redact": 0]
+                })
+            return
+        }
+        let room = rooms.randomElement(using: &generator)!
+        let user = Int.random(in: users.indices, using: &generator)
+        do { try await act(user, in: room) } catch is MatrixError {
+            // Not everything that is tried is allowed.
+        }
+    }
+
+    private mutating func act(_ index: Int, in room: RoomID) async throws {
+        let user = users[index]
+        let other = users.randomElement(using: &generator)!
+        let memberships = server.homeserver.memberships
+        switch Int.random(in: 0..<24, using: &generator) {
+        case 0..<8: try await server.say("\(Int.random(in: 0..<1_000, using: &generator))", in: room, by: user)
+        case 8, 9: try await memberships.join(room, reason: nil, by: user)
+        case 10: try await memberships.leave(room, reason: nil, by: user)
+        case 11: try await memberships.invite(other.userID, to: room, reason: nil, by: user)
+        case 12: try await memberships.remove(other.userID, from: room, .kick, reason: nil, by: user)
+        case 13: try await memberships.remove(other.userID, from: room, .ban, reason: nil, by: user)
+        case 14, 15: try await memberships.remove(other.userID, from: room, .unban, reason: nil, by: user)
+        case 16:
+            let visibility = ["world_readable", "shared", "invited", "joined"].randomElement(using: &generator)!
+            _ = try await server.homeserver.sending.setState(
+                .historyVisibility, content: ["history_visibility": .string(visibility)], in: room, by: user)
+        case 17:
+            _ = try await server.homeserver.sending.setState(
+                StateKey("m.room.topic"), content: ["topic": .integer(Int64.random(in: 0..<99, using: &generator))],
+                in: room, by: user)
+        case 18:
+            let name = "Name \(Int.random(in: 0..<9, using: &generator))"
+            try await server.homeserver.profiles.set("displayname", to: .string(name), for: user)
+        case 19, 20:
+            guard let event = try await log(room).randomElement(using: &generator) else { return }
+            let type = chance(2) ? "m.read" : "m.read.private"
+            let thread = chance(3) ? "main" : nil
+            try await server.homeserver.receipts.setReceipt(
+                type, on: event.event.eventID, thread: thread, in: room, by: user)
+            receipts[room.string, default: [:]]["\(user.userID) \(type) \(thread ?? "")"] = (
+                index, type, event.event.eventID.string
+            )
+        case 21:
+            let tag = "u.\(Int.random(in: 0..<3, using: &generator))"
+            try await server.homeserver.accountData.setTag(tag, to: [:], of: room, for: user)
+            let tags = try await server.homeserver.accountData.tags(of: room, for: user)
+            accountData[index, default: [:]][room.string, default: [:]]["m.tag"] = ["tags": .object(tags)]
+        case 22:
+            guard let event = try await log(room).last(where: { $0.event.type == "m.room.message" }) else { return }
+            _ = try await server.homeserver.sending.send(
+                "m.room.redaction", content: ["redacts": .string(event.event.eventID.string)], to: room,
+                transactionID: "r\(Int.random(in: 0..<1_000_000, using: &generator))", redacts: event.event.eventID,
+                by: user)
+        default: try await memberships.forget(room, by: user)
+        }
+    }
+
+    // MARK: - What there is
+
+    struct Entry {
+        let event: Event
+        /// The state before it.
+        let before: [StateKey: Event]
+    }
+
+    /// All that ever happened in a room.
+    func log(_ roomID: RoomID) async throws -> [Entry] {
+        let homeserver = server.homeserver
+        let room = try #require(try await homeserver.reading.rooms.room(roomID))
+        return try await homeserver.database.read { reader in
+            let numbers = try await homeserver.database.timeline(
+                of: room.nid, from: .init(depth: 0, position: .min), backwards: false, limit: 100_000, reader)
+            var state: [StateKey: Event] = [:]
+            var entries: [Entry] = []
+            for stored in try await homeserver.database.events(numbers, reader) {
+                let event = try homeserver.reading.context.parse(stored, room.version)
+                entries.append(Entry(event: event, before: state))
+                if let key = event.stateMapKey { state[key] = event }
+            }
+            return entries
+        }
+    }
+
+    private static func state(after log: [Entry]) -> [StateKey: Event] {
+        guard let last = log.last else { return [:] }
+        var state = last.before
+        if let key = last.event.stateMapKey { state[key] = last.event }
+        return state
+    }
+
+    private static func membership(_ user: UserID, _ state: [StateKey: Event]) -> String {
+        state[.member(user)]?.content["membership"]?.string ?? "leave"
+    }
+
+    /// The part of a room's log that a user may see, by the rules of "Room History Visibility".
+    static func visible(_ log: [Entry], to user: UserID) -> [Event] {
+        var end = log.count
+        var isIn = false
+        var wasIn = false
+        for (index, entry) in log.enumerated() {
+            guard entry.event.stateMapKey == .member(user) else { continue }
+            let membership = entry.event.content["membership"]?.string
+            if membership == "join" {
+                isIn = true
+                wasIn = true
+                end = log.count
+            } else if isIn {
+                isIn = false
+                end = index + 1
+            }
+        }
+        guard wasIn else { return [] }
+        let lastJoin = log.lastIndex {
+            $0.event.stateMapKey == .member(user) && $0.event.content["membership"]?.string == "join"
+        }!
+        return log[..<end].enumerated().filter { index, entry in
+            var visibilities = [entry.before[.historyVisibility]?.content["history_visibility"]?.string ?? "shared"]
+            var memberships = [membership(user, entry.before)]
+            if entry.event.stateMapKey == .historyVisibility {
+                visibilities.append(entry.event.content["history_visibility"]?.string ?? "shared")
+            }
+            if entry.event.stateMapKey == .member(user) {
+                memberships.append(entry.event.content["membership"]?.string ?? "leave")
+            }
+            if visibilities.contains("world_readable") || memberships.contains("join") { return true }
+            if visibilities.contains("shared"), index <= lastJoin { return true }
+            return visibilities.contains("invited") && memberships.contains("invite")
+        }.map(\.element.event)
+    }
+
+    // MARK: - What a client does with it
+
+    mutating func sync(_ index: Int, _ place: Comment) async throws {
+        var client = clients[index]
+        let user = users[client.user]
+        // Now and then a client begins anew, or loses an answer and asks again.
+        if chance(12) {
+            client = Client(
+                user: client.user, limit: client.limit, isLazy: client.isLazy, wantsStateAfter: client.wantsStateAfter,
+                leavesOut: client.leavesOut)
+        }
+        var request = SyncService.Request(
+            since: client.since, timeout: 0, fullState: false,
+            filter: try SyncFilter(try JSONDocument(parsing: Array(client.filter.utf8)).root))
+        request.wantsStateAfter = client.wantsStateAfter
+        if chance(6) { _ = try await server.homeserver.sync.sync(request, for: user) }
+        let answer = try JSONDocument(parsing: try await server.homeserver.sync.sync(request, for: user)).root
+        try await take(answer, &client, user)
+        client.since = try #require(answer["next_batch"]?.string)
+        clients[index] = client
+        try await check(client, user, place)
+    }
+
+    private func take(_ answer: JSONView, _ client: inout Client, _ user: Requester) async throws {
+        let rooms = answer["rooms"]
+        for (id, part) in rooms?["join"].map({ Array($0.members.map { ($0.key, $0.value) }) }) ?? [] {
+            let isNew = client.joined[id] == nil
+            var room = client.joined[id] ?? Client.Room()
+            try await take(part, id, &room, isNew, client, user)
+            client.joined[id] = room
+            client.left[id] = nil
+            client.invites.remove(id)
+            client.knocks.remove(id)
+        }
+        for (id, part) in rooms?["leave"].map({ Array($0.members.map { ($0.key, $0.value) }) }) ?? [] {
+            let isNew = client.joined[id] == nil
+            var room = client.joined[id] ?? Client.Room()
+            try await take(part, id, &room, isNew, client, user)
+            client.joined[id] = nil
+            client.left[id] = room
+            client.invites.remove(id)
+            client.knocks.remove(id)
+        }
+        for (id, _) in rooms?["invite"].map({ Array($0.members.map { ($0.key, $0.value) }) }) ?? [] {
+            client.invites.insert(id)
+            client.joined[id] = nil
+        }
+    }
+
+    private func take(
+        _ part: JSONView, _ id: String, _ room: inout Client.Room, _ isNew: Bool, _ client: Client, _ user: Requester
+    ) async throws {
+        let events = part["timeline"]?["events"]?.elements.map { $0 } ?? []
+        var fresh = events.compactMap { $0["event_id"]?.string }
+        if isNew || part["timeline"]?["limited"]?.bool == true {
+            // The gap is filled by going back to what is known.
+            var from = part["timeline"]?["prev_batch"]?.string
+            let known = Set(room.timeline)
+            paging: while let token = from {
+                let filter = try RoomEventFilter(
+                    try JSONDocument(parsing: Array(client.timelineFilter.utf8)).root)
+                let page = try JSONDocument(
+                    parsing: try await server.homeserver.reading.messages(
+                        in: RoomID(unchecked: id),
+                        .init(from: token, to: nil, backwards: true, limit: 7, filter: filter), for: user)
+                ).root
+                for event in page["chunk"]?.elements.map({ $0 }) ?? [] {
+                    guard let eventID = event["event_id"]?.string else { continue }
+                    if known.contains(eventID) { break paging }
+                    fresh.insert(eventID, at: 0)
+                }
+                from = page["end"]?.string
+            }
+        }
+        room.timeline += fresh
+        let state = part[client.wantsStateAfter ? "state_after" : "state"]?["events"]?.elements.map { $0 } ?? []
+        for event in state + (client.wantsStateAfter ? [] : events) {
+            guard let type = event["type"]?.string, let key = event["state_key"]?.string else { continue }
+            room.state[StateKey(type, key)] = event["event_id"]?.string
+        }
+        for event in part["ephemeral"]?["events"]?.elements.map({ $0 }) ?? [] where event["type"]?.string == "m.receipt"
+        {
+            for (eventID, types) in event["content"]!.members {
+                for (type, people) in types.members {
+                    for (person, data) in people.members {
+                        room.receipts["\(person) \(type) \(data["thread_id"]?.string ?? "")"] = eventID
+                    }
+                }
+            }
+        }
+        for event in part["account_data"]?["events"]?.elements.map({ $0 }) ?? [] {
+            room.accountData[event["type"]!.string!] = event["content"]!.json
+        }
+    }
+
+    private func check(_ client: Client, _ user: Requester, _ place: Comment) async throws {
+        var joined: Set<String> = [], invited: Set<String> = []
+        for room in rooms {
+            let log = try await log(room)
+            let state = Self.state(after: log)
+            switch Self.membership(user.userID, state) {
+            case "join": joined.insert(room.string)
+            case "invite": invited.insert(room.string)
+            default: break
+            }
+            let visible = Self.visible(log, to: user.userID).filter { $0.type != client.leavesOut }.map(
+                \.eventID.string)
+            if let shown = client.left[room.string], !joined.contains(room.string) {
+                #expect(Set(shown.timeline).count == shown.timeline.count, "\(place): twice in \(room)")
+                #expect(Set(shown.timeline).isSubset(of: visible), "\(place): forbidden in \(room)")
+            }
+            guard joined.contains(room.string), let shown = client.joined[room.string] else { continue }
+            #expect(shown.timeline == visible, "\(place): the timeline of \(room)")
+            if !client.isLazy, client.leavesOut == nil || client.wantsStateAfter {
+                #expect(shown.state == state.mapValues(\.eventID.string), "\(place): the state of \(room)")
+            }
+            let read = (receipts[room.string] ?? [:]).filter {
+                $0.value.type == "m.read" || $0.value.user == client.user
+            }
+            #expect(shown.receipts == read.mapValues(\.event), "\(place): the receipts of \(room)")
+            #expect(
+                shown.accountData == accountData[client.user]?[room.string] ?? [:], "\(place): the tags of \(room)")
+        }
+        #expect(Set(client.joined.keys) == joined, "\(place): the rooms")
+        #expect(client.invites == invited, "\(place): the invitations")
+    }
+}
