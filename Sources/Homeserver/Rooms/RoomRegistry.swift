@@ -104,9 +104,11 @@ public final class RoomRegistry: Sendable {
         for job in others { job.continuation?.resume(returning: .done) }
     }
 
-    /// How often a batch is built anew when somebody else keeps moving the room.
-    /// Against a node that writes without a pause about every tenth try succeeds; some milliseconds each.
+    /// How often a batch is built anew when somebody else keeps moving the room, some milliseconds each; and after how many
+    /// times this node asks for a turn, which lasts so many milliseconds if it dies meanwhile.
     private static let attempts = 1_000
+    private static let attemptsBeforeTurn = 4
+    private static let turn: Int64 = 1_000
 
     private func carryOut(_ jobs: [RoomJob], in room: Room) async {
         for attempt in 0..<Self.attempts {
@@ -120,6 +122,7 @@ public final class RoomRegistry: Sendable {
             } catch DatabaseError.conflict {
                 // Another node was faster.
                 do {
+                    if attempt % Self.attemptsBeforeTurn == Self.attemptsBeforeTurn - 1 { try await takeTurn(in: room) }
                     if let record = try await database.room(room.nid) { room.moved(to: record) }
                 } catch {
                     return fail(jobs, error)
@@ -129,6 +132,13 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    private func takeTurn(in room: Room) async throws {
+        let now = context.surroundings.now()
+        var write = Write()
+        write.takeTurn(in: room.nid, by: context.node, at: now, until: now + Self.turn)
+        try await database.write(write)
     }
 
     private func fail(_ jobs: [RoomJob], _ error: any Error) {
@@ -166,7 +176,7 @@ public final class RoomRegistry: Sendable {
         var write = draft.write
         let room = draft.record.nid
         if let before = draft.before {
-            write.update(draft.record, readAs: before)
+            write.update(draft.record, readAs: before, by: context.node, at: context.surroundings.now())
         } else {
             write.insert(draft.record)
         }
