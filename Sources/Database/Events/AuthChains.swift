@@ -151,11 +151,13 @@ extension Database {
         return Set(try await self.events(reached.map { ($0.key, 0, $0.value) }, reader))
     }
 
-    /// The events that are in the auth chain of some of the sets and not of all: what state resolution adds to the
-    /// conflicted set (room version 2, "auth difference"). Reads no event that all sets share.
+    /// The events that some of the sets hold or have in their auth chains, and not all: what state resolution adds to the
+    /// conflicted set (room version 2, "auth difference"; `docs/protocol-core.md`, D1). Reads no event that all sets share.
     public func authDifference(of sets: [[EventNID]], _ reader: any Reader) async throws -> Set<EventNID> {
         var reaches: [[Int64: Int64]] = []
-        for set in sets { reaches.append(try await reach(of: try await authPlaces(of: set, reader), reader)) }
+        for set in sets {
+            reaches.append(try await reach(of: try await events(set, reader).compactMap(\.chain), reader))
+        }
         var ranges: [(chain: Int64, after: Int64, upTo: Int64)] = []
         for chain in Set(reaches.flatMap(\.keys)) {
             let places = reaches.map { $0[chain] ?? 0 }
