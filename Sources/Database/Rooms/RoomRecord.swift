@@ -120,7 +120,12 @@ extension Write {
         "INSERT INTO room_states (room_nid, position, state_nid) VALUES ($1, $2, $3)")
 
     public mutating func insert(_ change: StateTree.Change, room: RoomNID) {
-        for row in change.rows { run(Self.insertNodes, room.value, .integer(row.number), .blob(row.bytes)) }
+        for row in change.rows { insert(stateRow: row.number, row.bytes, room: room) }
+    }
+
+    /// Adds a row of the room's state tree.
+    public mutating func insert(stateRow number: Int64, _ bytes: [UInt8], room: RoomNID) {
+        run(Self.insertNodes, room.value, .integer(number), .blob(bytes))
     }
 
     /// Notes what the room's current state is from a position on.

@@ -181,29 +181,56 @@ public final class RoomRegistry: Sendable {
             write.insert(draft.record)
         }
         let firstOwn = write.positions
+        for row in draft.stateRows { write.insert(stateRow: row.number, row.bytes, room: room) }
         for added in draft.added {
-            let position = write.takePosition()
-            write.insert(added.event, position: position)
+            let position: SQLValue
+            switch added.placing {
+            case .newest:
+                position = write.takePosition()
+                write.insert(added.event, position: position)
+            case .newestOfOutlier:
+                position = write.takePosition()
+                write.place(added.event, position: position)
+            case .nowhere:
+                write.insert(added.event, position: .null)
+                continue
+            case .nowhereOfOutlier:
+                write.place(added.event, position: .null)
+                continue
+            case .before(let position):
+                write.insert(added.event, position: .integer(position))
+                continue
+            case .beforeOfOutlier(let position):
+                write.place(added.event, position: .integer(position))
+                continue
+            }
             for (user, outcome) in added.notifications.exceptions {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)
             }
-            if let change = added.stateChange {
-                write.insert(change, room: room)
-                write.setState(change.state, of: room, from: position)
-            }
-            if let change = added.membership {
+            if let state = added.currentState { write.setState(state, of: room, from: position) }
+            for change in added.memberships {
                 write.setMembership(
-                    change.membership, of: change.user, in: room, event: added.event.nid, position: position)
+                    change.membership, of: change.user, in: room, event: change.event, position: position)
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
+        }
+        for added in draft.added where added.event.redactedBy != nil {
+            write.planOverwrite(
+                of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
         }
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
-        for (offset, added) in draft.added.enumerated() {
-            database.storedEvents.insert(added.event.at(position: first + Int64(offset)))
+        var offset: Int64 = 0
+        for added in draft.added {
+            switch added.placing {
+            case .newest: database.storedEvents.insert(added.event.at(position: first + offset))
+            case .newestOfOutlier: break
+            case .nowhere, .nowhereOfOutlier, .before, .beforeOfOutlier: continue
+            }
+            offset += 1
         }
         draft.committed()
     }
