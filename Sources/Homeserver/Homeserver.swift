@@ -36,6 +36,7 @@ public final class Homeserver: Sendable {
     public let keyBackups: KeyBackupService
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
+    public let federation: FederationService
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
     public let purging: PurgeService
@@ -54,7 +55,8 @@ public final class Homeserver: Sendable {
     /// - Throws: ``DatabaseError/unusable(_:)`` if the database belongs to another server name or the signing key can't
     ///   be used.
     public init(
-        configuration: Configuration, engine: any Engine, surroundings: Surroundings, logger: Logger
+        configuration: Configuration, engine: any Engine, surroundings: Surroundings, logger: Logger,
+        transport: any FederationTransport = NoFederation()
     ) async throws {
         let database = Database(engine: engine)
         self.configuration = configuration
@@ -71,13 +73,30 @@ public final class Homeserver: Sendable {
         try await appservices.prepare(at: surroundings.now())
         self.appservices = appservices
         let node = Hex.encode(surroundings.randomBytes(8))
+        let signingKey = try await identity.signingKey(seededFrom: configuration.signingKeyPath)
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
-            signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
+            signingKey: signingKey,
             surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
+        let health = PeerHealth(surroundings: surroundings)
+        let client = FederationClient(
+            serverName: configuration.serverName, signingKey: signingKey,
+            transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
+        let keys = ServerKeyRing(
+            database: database, client: client, surroundings: surroundings,
+            notaries: configuration.federation.keyServers)
+        let intake = EventIntake(keys: keys)
+        let federated = try await FederatedRooms(rooms: rooms)
+        let remoteMemberships = RemoteMemberships(
+            federated: federated, client: client, intake: intake, logger: logger)
+        let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
+        let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
+        let ephemera = OutgoingEphemera()
+        if configuration.federation.enabled { ephemera.connect(federated, sender) }
+        let remoteDevices = RemoteDevices(database: database, client: client, surroundings: surroundings)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
         let pictures = BlockingPool(threads: 2, most: 100)
@@ -94,7 +113,7 @@ public final class Homeserver: Sendable {
                 "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
         let succession = RoomSuccession(rooms: rooms, pushRules: pushRules)
-        memberships = MembershipService(rooms: rooms, succession: succession)
+        memberships = MembershipService(rooms: rooms, succession: succession, remote: remoteMemberships)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
         profiles = ProfileService(rooms: rooms)
@@ -103,8 +122,8 @@ public final class Homeserver: Sendable {
         creation = RoomCreationService(
             rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
         sending = SendingService(rooms: rooms)
-        reading = RoomReading(rooms: rooms)
-        directory = DirectoryService(rooms: rooms)
+        reading = RoomReading(rooms: rooms, missing: missing)
+        directory = DirectoryService(rooms: rooms, client: client)
         reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
@@ -112,12 +131,13 @@ public final class Homeserver: Sendable {
         let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
         presence = PresenceService(
             database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
-            isEnabled: configuration.presence.enabled, logger: logger)
-        receipts = ReceiptService(rooms: rooms, typing: typing)
+            isEnabled: configuration.presence.enabled, ephemera: ephemera, logger: logger)
+        receipts = ReceiptService(rooms: rooms, typing: typing, ephemera: ephemera)
         let activity = Activity(position: database.committedPosition)
         let unread = UnreadCounts(context: context, pushRules: pushRules)
         notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
-        deviceKeys = DeviceKeyService(database: database, serverName: configuration.serverName)
+        deviceKeys = DeviceKeyService(
+            database: database, serverName: configuration.serverName, remoteDevices: remoteDevices)
         crossSigning = CrossSigningService(
             database: database, serverName: configuration.serverName, devices: devices)
         deviceLists = DeviceListService(rooms: rooms)
@@ -142,10 +162,23 @@ public final class Homeserver: Sendable {
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
+        let serving = EventServing(federated: federated, reading: reading)
+        federation = FederationService(
+            rooms: federated, client: client, keys: keys, sender: sender,
+            inbox: FederationInbox(
+                rooms: federated, intake: intake, missing: missing,
+                edus: EDUInbox(
+                    rooms: federated, typing: typing, presence: presence, toDevice: toDevice,
+                    remoteDevices: remoteDevices, logger: logger), logger: logger),
+            events: serving,
+            memberships: MembershipServing(
+                federated: federated, serving: serving, intake: intake, memberships: memberships,
+                remote: remoteMemberships),
+            deviceKeys: deviceKeys, isEnabled: configuration.federation.enabled)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence] commit in
+            CommitObserver { [pushRules, presence, federation] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
@@ -154,8 +187,9 @@ public final class Homeserver: Sendable {
                 if commit.isElsewhere { presence.note(commit.topics) }
                 context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
-            } wake: { commit in
+            } wake: { [federation] commit in
                 notifier.publish(commit.topics)
+                federation.note(commit.topics)
             })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)
@@ -165,6 +199,7 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        try await federation.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
                 do { for filling in fillings { try await filling.run() } } catch {
@@ -185,6 +220,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await federation.stop()
         await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }

@@ -35,7 +35,8 @@ enum Wiring {
         do {
             homeserver = try await Homeserver(
                 configuration: configuration, engine: try await engine(configuration.database, logger),
-                surroundings: .real, logger: logger)
+                surroundings: .real, logger: logger,
+                transport: try NetworkTransport(configuration.federation, now: Surroundings.real.now))
         } catch let error as DatabaseError {
             if case .unusable = error { throw Failure(error.description, status: Failure.configurationStatus) }
             throw Failure(error.description)
@@ -45,7 +46,7 @@ enum Wiring {
         try await homeserver.startJobs()
         let client = ClientAPI(homeserver)
         return Application(
-            endpoints: client.endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
+            endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
             maintenance: homeserver.maintenance,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })

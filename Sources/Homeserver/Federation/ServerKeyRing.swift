@@ -167,7 +167,9 @@ final class ServerKeyRing: Sendable {
         for view in list.elements {
             guard let document = ServerKeyDocument(view, of: server) else { continue }
             for keyID in view["signatures"]?[notary.string]?.members.map(\.key) ?? [] {
-                if let key = try await key(keyID, of: notary, at: surroundings.now()), view.isSigned(by: notary, with: key) {
+                if let key = try await key(keyID, of: notary, at: surroundings.now()),
+                    view.isSigned(by: notary, with: key)
+                {
                     return document
                 }
             }
@@ -205,7 +207,8 @@ final class ServerKeyRing: Sendable {
     func notarised(_ server: ServerName, minimumValidUntil: Int64) async throws -> JSON? {
         let nid = try await database.number(ofServer: server)
         var known = try await database.keyDocument(of: nid)
-        if known.map({ $0.validUntil < minimumValidUntil || $0.fetched + 12 * 3_600_000 < surroundings.now() }) ?? true {
+        if known.map({ $0.validUntil < minimumValidUntil || $0.fetched + 12 * 3_600_000 < surroundings.now() }) ?? true
+        {
             _ = try await fetch(server, isUrgent: known == nil)
             known = try await database.keyDocument(of: nid)
         }

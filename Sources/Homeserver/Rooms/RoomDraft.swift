@@ -161,6 +161,16 @@ struct RoomDraft {
         _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
         transactionKey: String? = nil, timestamp: Int64? = nil
     ) async throws -> StoredEvent {
+        let template = try await template(
+            type, stateKey: stateKey, content: content, sender: sender, redacts: redacts, timestamp: timestamp)
+        return try await append(try context.sign(template), transactionKey: transactionKey)
+    }
+
+    /// An event upon the forward extremities that is still to be signed, by this server or another one.
+    mutating func template(
+        _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
+        timestamp: Int64? = nil
+    ) async throws -> EventTemplate {
         var authEvents: [EventID] = []
         let required = Authorization.requiredStateKeys(
             type: type, stateKey: stateKey, sender: sender, content: content, version: version)
@@ -170,14 +180,12 @@ struct RoomDraft {
         // A peer's depth is a claim of up to 2^53 − 1; the next one stays within bounds.
         let depth = min((tips.map(\.depth).max() ?? 0) + 1, 1 << 53 - 1)
         let previous = tips.prefix(Self.mostPrevious)
-        let template = EventTemplate(
+        return EventTemplate(
             version: version, roomID: record.roomID, sender: sender, type: type, stateKey: stateKey, content: content,
             prevEvents: previous.map(\.eventID), authEvents: authEvents, depth: depth,
             originServerTS: timestamp ?? context.surroundings.now(), redacts: redacts,
             eventID: version.rules.eventIDs == .assigned
                 ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil)
-        let event = try context.sign(template)
-        return try await append(event, transactionKey: transactionKey)
     }
 
     /// Previous events that an event of ours has at most; more than that many forward extremities are merged step by step.
@@ -302,7 +310,7 @@ struct RoomDraft {
         return false
     }
 
-    private mutating func authorize(_ event: Event) async throws {
+    mutating func authorize(_ event: Event) async throws {
         var needed = Authorization.requiredStateKeys(for: event)
         if !needed.contains(.create) { needed.append(.create) }
         var state: [StateKey: Event] = [:]

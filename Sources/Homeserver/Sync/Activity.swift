@@ -29,7 +29,7 @@ final class Activity: Sendable {
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
                 case .deviceList: table.deviceLists = position
-                case .event, .deviceListIn, .pushRules, .presence: break
+                case .event, .deviceListIn, .pushRules, .presence, .destination: break
                 case .everything: table = Table(floor: position)
                 }
             }

@@ -206,12 +206,6 @@ struct SyncBuilder {
         writer.endObject()
     }
 
-    /// The state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").
-    private static let strippedTypes = [
-        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
-        "m.room.encryption", "m.room.topic",
-    ]
-
     private func writeStripped(
         _ membership: RoomMembership, _ room: Room, _ name: String, into writer: inout JSONWriter, _ reader: any Reader
     ) async throws {
@@ -221,7 +215,7 @@ struct SyncBuilder {
         let tree = StateTree(rows: database.stateRows, room: room.nid)
         var numbers: [EventNID] = []
         if let before = own.stateBefore {
-            let keys = Self.strippedTypes.map { StateKey($0) }
+            let keys = RoomDraft.strippedTypes.map { StateKey($0) }
             let known = try await database.existingNumbers(ofStateKeys: keys)
             for key in keys {
                 guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
@@ -236,6 +230,12 @@ struct SyncBuilder {
         writer.beginObject()
         writer.key("events")
         writer.beginArray()
+        if own.stateBefore == nil,
+            let told = try await database.strippedState(of: room.nid, for: requester.nid, reader)
+        {
+            // Of a room that this server isn't in another one has told it.
+            for event in try JSONDocument(parsing: told.events).root.elements { writer.raw(event.raw) }
+        }
         for stored in try await database.events(numbers, reader) + [own] {
             service.events.writeStripped(try context.parse(stored, room.version), into: &writer)
         }

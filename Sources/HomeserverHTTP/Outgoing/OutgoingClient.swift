@@ -140,7 +140,8 @@ final class OutgoingClient: Sendable {
             head: head, body: body, mostBytes: mostBytes, timeout: timeout, answer: promise)
         channel.writeAndFlush(exchange).whenFailure { error in
             promise.fail(
-                ExchangeFailure(reason: TransportError(.unreachable, "the connection broke: \(error)"), nothingCame: true))
+                ExchangeFailure(
+                    reason: TransportError(.unreachable, "the connection broke: \(error)"), nothingCame: true))
         }
         let answer = try await withTaskCancellationHandler {
             try await promise.futureResult.get()

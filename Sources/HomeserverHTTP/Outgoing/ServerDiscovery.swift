@@ -98,7 +98,9 @@ final class ServerDiscovery: Sendable {
             let endpoints = ordered.filter { $0.target != "." && !$0.target.isEmpty }.map {
                 ServerLocation.Endpoint(host: $0.target, port: Int($0.port))
             }
-            guard !endpoints.isEmpty else { throw TransportError(.unreachable, "\(host) says that it serves no Matrix") }
+            guard !endpoints.isEmpty else {
+                throw TransportError(.unreachable, "\(host) says that it serves no Matrix")
+            }
             let lifetime = ordered.map(\.lifetime).min() ?? 0
             return (ServerLocation(endpoints: endpoints, host: host, certificateName: host), lifetime * 1_000)
         }

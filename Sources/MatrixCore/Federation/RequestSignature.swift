@@ -94,7 +94,8 @@ public struct RequestSignature: Sendable, Hashable {
         self.init(
             origin: origin, destination: destination, keyID: key.keyID,
             signature: key.sign(
-                Self.signed(method: method, target: target, content: content, origin: origin, destination: destination)))
+                Self.signed(method: method, target: target, content: content, origin: origin, destination: destination))
+        )
     }
 
     /// Whether the signature is that of a request.
