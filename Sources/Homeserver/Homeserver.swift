@@ -116,7 +116,7 @@ public final class Homeserver: Sendable {
         memberships = MembershipService(rooms: rooms, succession: succession, remote: remoteMemberships)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
-        profiles = ProfileService(rooms: rooms)
+        profiles = ProfileService(rooms: rooms, client: client)
         accountData = AccountDataService(rooms: rooms)
         userDirectory = UserDirectoryService(database: database, ignored: ignored)
         creation = RoomCreationService(

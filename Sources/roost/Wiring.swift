@@ -46,7 +46,8 @@ enum Wiring {
         try await homeserver.startJobs()
         let client = ClientAPI(homeserver)
         return Application(
-            endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
+            endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate,
+            administration: AccountAdministration(homeserver),
             maintenance: homeserver.maintenance,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })

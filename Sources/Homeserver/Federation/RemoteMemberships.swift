@@ -277,6 +277,16 @@ final class RemoteMemberships: Sendable {
         }
     }
 
+    /// The same where the rest stands whether or not it succeeds.
+    func inviteIfPossible(_ user: UserID, to room: Room, content: JSON, by sender: UserID) async {
+        do {
+            try await invite(user, to: room, content: content, by: sender)
+        } catch {
+            logger.notice(
+                "an invitation failed", metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error)"])
+        }
+    }
+
     private func askToSign(
         _ event: Event, _ stripped: [Event], in room: Room, of server: ServerName
     ) async throws -> Event {
