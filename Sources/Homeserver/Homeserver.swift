@@ -26,6 +26,9 @@ public final class Homeserver: Sendable {
     public let sending: SendingService
     public let reading: RoomReading
     public let directory: DirectoryService
+    public let spaces: SpaceHierarchy
+    public let search: SearchService
+    public let pushers: PusherService
     public let receipts: ReceiptService
     public let sync: SyncService
     public let filters: FilterService
@@ -40,6 +43,7 @@ public final class Homeserver: Sendable {
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
+    let indexing: SearchIndexing
     let fillings: [BackgroundFilling]
     private let logger: Logger
     /// What runs in the background until it is done. The lock protects the reference alone.
@@ -104,6 +108,9 @@ public final class Homeserver: Sendable {
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms)
         directory = DirectoryService(rooms: rooms)
+        spaces = SpaceHierarchy(directory: directory)
+        search = SearchService(reading: reading, directory: directory)
+        pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
@@ -140,17 +147,19 @@ public final class Homeserver: Sendable {
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
+        indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence] commit in
+            CommitObserver { [pushRules, presence, indexing] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)
                 ignored.note(commit.topics)
+                if !commit.isElsewhere { indexing.note(commit.topics) }
                 if commit.isElsewhere { presence.note(commit.topics) }
                 context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
@@ -165,6 +174,7 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        indexing.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
                 do { for filling in fillings { try await filling.run() } } catch {
@@ -185,6 +195,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await indexing.close()
         await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }

@@ -38,26 +38,46 @@ struct ClientEvents: Sendable {
         }
     }
 
-    /// Reads what the events refer to. One query for all of them.
+    /// Reads what the events refer to, for a reader who may see whatever happens in the room: state, mostly. One query for
+    /// all of them.
     func page(
-        _ events: [StoredEvent], for user: UserNID? = nil, memberships: [EventNID: Membership] = [:],
-        _ reader: any Reader
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:], _ reader: any Reader
+    ) async throws -> Page {
+        try await page(events, for: user, memberships: memberships, reader) { event, reader in
+            try await context.database.relationSummary(of: event, for: user, reader)
+        }
+    }
+
+    /// Reads what the events refer to, as far as somebody may see it.
+    func page(
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:],
+        seenBy visibility: inout EventVisibility, _ reader: any Reader
+    ) async throws -> Page {
+        var sight = visibility
+        defer { visibility = sight }
+        return try await page(events, for: user, memberships: memberships, reader) { event, reader in
+            try await summary(of: event, for: user, &sight, reader)
+        }
+    }
+
+    private func page(
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership], _ reader: any Reader,
+        _ summarise: (StoredEvent, any Reader) async throws -> Database.RelationSummary?
     ) async throws -> Page {
         var children: [EventNID: Database.RelationSummary] = [:]
         var wanted: [EventNID] = []
         for event in events {
             if let replaced = event.replaces { wanted.append(replaced) }
             if let redaction = event.redactedBy { wanted.append(redaction) }
-            if let user, event.redactedBy == nil,
-                let summary = try await context.database.relationSummary(of: event, for: user, reader)
+            if event.redactedBy == nil, event.flags.contains(.hasRelations),
+                let summary = try await summarise(event, reader)
             {
                 children[event.nid] = summary
                 wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
             }
         }
         let read = wanted.isEmpty ? [] : try await context.database.events(wanted, reader)
-        var pruned: Set<EventNID> = []
-        if let user { pruned = try await context.erasures.pruned(events + read, for: user, reader) }
+        let pruned = try await context.erasures.pruned(events + read, for: user, reader)
         return Page(
             events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children,
             memberships: memberships, pruned: pruned)

@@ -295,6 +295,9 @@ struct RoomDraft {
             throw MatrixError.forbidden("You may not redact this message.")
         }
         write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
+        write.unindex(
+            stored.nid, in: record.nid, timestamp: stored.originServerTS,
+            SearchWords.words(type: event.type, content: event.content))
         outdated.append(stored.nid)
         if let (parent, _) = Self.relation(of: event) {
             write.unrelate(stored.nid)

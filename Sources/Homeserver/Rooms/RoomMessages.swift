@@ -40,7 +40,7 @@ extension RoomReading {
             let state =
                 request.filter.lazyLoadsMembers
                 ? try await self.senders(of: selection.events, room, reader) : []
-            return try await self.encode(selection, state, from: start, room, requester, reader)
+            return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
         }
     }
 
@@ -127,11 +127,11 @@ extension RoomReading {
 
     private func encode(
         _ selection: Selection, _ state: [StoredEvent], from start: Database.OrderedPlace, _ room: Room,
-        _ requester: Requester, _ reader: any Reader
+        _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> [UInt8] {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
         let page = try await events.page(
-            selection.events, for: requester.nid, memberships: selection.memberships, reader)
+            selection.events, for: requester.nid, memberships: selection.memberships, seenBy: &visibility, reader)
         let statePage = try await events.page(state, for: requester.nid, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()

@@ -148,11 +148,12 @@ public final class RoomReading: Sendable {
                 guard Membership(event.content["membership"]) == .join, let user = event.stateKey else { continue }
                 writer.key(user)
                 writer.beginObject()
-                if let name = event.content["displayname"]?.string {
+                let content = try self.context.shownContent(of: stored, room.version)
+                if let name = content["displayname"]?.string {
                     writer.key("display_name")
                     writer.string(name)
                 }
-                if let avatar = event.content["avatar_url"]?.string {
+                if let avatar = content["avatar_url"]?.string {
                     writer.key("avatar_url")
                     writer.string(avatar)
                 }
@@ -190,7 +191,7 @@ public final class RoomReading: Sendable {
             guard try await visibility.allows(stored) else { throw none }
             let memberships = [stored.nid: try await visibility.membership(at: stored)]
             let page = try await self.events.page(
-                [stored], for: requester.nid, memberships: memberships, reader)
+                [stored], for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
             var writer = JSONWriter()
             try self.events.write(stored, of: page, version: room.version, for: self.client(requester), into: &writer)
             return writer.bytes

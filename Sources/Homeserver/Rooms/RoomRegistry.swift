@@ -174,6 +174,9 @@ public final class RoomRegistry: Sendable {
         for added in draft.added {
             let position = write.takePosition()
             write.insert(added.event, position: position)
+            if !SearchWords.texts(type: added.parsed.type, content: added.parsed.content).isEmpty {
+                write.enqueueForSearch(added.event.nid, in: room)
+            }
             for (user, outcome) in added.notifications.exceptions {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)

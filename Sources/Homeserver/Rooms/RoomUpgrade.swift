@@ -84,7 +84,7 @@ extension RoomCreationService {
             &draft, version, creators, requester)
         inheritance.canonicalAlias = try await draft.state(StateKey("m.room.canonical_alias"))?.content.json
         inheritance.aliases = try await database.aliases(of: old.nid)
-        inheritance.isPublished = try await database.publishedRooms().contains(old.nid)
+        inheritance.isPublished = try await database.publishedRooms(.own).contains(old.nid)
         inheritance.bans = try await bans(in: old, &draft)
         return inheritance
     }
