@@ -99,7 +99,7 @@ extension Database {
     private static let someWithWord = Statement(
         """
         SELECT count(*) FROM (
-            SELECT 1 FROM search_words WHERE room_nid = $1 AND word = $2 LIMIT 1000) AS some
+            SELECT 1 FROM search_words WHERE room_nid = $1 AND word = $2 LIMIT 1000) AS first_ones
         """)
 
     /// How many events of each room have each word, up to a thousand. A range of a thousand entries at most for each pair.

@@ -17,6 +17,8 @@ struct ClientEvents: Sendable {
         fileprivate let memberships: [EventNID: Membership]
         /// Those that are shown as if they were redacted, because their senders are erased.
         fileprivate let pruned: Set<EventNID>
+        /// State events of which isn't told whose place they took: the reader may not see that.
+        fileprivate let withheld: Set<EventNID>
     }
 
     /// Whose answer it is.
@@ -38,14 +40,13 @@ struct ClientEvents: Sendable {
         }
     }
 
-    /// Reads what the events refer to, for a reader who may see whatever happens in the room: state, mostly. One query for
-    /// all of them.
+    /// Reads what the events refer to, for a reader who may see all of it: an invitation, which is the reader's own. One query
+    /// for all of them.
     func page(
         _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:], _ reader: any Reader
     ) async throws -> Page {
-        try await page(events, for: user, memberships: memberships, reader) { event, reader in
-            try await context.database.relationSummary(of: event, for: user, reader)
-        }
+        var nobodys: EventVisibility?
+        return try await page(events, for: user, memberships: memberships, &nobodys, reader)
     }
 
     /// Reads what the events refer to, as far as somebody may see it.
@@ -53,16 +54,14 @@ struct ClientEvents: Sendable {
         _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:],
         seenBy visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> Page {
-        var sight = visibility
-        defer { visibility = sight }
-        return try await page(events, for: user, memberships: memberships, reader) { event, reader in
-            try await summary(of: event, for: user, &sight, reader)
-        }
+        var sight: EventVisibility? = visibility
+        defer { if let sight { visibility = sight } }
+        return try await page(events, for: user, memberships: memberships, &sight, reader)
     }
 
     private func page(
-        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership], _ reader: any Reader,
-        _ summarise: (StoredEvent, any Reader) async throws -> Database.RelationSummary?
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership],
+        _ visibility: inout EventVisibility?, _ reader: any Reader
     ) async throws -> Page {
         var children: [EventNID: Database.RelationSummary] = [:]
         var wanted: [EventNID] = []
@@ -70,7 +69,7 @@ struct ClientEvents: Sendable {
             if let replaced = event.replaces { wanted.append(replaced) }
             if let redaction = event.redactedBy { wanted.append(redaction) }
             if event.redactedBy == nil, event.flags.contains(.hasRelations),
-                let summary = try await summarise(event, reader)
+                let summary = try await summarise(event, for: user, &visibility, reader)
             {
                 children[event.nid] = summary
                 wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
@@ -78,9 +77,24 @@ struct ClientEvents: Sendable {
         }
         let read = wanted.isEmpty ? [] : try await context.database.events(wanted, reader)
         let pruned = try await context.erasures.pruned(events + read, for: user, reader)
+        let related = Dictionary(read.map { ($0.nid, $0) }) { $1 }
+        var withheld: Set<EventNID> = []
+        for event in events + read {
+            guard let replaced = event.replaces.flatMap({ related[$0] }) else { continue }
+            if try await visibility?.allowsPrevious(of: event, replaced) == false { withheld.insert(event.nid) }
+        }
         return Page(
-            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children,
-            memberships: memberships, pruned: pruned)
+            events: events, related: related, children: children, memberships: memberships, pruned: pruned,
+            withheld: withheld)
+    }
+
+    private func summarise(
+        _ event: StoredEvent, for user: UserNID, _ visibility: inout EventVisibility?, _ reader: any Reader
+    ) async throws -> Database.RelationSummary? {
+        guard visibility != nil else {
+            return try await context.database.relationSummary(of: event, for: user, reader)
+        }
+        return try await summary(of: event, for: user, &visibility!, reader)
     }
 
     /// Writes one event of a page as an object, as the reader wants it.
@@ -132,7 +146,7 @@ struct ClientEvents: Sendable {
         if !isNested, let membership = page.memberships[event.nid] {
             writer.append(#","membership":"\#(membership.rawValue)""#.utf8)
         }
-        if let replaced = event.replaces.flatMap({ page.related[$0] }) {
+        if !page.withheld.contains(event.nid), let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)
             let isWhole = replaced.redactedBy == nil && !page.pruned.contains(replaced.nid)
             let shown = isWhole ? content : content.redacted()

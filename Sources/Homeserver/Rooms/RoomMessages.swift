@@ -132,7 +132,7 @@ extension RoomReading {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
         let page = try await events.page(
             selection.events, for: requester.nid, memberships: selection.memberships, seenBy: &visibility, reader)
-        let statePage = try await events.page(state, for: requester.nid, reader)
+        let statePage = try await events.page(state, for: requester.nid, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()
         writer.key("chunk")

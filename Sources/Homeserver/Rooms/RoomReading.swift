@@ -21,6 +21,14 @@ public final class RoomReading: Sendable {
         return try await database.state(of: room.nid, at: leftAt, reader)
     }
 
+    /// What the requester may see of a room.
+    func visibility(
+        _ room: Room, _ access: RoomAccess, _ requester: Requester, _ reader: any Reader
+    ) async throws -> EventVisibility {
+        try await EventVisibility(
+            context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
+    }
+
     private func client(_ requester: Requester) -> ClientEvents.Audience {
         ClientEvents.Audience(requester, now: context.surroundings.now())
     }
@@ -33,14 +41,16 @@ public final class RoomReading: Sendable {
         return try await database.read { reader in
             let state = try await self.visibleState(room, access, reader)
             let entries = try await self.tree(room).entries(in: state, reader)
-            return try await self.encode(entries.map(\.event), room, requester, reader)
+            return try await self.encode(entries.map(\.event), room, access, requester, reader)
         }
     }
 
     private func encode(
-        _ numbers: [EventNID], _ room: Room, _ requester: Requester, _ reader: any Reader
+        _ numbers: [EventNID], _ room: Room, _ access: RoomAccess, _ requester: Requester, _ reader: any Reader
     ) async throws -> [UInt8] {
-        let page = try await events.page(try await database.events(numbers, reader), for: requester.nid, reader)
+        var visibility = try await visibility(room, access, requester, reader)
+        let page = try await events.page(
+            try await database.events(numbers, reader), for: requester.nid, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * numbers.count + 16)
         writer.beginArray()
         for event in page.events {
@@ -65,7 +75,9 @@ public final class RoomReading: Sendable {
                 let stored = try await self.database.events([nid], reader).first
             else { throw none }
             if wholeEvent {
-                let page = try await self.events.page([stored], for: requester.nid, reader)
+                var visibility = try await self.visibility(room, access, requester, reader)
+                let page = try await self.events.page(
+                    [stored], for: requester.nid, seenBy: &visibility, reader)
                 var writer = JSONWriter()
                 try self.events.write(
                     stored, of: page, version: room.version, for: self.client(requester), into: &writer)
@@ -112,7 +124,8 @@ public final class RoomReading: Sendable {
                 let membership = try self.context.parse(stored, room.version).content["membership"]?.string ?? ""
                 if filter.admits(membership) { chosen.append(stored) }
             }
-            let page = try await self.events.page(chosen, for: requester.nid, reader)
+            var visibility = try await self.visibility(room, access, requester, reader)
+            let page = try await self.events.page(chosen, for: requester.nid, seenBy: &visibility, reader)
             var writer = JSONWriter(capacity: 600 * chosen.count + 16)
             writer.beginObject()
             writer.key("chunk")

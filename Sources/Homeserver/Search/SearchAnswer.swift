@@ -39,7 +39,8 @@ extension SearchService {
         writer.double(found.rank)
         writer.key("result")
         let body = try await reading.database.read { reader in
-            var visibility = try await self.visibility(found.place, requester, reader)
+            var visibility = try await self.reading.visibility(
+                found.place.room, found.place.access, requester, reader)
             var inner = JSONWriter(capacity: 1_024)
             let page = try await self.reading.events.page(
                 [found.event], for: requester.nid, memberships: [found.event.nid: found.membership],
@@ -54,14 +55,6 @@ extension SearchService {
         }
         writer.append(body)
         writer.endObject()
-    }
-
-    private func visibility(
-        _ place: Place, _ requester: Requester, _ reader: any Reader
-    ) async throws -> EventVisibility {
-        try await EventVisibility(
-            reading.context, room: place.room, user: requester.userID, nid: requester.nid, access: place.access,
-            reader: reader)
     }
 
     private func writeContext(

@@ -87,17 +87,11 @@ struct SyncRoom {
         _ events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
         _ reader: any Reader
     ) async throws {
-        let page: ClientEvents.Page
-        if events.contains(where: { $0.flags.contains(.hasRelations) }) {
-            var visibility = try await EventVisibility(
-                context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
-                reader: reader)
-            page = try await builder.service.events.page(
-                events, for: builder.requester.nid, memberships: memberships, seenBy: &visibility, reader)
-        } else {
-            page = try await builder.service.events.page(
-                events, for: builder.requester.nid, memberships: memberships, reader)
-        }
+        var visibility = try await EventVisibility(
+            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
+            reader: reader)
+        let page = try await builder.service.events.page(
+            events, for: builder.requester.nid, memberships: memberships, seenBy: &visibility, reader)
         writer.beginArray()
         for event in page.events {
             try builder.service.events.write(
