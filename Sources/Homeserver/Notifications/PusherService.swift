@@ -36,6 +36,7 @@ public final class PusherService: Sendable {
             throw MatrixError.invalidParam("“pushkey” has at most \(Self.longestPushkey) bytes.")
         }
         guard let kind = body["kind"] else { throw MatrixError.missingParam("kind") }
+        try Self.checkTypes(body)
         var write = Write()
         if kind.isNull {
             write.deletePusher(pushkey, appID: appID, of: requester.nid)
@@ -58,6 +59,19 @@ public final class PusherService: Sendable {
         try await database.write(write)
     }
 
+    /// - Throws: `M_BAD_JSON`, `M_INVALID_PARAM` for members of wrong types, also where they aren't needed.
+    private static func checkTypes(_ body: JSONView) throws {
+        for name in ["kind", "app_display_name", "device_display_name", "lang", "profile_tag"] {
+            _ = try body.optionalString(name)
+        }
+        _ = try body.optionalBool("append")
+        let data = try body.optionalObject("data")
+        _ = try data?.optionalString("url")
+        if let format = try data?.optionalString("format"), format != "event_id_only" {
+            throw MatrixError.invalidParam("“format” can only be event_id_only.")
+        }
+    }
+
     /// The pusher that a body describes, as clients are told of it.
     private static func pusher(_ body: JSONView, _ appID: String, _ pushkey: String) throws -> JSON {
         guard try body.optionalString("kind") == "http" else {
@@ -73,7 +87,6 @@ public final class PusherService: Sendable {
         }
         guard let data = try body.optionalObject("data") else { throw MatrixError.missingParam("data") }
         guard let url = try data.optionalString("url") else { throw MatrixError.missingParam("data.url") }
-        _ = try data.optionalString("format")
         guard isGateway(url) else {
             throw MatrixError.invalidParam("“url” must be an https URL with the path /_matrix/push/v1/notify.")
         }

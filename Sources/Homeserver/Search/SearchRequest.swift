@@ -68,9 +68,9 @@ public struct SearchRequest: Sendable {
         }
         includesState = try criteria.optionalBool("include_state") ?? false
         let groups = try criteria.optionalObject("groupings")?.optionalArray("group_by") ?? []
-        let names = try groups.map { group in
+        let names = try groups.compactMap { group in
             guard group.isObject else { throw MatrixError.badJSON("“group_by” must hold objects.") }
-            return try group.requiredString("key")
+            return try group.optionalString("key")
         }
         self.groups = try Self.values(names, "key") ?? []
         limit = min(max(filter.events.limit ?? Self.defaultLimit, 1), Self.largestPage)

@@ -36,7 +36,7 @@ extension ClientAPI {
                 .PUT, "/_matrix/client/{version:v3|r0}/directory/list/appservice/{networkId}/{roomId}",
                 authentication: .accessToken
             ) { request in
-                let isPublished = try await request.visibility()
+                let isPublished = try await request.visibility(isRequired: true)
                 try await self.homeserver.directory.setPublished(
                     isPublished, try request.roomID(), network: request["networkId"], by: try request.authenticated())
                 return .empty
@@ -56,9 +56,11 @@ extension ClientAPI {
 }
 
 extension Request {
-    /// What the body says of a room's being listed; listed if it says nothing.
-    func visibility() async throws -> Bool {
-        let visibility = try await json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
+    /// What the body says of a room's being listed; listed if it may say nothing, and does.
+    func visibility(isRequired: Bool = false) async throws -> Bool {
+        let body = try await json(emptyIsObject: !isRequired).root
+        let visibility =
+            isRequired ? try body.requiredString("visibility") : try body.optionalString("visibility") ?? "public"
         guard ["public", "private"].contains(visibility) else {
             throw MatrixError.invalidParam("“visibility” must be public or private.")
         }
