@@ -19,6 +19,8 @@ struct ClientEvents: Sendable {
         fileprivate let pruned: Set<EventNID>
         /// State events of which isn't told whose place they took: the reader may not see that.
         fileprivate let withheld: Set<EventNID>
+        /// The number of the type of redactions; nil if there are none yet.
+        fileprivate let redactionType: EventTypeNID?
     }
 
     /// Whose answer it is.
@@ -85,7 +87,12 @@ struct ClientEvents: Sendable {
         }
         return Page(
             events: events, related: related, children: children, memberships: memberships, pruned: pruned,
-            withheld: withheld)
+            withheld: withheld, redactionType: try await redactionType())
+    }
+
+    private func redactionType() async throws -> EventTypeNID? {
+        let type = EventType("m.room.redaction")
+        return try await context.database.existingNumbers(ofTypes: [type])[type]
     }
 
     private func summarise(
@@ -124,6 +131,8 @@ struct ClientEvents: Sendable {
         if redaction != nil || page.pruned.contains(event.nid) {
             let pruned = try context.parse(event, version).redacted()
             appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
+        } else if event.type == page.redactionType {
+            try appendRedaction(event, version, into: &writer, continuing: isNested)
         } else {
             appendKept(event.json, event.cuts, into: &writer, continuing: isNested)
         }
@@ -160,7 +169,7 @@ struct ClientEvents: Sendable {
         }
         if let redaction {
             writer.append(#","redacted_because":"#.utf8)
-            appendKept(redaction.json, redaction.cuts, into: &writer, continuing: true)
+            try appendRedaction(redaction, version, into: &writer, continuing: true)
             writer.append(#","event_id":"#.utf8)
             writer.append(JSON.string(redaction.eventID.string).encoded())
             writer.append("}".utf8)
@@ -205,6 +214,24 @@ struct ClientEvents: Sendable {
 
     private static func isPlain(_ text: String) -> Bool {
         text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x22 && $0 != 0x5C }
+    }
+
+    /// Writes a redaction without the last brace. What it redacts stands both where its room version says and where the others
+    /// do, for clients that know one of them (room version 11, "Moving the redacts property").
+    private func appendRedaction(
+        _ event: StoredEvent, _ version: RoomVersion, into writer: inout JSONWriter, continuing: Bool
+    ) throws {
+        guard let target = try context.parse(event, version).redacts else {
+            return appendKept(event.json, event.cuts, into: &writer, continuing: continuing)
+        }
+        var kept = JSONWriter(capacity: event.json.count)
+        appendKept(event.json, event.cuts, into: &kept)
+        kept.append("}".utf8)
+        var json = try JSONDocument(parsing: kept.bytes).root.json
+        json["redacts"] = .string(target.string)
+        json["content"]?["redacts"] = .string(target.string)
+        let bytes = json.encoded().dropLast()
+        if continuing { writer.append(bytes) } else { writer.raw(bytes) }
     }
 
     /// Writes the parts of an event that are not cut, without the last brace.

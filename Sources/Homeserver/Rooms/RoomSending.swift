@@ -61,6 +61,10 @@ public final class SendingService: Sendable {
             {
                 return current.eventID
             }
+            if key == StateKey("m.room.canonical_alias") {
+                let aliases = CanonicalAlias(database: self.database, serverName: self.rooms.context.serverName)
+                try await aliases.check(content, replacing: try await draft.state(key)?.content, in: room.nid)
+            }
             return try await draft.append(
                 key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp
             ).eventID
