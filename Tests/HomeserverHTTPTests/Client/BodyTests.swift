@@ -96,4 +96,43 @@ struct BodyTests {
         }
         await client.server.close()
     }
+
+    @Test("A27: nothing that a client says becomes a header or ends one, on any path: line breaks in paths, queries and names")
+    func headerInjection() async throws {
+        let scene = try await GeneratedInputScene()
+        let evil = "x\r\nX-Evil: yes\r\n\r\n"
+        func expectClean(_ headers: HTTPHeaders, _ what: String) {
+            #expect(headers["X-Evil"].isEmpty, "\(what)")
+            for (name, value) in headers {
+                #expect(!value.utf8.contains { $0 == 0x0D || $0 == 0x0A || $0 == 0 }, "\(what): \(name)")
+            }
+        }
+        for operation in scene.operations {
+            for parameter in operation.pathParameters {
+                let answer = await scene.ask(
+                    operation, path: scene.path(operation, replacing: [parameter.name: evil]))
+                expectClean(answer.headers, "\(operation.name) \(parameter.name)")
+            }
+            for parameter in operation.queryParameters {
+                let answer = await scene.ask(
+                    operation, query: scene.query(operation, replacing: [parameter.name: evil]))
+                expectClean(answer.headers, "\(operation.name) ?\(parameter.name)")
+            }
+        }
+        // What is kept and sent later: the name and type of a file.
+        let token = scene.alice.token
+        let name = GeneratedInputScene.encoded(evil)
+        let upload = await scene.client.ask(
+            .POST, "/_matrix/media/v3/upload?filename=\(name)", token: token, raw: [1, 2, 3],
+            headers: [("Content-Type", "text/plain; x=\u{85}\u{0D}X-Evil: yes")])
+        let id = upload.json["content_uri"]?.stringValue?.split(separator: "/").last.map(String.init) ?? ""
+        #expect(upload.status == 200)
+        for path in ["\(id)", "\(id)/\(name)"] {
+            let answer = await scene.client.ask(
+                .GET, "/_matrix/client/v1/media/download/localhost/\(path)", token: token)
+            #expect(answer.status == 200)
+            expectClean(answer.headers, path)
+        }
+        await scene.client.server.close()
+    }
 }
