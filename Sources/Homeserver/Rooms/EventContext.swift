@@ -71,7 +71,7 @@ extension RoomReading {
     ) async throws -> (events: [StoredEvent], end: Database.OrderedPlace) {
         var found: [StoredEvent] = []
         var end = start
-        if limit == 0 { return (found, end) }
+        guard limit > 0, filter.admits(room.roomID) else { return (found, end) }
         let numbers = try await database.timeline(
             of: room.nid, from: start, backwards: backwards, limit: min(4 * limit, Self.mostExamined), reader)
         for event in try await database.events(numbers, reader) {
@@ -84,13 +84,15 @@ extension RoomReading {
         return (found, end)
     }
 
-    /// The state before the last event shown; of members only those of the shown senders when they are loaded lazily.
+    /// The state before the last event shown, filtered; of members only those of the shown senders when they are loaded lazily.
     private func state(
         around room: Room, _ last: StoredEvent, _ shown: [StoredEvent], _ filter: RoomEventFilter, _ reader: any Reader
     ) async throws -> [StoredEvent] {
-        guard let state = last.stateBefore else { return [] }
+        guard let state = last.stateBefore, filter.admits(room.roomID) else { return [] }
         let tree = StateTree(rows: database.stateRows, room: room.nid)
-        let events = try await database.events(try await tree.entries(in: state, reader).map(\.event), reader)
+        var events: [StoredEvent] = []
+        for event in try await database.events(try await tree.entries(in: state, reader).map(\.event), reader)
+        where try await filter.admits(event, context, room.version) { events.append(event) }
         guard filter.lazyLoadsMembers else { return events }
         let users = Set(try await database.users(Array(Set(shown.map(\.sender)))).values.map(\.string))
         return try events.filter { event in

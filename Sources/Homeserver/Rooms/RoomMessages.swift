@@ -58,6 +58,8 @@ extension RoomReading {
     ) async throws -> Selection {
         let limit = min(max(request.limit, 1), Self.largestPage)
         var selection = Selection()
+        // A filter that leaves this room out leaves nothing of it.
+        guard request.filter.admits(room.roomID) else { return selection }
         var place = start
         var examined = 0
         while selection.events.count < limit, examined < Self.mostExamined {

@@ -103,8 +103,14 @@ public final class RoomReading: Sendable {
             self.at = at
         }
 
+        /// Both together are an “or”: either it is the one, or it is not the other.
         func admits(_ membership: String) -> Bool {
-            (self.membership.map { $0 == membership } ?? true) && notMembership != membership
+            switch (self.membership, notMembership) {
+            case (nil, nil): true
+            case (let wanted?, nil): membership == wanted
+            case (nil, let unwanted?): membership != unwanted
+            case (let wanted?, let unwanted?): membership == wanted || membership != unwanted
+            }
         }
     }
 

@@ -156,6 +156,91 @@ struct DailyUseTests {
         await client.server.close()
     }
 
+    @Test("members are filtered by what they are, or aren't; both together are an “or”")
+    func members() async throws {
+        let room = await room(["preset": "private_chat", "invite": ["@bob:localhost"]])
+        func members(_ query: String) async -> Set<String?> {
+            let answer = await client.ask(.GET, "\(base)/rooms/\(room)/members?\(query)", alice)
+            return Set(answer.json["chunk"]?.arrayValue?.map { $0["state_key"]?.stringValue } ?? [])
+        }
+        let host = "@alice:localhost", guest = "@bob:localhost"
+        #expect(await members("") == [host, guest])
+        #expect(await members("membership=join") == [host])
+        #expect(await members("not_membership=join") == [guest])
+        #expect(await members("membership=invite&not_membership=join") == [guest])
+        #expect(await members("membership=join&not_membership=join") == [host, guest])
+        await client.server.close()
+    }
+
+    @Test("filters of single rooms leave out what they say: types, senders and the room itself")
+    func filters() async throws {
+        let room = await room()
+        let event = await send(["body": "one"], in: room, id: "1")
+        _ = await send(["body": "two"], in: room, type: "org.example.other", id: "2")
+        func encoded(_ filter: JSON) -> String {
+            GeneratedInputScene.encoded(String(decoding: filter.encoded(), as: UTF8.self))
+        }
+        func chunk(_ filter: JSON) async -> Int? {
+            let path = "\(base)/rooms/\(room)/messages?dir=b&limit=50&filter=\(encoded(filter))"
+            return await client.ask(.GET, path, alice).json["chunk"]?.arrayValue?.count
+        }
+        #expect(await chunk(["types": ["org.example.*"]]) == 1)
+        #expect(await chunk(["rooms": [.string(room)], "types": ["m.room.message"]]) == 1)
+        #expect(await chunk(["not_rooms": [.string(room)]]) == 0)
+        #expect(await chunk(["rooms": []]) == 0)
+        let filter = encoded(["types": ["org.example.other", "m.room.create"]])
+        let context = await client.ask(.GET, "\(base)/rooms/\(room)/context/\(event)?filter=\(filter)", alice).json
+        #expect(context["event"]?["event_id"]?.stringValue == event)
+        #expect(context["events_after"]?.arrayValue?.map { $0["type"] } == ["org.example.other"])
+        #expect(context["state"]?.arrayValue?.map { $0["type"] } == ["m.room.create"])
+        await client.server.close()
+    }
+
+    @Test("a threaded receipt is for an event of that thread")
+    func threadedReceipts() async throws {
+        let room = await room()
+        let root = await send(["body": "root"], in: room, id: "1"),
+            other = await send(["body": "other"], in: room, id: "2")
+        let reply = await send(
+            ["body": "reply", "m.relates_to": ["rel_type": "m.thread", "event_id": .string(root)]], in: room, id: "3")
+        let edit = await send(
+            ["body": "* reply", "m.relates_to": ["rel_type": "m.replace", "event_id": .string(reply)]], in: room,
+            id: "4")
+        for (event, thread, isRight) in [
+            (root, "main", true), (root, root, true), (other, "main", true), (reply, root, true), (edit, root, true),
+            (reply, "main", false), (edit, "main", false), (other, root, false), (reply, other, false),
+            ("$unknown", root, true),
+        ] {
+            let answer = await client.ask(
+                .POST, "\(base)/rooms/\(room)/receipt/m.read/\(event)", alice, ["thread_id": .string(thread)])
+            #expect(answer.status == (isRight ? 200 : 400), "\(event) \(thread)")
+            if !isRight { #expect(answer.code == "M_INVALID_PARAM") }
+        }
+        await client.server.close()
+    }
+
+    @Test("the names of a room are aliases that point to it")
+    func canonicalAlias() async throws {
+        let room = await room(["preset": "public_chat", "room_alias_name": "here"])
+        _ = await self.room(["preset": "public_chat", "room_alias_name": "elsewhere"])
+        func set(_ content: JSON) async -> String? {
+            let answer = await client.ask(.PUT, "\(base)/rooms/\(room)/state/m.room.canonical_alias", alice, content)
+            return answer.status == 200 ? nil : answer.code
+        }
+        #expect(await set(["alias": "#here:localhost", "alt_aliases": ["#here:localhost"]]) == nil)
+        #expect(await set(["alias": "#elsewhere:localhost"]) == "M_BAD_ALIAS")
+        #expect(await set(["alt_aliases": ["#nowhere:localhost"]]) == "M_BAD_ALIAS")
+        #expect(await set(["alias": "#here:elsewhere.example"]) == "M_BAD_ALIAS")
+        #expect(await set(["alias": "here"]) == "M_INVALID_PARAM")
+        #expect(await set(["alias": 7]) == "M_INVALID_PARAM")
+        #expect(await set(["alt_aliases": "#here:localhost"]) == "M_INVALID_PARAM")
+        // What has gone meanwhile doesn't keep anybody from changing the rest.
+        _ = await client.ask(.DELETE, "\(base)/directory/room/%23here:localhost", alice)
+        #expect(await set(["alias": "#here:localhost", "own": true]) == nil)
+        #expect(await set([:]) == nil)
+        await client.server.close()
+    }
+
     @Test("two people see which rooms they share")
     func mutualRooms() async throws {
         let shared = await room(), _ = await room()
