@@ -74,10 +74,11 @@ public final class Homeserver: Sendable {
             configuration.appservices, database: database, serverName: configuration.serverName)
         try await appservices.prepare(at: surroundings.now())
         self.appservices = appservices
+        let node = Hex.encode(surroundings.randomBytes(8))
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
             signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
-            surroundings: surroundings,
+            surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
@@ -145,7 +146,6 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName, surroundings: surroundings,
             settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
         purging = PurgeService(rooms: rooms)
-        let node = Hex.encode(surroundings.randomBytes(8))
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
         indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)

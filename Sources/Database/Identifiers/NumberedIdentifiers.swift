@@ -199,6 +199,28 @@ extension Database {
         try await eventTypes.numbers(types, engine)
     }
 
+    public func number(ofServer server: ServerName) async throws -> ServerNID {
+        guard let number = try await servers.numbers([server], engine)[server] else {
+            throw DatabaseError.corrupt("server \(server) has got no number")
+        }
+        return number
+    }
+
+    public func number(ofType type: String) async throws -> EventTypeNID {
+        let type = EventType(type)
+        guard let number = try await eventTypes.numbers([type], engine)[type] else {
+            throw DatabaseError.corrupt("event type \(type) has got no number")
+        }
+        return number
+    }
+
+    public func number(ofStateKey key: StateKey) async throws -> StateKeyNID {
+        guard let number = try await stateKeys.numbers([key], engine)[key] else {
+            throw DatabaseError.corrupt("state key \(key) has got no number")
+        }
+        return number
+    }
+
     public func existingNumbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
         try await eventTypes.existing(types, engine)
     }

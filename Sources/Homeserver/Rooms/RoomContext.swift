@@ -8,6 +8,8 @@ final class RoomContext: Sendable {
     let serverName: ServerName
     let signingKey: SigningKey
     let surroundings: Surroundings
+    /// A name of this process, which no other one on the same database has.
+    let node: String
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
     let notifications: NotificationJudge
@@ -20,7 +22,7 @@ final class RoomContext: Sendable {
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
 
     init(
-        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
+        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings, node: String,
         keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
         appservices: Appservices
     ) {
@@ -33,6 +35,7 @@ final class RoomContext: Sendable {
         self.serverName = serverName
         self.signingKey = signingKey
         self.surroundings = surroundings
+        self.node = node
     }
 
     /// The event has other bytes now, or is gone.

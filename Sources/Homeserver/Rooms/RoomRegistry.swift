@@ -104,9 +104,11 @@ public final class RoomRegistry: Sendable {
         for job in others { job.continuation?.resume(returning: .done) }
     }
 
-    /// How often a batch is built anew when somebody else keeps moving the room.
-    /// Against a node that writes without a pause about every tenth try succeeds; some milliseconds each.
+    /// How often a batch is built anew when somebody else keeps moving the room, some milliseconds each; and after how many
+    /// times this node asks for a turn, which lasts so many milliseconds if it dies meanwhile.
     private static let attempts = 1_000
+    private static let attemptsBeforeTurn = 4
+    private static let turn: Int64 = 1_000
 
     private func carryOut(_ jobs: [RoomJob], in room: Room) async {
         for attempt in 0..<Self.attempts {
@@ -120,6 +122,7 @@ public final class RoomRegistry: Sendable {
             } catch DatabaseError.conflict {
                 // Another node was faster.
                 do {
+                    if attempt % Self.attemptsBeforeTurn == Self.attemptsBeforeTurn - 1 { try await takeTurn(in: room) }
                     if let record = try await database.room(room.nid) { room.moved(to: record) }
                 } catch {
                     return fail(jobs, error)
@@ -129,6 +132,13 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    private func takeTurn(in room: Room) async throws {
+        let now = context.surroundings.now()
+        var write = Write()
+        write.takeTurn(in: room.nid, by: context.node, at: now, until: now + Self.turn)
+        try await database.write(write)
     }
 
     private func fail(_ jobs: [RoomJob], _ error: any Error) {
@@ -166,37 +176,62 @@ public final class RoomRegistry: Sendable {
         var write = draft.write
         let room = draft.record.nid
         if let before = draft.before {
-            write.update(draft.record, readAs: before)
+            write.update(draft.record, readAs: before, by: context.node, at: context.surroundings.now())
         } else {
             write.insert(draft.record)
         }
         let firstOwn = write.positions
+        for row in draft.stateRows { write.insert(stateRow: row.number, row.bytes, room: room) }
         for added in draft.added {
-            let position = write.takePosition()
-            write.insert(added.event, position: position)
-            if !SearchWords.texts(type: added.parsed.type, content: added.parsed.content).isEmpty {
-                write.enqueueForSearch(added.event.nid, in: room)
+            if added.isSearchable { write.enqueueForSearch(added.event.nid, in: room) }
+            let position: SQLValue
+            switch added.placing {
+            case .newest:
+                position = write.takePosition()
+                write.insert(added.event, position: position)
+            case .newestOfOutlier:
+                position = write.takePosition()
+                write.place(added.event, position: position)
+            case .nowhere:
+                write.insert(added.event, position: .null)
+                continue
+            case .nowhereOfOutlier:
+                write.place(added.event, position: .null)
+                continue
+            case .before(let position):
+                write.insert(added.event, position: .integer(position))
+                continue
+            case .beforeOfOutlier(let position):
+                write.place(added.event, position: .integer(position))
+                continue
             }
             for (user, outcome) in added.notifications.exceptions {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)
             }
-            if let change = added.stateChange {
-                write.insert(change, room: room)
-                write.setState(change.state, of: room, from: position)
-            }
-            if let change = added.membership {
+            if let state = added.currentState { write.setState(state, of: room, from: position) }
+            for change in added.memberships {
                 write.setMembership(
-                    change.membership, of: change.user, in: room, event: added.event.nid, position: position)
+                    change.membership, of: change.user, in: room, event: change.event, position: position)
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
+        }
+        for added in draft.added where added.event.redactedBy != nil {
+            write.planOverwrite(
+                of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
         }
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
-        for (offset, added) in draft.added.enumerated() {
-            database.storedEvents.insert(added.event.at(position: first + Int64(offset)))
+        var offset: Int64 = 0
+        for added in draft.added {
+            switch added.placing {
+            case .newest: database.storedEvents.insert(added.event.at(position: first + offset))
+            case .newestOfOutlier: break
+            case .nowhere, .nowhereOfOutlier, .before, .beforeOfOutlier: continue
+            }
+            offset += 1
         }
         draft.committed()
     }

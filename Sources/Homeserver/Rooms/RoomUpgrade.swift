@@ -173,7 +173,7 @@ extension RoomCreationService {
         if !write.isEmpty { try await database.write(write) }
         if inheritance.canonicalAlias != nil {
             do {
-                try await rooms.perform(in: old) { draft in
+                _ = try await rooms.perform(in: old) { draft in
                     try await draft.append(
                         "m.room.canonical_alias", stateKey: "", content: [:], sender: requester.userID)
                 }
