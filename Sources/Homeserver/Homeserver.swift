@@ -26,6 +26,9 @@ public final class Homeserver: Sendable {
     public let sending: SendingService
     public let reading: RoomReading
     public let directory: DirectoryService
+    public let spaces: SpaceHierarchy
+    public let search: SearchService
+    public let pushers: PusherService
     public let receipts: ReceiptService
     public let sync: SyncService
     public let filters: FilterService
@@ -41,6 +44,7 @@ public final class Homeserver: Sendable {
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
+    let indexing: SearchIndexing
     let fillings: [BackgroundFilling]
     private let logger: Logger
     /// What runs in the background until it is done. The lock protects the reference alone.
@@ -124,6 +128,9 @@ public final class Homeserver: Sendable {
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms, missing: missing)
         directory = DirectoryService(rooms: rooms, client: client)
+        spaces = SpaceHierarchy(directory: directory)
+        search = SearchService(reading: reading, directory: directory)
+        pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
@@ -160,6 +167,7 @@ public final class Homeserver: Sendable {
             settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
         purging = PurgeService(rooms: rooms)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
+        indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         let serving = EventServing(federated: federated, reading: reading)
@@ -178,12 +186,13 @@ public final class Homeserver: Sendable {
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence, federation] commit in
+            CommitObserver { [pushRules, presence, federation, indexing] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)
                 ignored.note(commit.topics)
+                if !commit.isElsewhere { indexing.note(commit.topics) }
                 if commit.isElsewhere { presence.note(commit.topics) }
                 context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
@@ -200,6 +209,7 @@ public final class Homeserver: Sendable {
         try await purging.goOn()
         redactions.start()
         try await federation.start()
+        indexing.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
                 do { for filling in fillings { try await filling.run() } } catch {
@@ -221,6 +231,7 @@ public final class Homeserver: Sendable {
     public func close() async {
         redactions.stop()
         await federation.stop()
+        await indexing.close()
         await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }

@@ -32,6 +32,8 @@ extension Database {
         /// The newest event of the thread, and how many there are.
         public var thread: (latest: EventNID, count: Int, participated: Bool)?
         public var references: [EventID] = []
+
+        public init() {}
     }
 
     private static let latestEdit = Statement(

@@ -237,6 +237,13 @@ extension Database {
         try await stateKeys.existing(keys, engine)
     }
 
+    private static let ofType = Statement("SELECT state_key_nid FROM state_keys WHERE type = $1")
+
+    /// The numbers of all state keys of a type, in whatever room they are used. One range of one index.
+    public func numbers(ofStateKeysOfType type: String, _ reader: any Reader) async throws -> Set<StateKeyNID> {
+        Set(try await reader.query(Self.ofType, [.identifier(type)]) { StateKeyNID($0.integer(0)) })
+    }
+
     public func stateKeys(_ numbers: [StateKeyNID]) async throws -> [StateKeyNID: StateKey] {
         try await stateKeys.identifiers(numbers, engine)
     }

@@ -54,6 +54,12 @@ final class RoomContext: Sendable {
         return event
     }
 
+    /// The content of a stored event as it is shown: without what a redaction took away.
+    func shownContent(of stored: StoredEvent, _ version: RoomVersion) throws -> JSONView {
+        let event = try parse(stored, version)
+        return stored.redactedBy == nil ? event.content : event.redacted().content
+    }
+
     func sign(_ template: EventTemplate) throws -> Event {
         do {
             return try template.signed(by: signingKey, as: serverName)

@@ -43,6 +43,12 @@ struct RoomDraft {
         /// The room's current state, if it is another one now.
         var currentState: StateNID?
         var notifications = NotificationVerdict()
+
+        /// Whether people may find it by its words.
+        var isSearchable: Bool {
+            placing.isShown && event.redactedBy == nil
+                && !SearchWords.texts(type: parsed.type, content: parsed.content).isEmpty
+        }
     }
 
     enum Placing {
@@ -58,6 +64,14 @@ struct RoomDraft {
         case before(Int64)
         /// The same for one that was known as an outlier.
         case beforeOfOutlier(Int64)
+
+        /// Whether it is part of the room's history.
+        var isShown: Bool {
+            switch self {
+            case .newest, .newestOfOutlier, .before, .beforeOfOutlier: true
+            case .nowhere, .nowhereOfOutlier: false
+            }
+        }
     }
 
     /// What a member event changes.
@@ -366,6 +380,9 @@ struct RoomDraft {
             return
         }
         write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
+        write.unindex(
+            stored.nid, in: record.nid, timestamp: stored.originServerTS,
+            SearchWords.words(type: event.type, content: event.content))
         outdated.append(stored.nid)
         if let (parent, _) = Self.relation(of: event) {
             write.unrelate(stored.nid)

@@ -127,6 +127,7 @@ public final class MembershipService: Sendable {
         guard let account = try await database.account(of: user), !account.isDeactivated else {
             throw MatrixError.notFound("There is no user \(user).")
         }
+        try await InvitePermission(database: database).check(user)
         return Profile(displayName: account.displayName, avatarURL: account.avatarURL)
     }
 

@@ -41,7 +41,7 @@ extension RoomReading {
             let state =
                 request.filter.lazyLoadsMembers
                 ? try await self.senders(of: selection.events, room, reader) : []
-            return try await self.encode(selection, state, from: start, room, requester, reader)
+            return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
         }
     }
 
@@ -78,6 +78,8 @@ extension RoomReading {
     ) async throws -> Selection {
         let limit = min(max(request.limit, 1), Self.largestPage)
         var selection = Selection()
+        // A filter that leaves this room out leaves nothing of it.
+        guard request.filter.admits(room.roomID) else { return selection }
         var place = start
         var examined = 0
         while selection.events.count < limit, examined < Self.mostExamined {
@@ -147,12 +149,12 @@ extension RoomReading {
 
     private func encode(
         _ selection: Selection, _ state: [StoredEvent], from start: Database.OrderedPlace, _ room: Room,
-        _ requester: Requester, _ reader: any Reader
+        _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> [UInt8] {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
         let page = try await events.page(
-            selection.events, for: requester.nid, memberships: selection.memberships, reader)
-        let statePage = try await events.page(state, for: requester.nid, reader)
+            selection.events, for: requester.nid, memberships: selection.memberships, seenBy: &visibility, reader)
+        let statePage = try await events.page(state, for: requester.nid, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()
         writer.key("chunk")

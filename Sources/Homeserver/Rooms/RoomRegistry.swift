@@ -183,6 +183,7 @@ public final class RoomRegistry: Sendable {
         let firstOwn = write.positions
         for row in draft.stateRows { write.insert(stateRow: row.number, row.bytes, room: room) }
         for added in draft.added {
+            if added.isSearchable { write.enqueueForSearch(added.event.nid, in: room) }
             let position: SQLValue
             switch added.placing {
             case .newest:

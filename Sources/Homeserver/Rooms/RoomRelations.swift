@@ -46,6 +46,7 @@ extension RoomReading {
             var found: [StoredEvent] = []
             var place = start
             var next: Database.OrderedPlace?
+            var examined = 0
             let tree = request.recurses ? try await self.descendants(of: eventID, reader) : nil
             search: while true {
                 let children: [(event: EventNID, type: String)]
@@ -60,10 +61,11 @@ extension RoomReading {
                     guard let position = event.position else { continue }
                     let at = Database.OrderedPlace(depth: event.orderDepth, position: position)
                     if let end, request.backwards == (at < end) { break search }
-                    if found.count == limit {
+                    if found.count == limit || examined == Self.mostExamined {
                         next = place
                         break search
                     }
+                    examined += 1
                     place = request.backwards ? Database.OrderedPlace(depth: at.depth, position: position - 1) : at
                     guard request.relType.map({ $0 == child.type }) ?? true, try await visibility.allows(event),
                         try self.isOfType(event, request.eventType, room)
@@ -74,7 +76,7 @@ extension RoomReading {
             }
             return try await self.encode(
                 found, previous: request.from, next: next.map { PaginationToken($0).text },
-                depth: request.recurses ? Self.mostLevels : nil, room, requester, reader)
+                depth: request.recurses ? Self.mostLevels : nil, room, requester, &visibility, reader)
         }
     }
 
@@ -140,11 +142,13 @@ extension RoomReading {
 
     private func encode(
         _ events: [StoredEvent], previous: String?, next: String?, depth: Int? = nil, _ room: Room,
-        _ requester: Requester,
-        _ reader: any Reader
+        _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> [UInt8] {
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await self.events.page(events, for: requester.nid, reader)
+        var memberships: [EventNID: Membership] = [:]
+        for event in events { memberships[event.nid] = try await visibility.membership(at: event) }
+        let page = try await self.events.page(
+            events, for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * events.count + 64)
         writer.beginObject()
         writer.key("chunk")
@@ -184,7 +188,8 @@ extension RoomReading {
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
             var found: [StoredEvent] = []
             var isEnd = false
-            while found.count < limit, !isEnd {
+            var examined = 0
+            while found.count < limit, !isEnd, examined < Self.mostExamined {
                 let roots = try await self.database.threads(in: room.nid, before: depth, limit: limit, reader)
                 isEnd = roots.count < limit
                 for (root, event) in zip(roots, try await self.database.events(roots.map(\.root), reader)) {
@@ -193,15 +198,20 @@ extension RoomReading {
                         break
                     }
                     depth = root.latest
+                    examined += 1
                     guard try await visibility.allows(event) else { continue }
-                    let summary = try await self.database.relationSummary(of: event, for: requester.nid, reader)
+                    let summary = try await self.events.summary(
+                        of: event, for: requester.nid, &visibility, reader)
+                    // A thread of which the requester may see nothing isn't one to them.
+                    guard summary?.thread != nil else { continue }
                     if onlyOwn, summary?.thread?.participated != true { continue }
                     found.append(event)
                 }
             }
             let next = isEnd ? nil : PaginationToken(Database.OrderedPlace(depth: depth, position: 0)).text
             return try await self.encode(
-                found, previous: from == nil || start == depth ? nil : from, next: next, room, requester, reader)
+                found, previous: from == nil || start == depth ? nil : from, next: next, room, requester, &visibility,
+                reader)
         }
     }
 }

@@ -52,11 +52,18 @@ public final class SendingService: Sendable {
         _ key: StateKey, content: JSON, in roomID: RoomID, timestamp: Int64? = nil, by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
+        if key.type == "m.room.member", content["membership"] == "invite", let user = UserID(key.key) {
+            try await InvitePermission(database: database).check(user)
+        }
         return try await rooms.perform(in: room) { draft in
             if let current = try await draft.state(key), current.sender == requester.userID,
                 let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted
             {
                 return current.eventID
+            }
+            if key == StateKey("m.room.canonical_alias") {
+                let aliases = CanonicalAlias(database: self.database, serverName: self.rooms.context.serverName)
+                try await aliases.check(content, replacing: try await draft.state(key)?.content, in: room.nid)
             }
             return try await draft.append(
                 key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp

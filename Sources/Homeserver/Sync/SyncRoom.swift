@@ -87,14 +87,22 @@ struct SyncRoom {
         _ events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
         _ reader: any Reader
     ) async throws {
+        var visibility = try await EventVisibility(
+            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
+            reader: reader)
         let page = try await builder.service.events.page(
-            events, for: builder.requester.nid, memberships: memberships, reader)
+            events, for: builder.requester.nid, memberships: memberships, seenBy: &visibility, reader)
         writer.beginArray()
         for event in page.events {
             try builder.service.events.write(
                 event, of: page, version: room.version, for: builder.audience, into: &writer)
         }
         writer.endArray()
+    }
+
+    /// How far the user may read.
+    private var access: RoomAccess {
+        RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
     }
 
     /// Of the rooms that were left, those that the user had been in: an invitation turned down shows, too.
@@ -125,7 +133,6 @@ struct SyncRoom {
     private func timeline(after: Int64?, _ reader: any Reader) async throws -> Timeline {
         let limit = filter.timelineLimit
         guard filter.timeline.admits(room.roomID) else { return Timeline() }
-        let access = RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
         var visibility = try await EventVisibility(
             context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
             reader: reader)

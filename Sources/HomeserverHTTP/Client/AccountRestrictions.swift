@@ -49,7 +49,7 @@ enum AccountRestrictions {
         "GET /capabilities",
         "GET /profile/{userId}", "GET /profile/{userId}/{keyName}", "GET /directory/room/{roomAlias}",
         "GET /publicRooms", "POST /user/{userId}/filter", "GET /user/{userId}/filter/{filterId}", "GET /pushrules/",
-        "GET /media/config", "GET /voip/turnServer",
+        "GET /media/config", "GET /voip/turnServer", "GET /room_summary/{roomIdOrAlias}",
     ]
 
     /// Client-Server API, "Account suspension": besides reading, what the specification says should be possible, and notes for

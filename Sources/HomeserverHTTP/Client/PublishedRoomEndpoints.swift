@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import MatrixCore
 
@@ -22,13 +23,9 @@ extension ClientAPI {
                 return .json(["visibility": isPublished ? "public" : "private"])
             },
             Endpoint(.PUT, room, authentication: .accessToken) { request in
-                let visibility =
-                    try await request.json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
-                guard ["public", "private"].contains(visibility) else {
-                    throw MatrixError.invalidParam("“visibility” must be public or private.")
-                }
+                let isPublished = try await request.visibility()
                 try await self.homeserver.directory.setPublished(
-                    visibility == "public", try request.roomID(), by: try request.authenticated())
+                    isPublished, try request.roomID(), by: try request.authenticated())
                 return .empty
             },
         ]
@@ -43,9 +40,7 @@ extension ClientAPI {
 
     private func search(_ request: Request) async throws -> Response {
         let body = try await request.json(emptyIsObject: true).root
-        // There are no bridged networks here, so whatever is asked of them is true of all rooms.
-        _ = try body.optionalBool("include_all_networks")
-        _ = try body.optionalString("third_party_instance_id")
+        let lists = try Self.lists(body)
         let filter = try body.optionalObject("filter")
         let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
             guard type.isNull || type.string != nil else {
@@ -56,10 +51,22 @@ extension ClientAPI {
         let wanted = DirectoryService.PublishedRoomsRequest(
             limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
             since: try body.optionalString("since"),
-            searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types)
+            searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types, lists: lists)
         if let server = try otherServer(request) {
             return .json(try await homeserver.directory.publishedRooms(wanted, of: server))
         }
         return .json(try await homeserver.directory.publishedRooms(wanted))
+    }
+
+    /// The lists that a search is in. A network's is named by its application service and, behind a bar, the network.
+    private static func lists(_ body: JSONView) throws -> PublishedLists {
+        let all = try body.optionalBool("include_all_networks") ?? false
+        guard let instance = try body.optionalString("third_party_instance_id") else { return all ? .all : .own }
+        guard !all else {
+            throw MatrixError.invalidParam("“third_party_instance_id” can't be told together with all networks.")
+        }
+        let parts = instance.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2 else { return .network("", of: instance) }
+        return .network(String(parts[1]), of: String(parts[0]))
     }
 }
