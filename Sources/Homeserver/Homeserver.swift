@@ -164,7 +164,8 @@ public final class Homeserver: Sendable {
         filters = FilterService(database: database)
         media = try MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
-            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
+            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures,
+            client: client)
         purging = PurgeService(rooms: rooms)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
         indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)

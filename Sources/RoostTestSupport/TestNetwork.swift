@@ -91,6 +91,10 @@ public final class TestNetwork: Sendable {
         func send(_ request: ServerRequest) async throws -> ServerResponse {
             try await network.send(request, from: name)
         }
+        func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
+            throw TransportError(.unreachable, "there is no web here")
+        }
+
         func close() async {}
     }
 }

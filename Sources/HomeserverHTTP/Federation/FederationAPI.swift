@@ -11,7 +11,7 @@ public struct FederationAPI: Sendable {
 
     public var endpoints: [Endpoint] {
         homeserver.federation.isEnabled
-            ? keyEndpoints + transactionEndpoints + eventEndpoints + membershipEndpoints + queryEndpoints : []
+            ? keyEndpoints + transactionEndpoints + eventEndpoints + membershipEndpoints + queryEndpoints + mediaEndpoints : []
     }
 
     static let prefix = "/_matrix/federation/v1"

@@ -93,7 +93,7 @@ class Synapse:
             "enable_registration_without_verification": True, "registration_shared_secret": "secret",
             "macaroon_secret_key": "secret", "bcrypt_rounds": 4, "ip_range_blacklist": [],
             "federation_ip_range_blacklist": [], "presence": {"enabled": True},
-            "allow_public_rooms_over_federation": True, "allow_device_name_lookup_over_federation": True,
+            "allow_public_rooms_over_federation": True, "room_list_publication_rules": [{"action": "allow"}], "allow_device_name_lookup_over_federation": True,
             "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s",
                            "destination_retry_multiplier": 1},
             "rc_message": unlimited, "rc_registration": unlimited, "rc_joins": {"local": unlimited, "remote": unlimited},

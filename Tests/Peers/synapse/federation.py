@@ -1,6 +1,7 @@
 """Roost and Synapse as equals in rooms: joins, messages, invitations, knocks, removals, state, redactions, history, what passes, aliases,
 profiles, media; and one of them away for a while."""
 
+import json
 import pathlib
 import secrets
 import sys
@@ -205,10 +206,30 @@ def directory(here, there):
     there.ask("POST", f"/_matrix/client/v3/join/{quote(alias)}")
     check(there.state(room, "m.room.name")["name"] == "Listed", "a room is joined by its alias")
     listed = there.ask("GET", f"/_matrix/client/v3/publicRooms?server={quote(here.server)}")
-    check(room in [entry["room_id"] for entry in listed["chunk"]], "published rooms are listed elsewhere")
+    check(room in [entry["room_id"] for entry in listed["chunk"]], f"published rooms are listed elsewhere: {listed}")
     here.ask("PUT", f"/_matrix/client/v3/profile/{quote(here.user)}/displayname", {"displayname": "Somebody"})
     eventually("a profile is asked for elsewhere", lambda: there.ask(
         "GET", f"/_matrix/client/v3/profile/{quote(here.user)}").get("displayname") == "Somebody")
+
+
+def media(here, there):
+    """A file with its type and name; a thumbnail of a picture."""
+    import http.client
+    content = secrets.token_bytes(300_000) + b"\r\n--boundary--\r\n"
+
+    def raw(person, method, path, body=None, headers=()):
+        connection = http.client.HTTPConnection(person.address, timeout=40)
+        connection.request(method, path, body, {"Authorization": "Bearer " + person.token, **dict(headers)})
+        answer = connection.getresponse()
+        found = answer.read()
+        check(answer.status == 200, f"{path}: {answer.status} {found[:300]}")
+        return answer, found
+    _, answer = raw(here, "POST", "/_matrix/media/v3/upload?filename=odd%20%C3%BC.bin", content, {"Content-Type": "application/x-odd"})
+    uri = json.loads(answer)["content_uri"].removeprefix("mxc://")
+    answer, found = raw(there, "GET", f"/_matrix/client/v1/media/download/{uri}")
+    check(found == content, "a file arrives as it was")
+    check(answer.getheader("Content-Type") == "application/x-odd", "its type is kept")
+    check("%C3%BC" in answer.getheader("Content-Disposition"), f"its name is kept: {answer.getheader('Content-Disposition')}")
 
 
 def both_ways(what, one, other):
@@ -254,7 +275,7 @@ def main():
                     for here, there in ((one, other), (other, one)):
                         conversation(here, there, version, f"Room of version {version}")
                     print(f"conversation: version {version}, both ways", flush=True)
-            for what in (removals, invitations, knocks, restricted, history, passing, directory):
+            for what in (removals, invitations, knocks, restricted, history, passing, directory, media):
                 if not only or what.__name__ in only:
                     both_ways(what, one, other)
             if not only or "away" in only:
