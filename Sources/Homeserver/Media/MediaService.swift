@@ -172,7 +172,8 @@ public final class MediaService: Sendable {
         }
         return MediaRecord(
             mediaID: mediaID, uploader: UserNID(0), createdTS: surroundings.now(),
-            contentType: type.flatMap { $0.utf8.count <= 255 ? $0 : nil }, fileName: name.map { String($0.prefix(255)) },
+            contentType: type.flatMap { $0.utf8.count <= 255 ? $0 : nil },
+            fileName: name.map { String($0.prefix(255)) },
             size: Int64(bytes.count), contentHash: hash)
     }
 

@@ -53,7 +53,9 @@ struct MultipartMedia {
             var bytes: [UInt8] = []
             var rest = encoded.utf8.dropFirst(prefix.utf8.count)
             while let byte = rest.popFirst() {
-                if byte == UInt8(ascii: "%"), let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) {
+                if byte == UInt8(ascii: "%"),
+                    let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+                {
                     bytes.append(value)
                     rest = rest.dropFirst(2)
                 } else {

@@ -23,7 +23,8 @@ final class RemoteMedia: Sendable {
     /// - Throws: `M_NOT_FOUND`, or what tells that the server can't be asked.
     func record(
         _ mediaID: String, of server: ServerName, mostBytes: Int, wait: Int64,
-        keep: @escaping @Sendable (_ content: ArraySlice<UInt8>, _ type: String?, _ name: String?) async throws
+        keep:
+            @escaping @Sendable (_ content: ArraySlice<UInt8>, _ type: String?, _ name: String?) async throws
             -> MediaRecord
     ) async throws -> MediaRecord {
         let nid = try await database.number(ofServer: server)

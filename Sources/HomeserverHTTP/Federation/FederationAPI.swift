@@ -11,7 +11,8 @@ public struct FederationAPI: Sendable {
 
     public var endpoints: [Endpoint] {
         homeserver.federation.isEnabled
-            ? keyEndpoints + transactionEndpoints + eventEndpoints + membershipEndpoints + queryEndpoints + mediaEndpoints : []
+            ? keyEndpoints + transactionEndpoints + eventEndpoints + membershipEndpoints + queryEndpoints
+                + mediaEndpoints : []
     }
 
     static let prefix = "/_matrix/federation/v1"

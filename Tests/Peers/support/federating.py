@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -67,7 +66,9 @@ class FederatingRoost(Roost):
 
 
 class Synapse:
-    """A Synapse on SQLite. Runs under the Python that runs the test."""
+    """A Synapse on SQLite, from .venv/synapse."""
+
+    python = str(pathlib.Path(__file__).resolve().parents[3] / ".venv" / "synapse" / "bin" / "python")
 
     def __init__(self, authority, label="synapse"):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="synapse-test-"))
@@ -111,12 +112,12 @@ class Synapse:
                                   "formatter": "short"}},
             "root": {"level": "INFO", "handlers": ["file"]}, "disable_existing_loggers": False}))
         self.process = None
-        subprocess.run([sys.executable, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml"),
+        subprocess.run([self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml"),
                         "--generate-keys"], check=True, capture_output=True)
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml")],
+            [self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml")],
             stdout=subprocess.DEVNULL, stderr=open(self.directory / "errors", "ab"), cwd=self.directory)
         wait_for(self.url + "/health", self.process, self.log)
 
