@@ -128,7 +128,8 @@ public final class Homeserver: Sendable {
         sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms, missing: missing)
         directory = DirectoryService(rooms: rooms, client: client)
-        spaces = SpaceHierarchy(directory: directory)
+        spaces = SpaceHierarchy(
+            directory: directory, remote: RemoteSpaces(client: client, surroundings: surroundings))
         search = SearchService(reading: reading, directory: directory)
         pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)

@@ -6,6 +6,20 @@ import MatrixCore
 extension FederationAPI {
     var queryEndpoints: [Endpoint] {
         [
+            Endpoint(
+                .GET, PathPattern("\(Self.prefix)/openid/userinfo"), api: .federation, authentication: .none
+            ) { request in
+                guard let token = request.query["access_token"] else { throw MatrixError.missingParam("access_token") }
+                guard let user = try await self.homeserver.accounts.user(ofOpenIDToken: token) else {
+                    throw MatrixError(.unknownToken, "This token isn't valid, or not any more.")
+                }
+                return .json(["sub": .string(user.string)])
+            },
+            signed(.PUT, "\(Self.prefix)/3pid/onbind") { request, _ in
+                // Nobody is invited here by an e-mail address or a telephone number, so there is nobody to tell.
+                _ = try request.object()
+                return .empty
+            },
             signed(.GET, "\(Self.prefix)/query/directory") { request, _ in
                 guard let text = request.query["room_alias"] else { throw MatrixError.missingParam("room_alias") }
                 guard let alias = RoomAlias(text), alias.server == self.homeserver.configuration.serverName else {
@@ -37,6 +51,11 @@ extension FederationAPI {
                     throw MatrixError.missingParam("one_time_keys")
                 }
                 return .json(try await self.federation.claimKeys(asked))
+            },
+            signed(.GET, "\(Self.prefix)/hierarchy/{roomId}") { request, origin in
+                .json(
+                    try await self.homeserver.spaces.hierarchy(
+                        of: try request.roomID(), suggestedOnly: try request.flag("suggested_only"), for: origin))
             },
             signed(.GET, "\(Self.prefix)/publicRooms") { request, _ in
                 let limit = try request.integer("limit").map { Int(clamping: $0) }

@@ -232,6 +232,22 @@ def media(here, there):
     check("%C3%BC" in answer.getheader("Content-Disposition"), f"its name is kept: {answer.getheader('Content-Disposition')}")
 
 
+def spaces(here, there):
+    """A space of one server with rooms of both is walked from the other."""
+    inner = here.create_room(name="Inner")
+    own = there.create_room(name="Own")
+    space = here.create_room(name="Space", creation_content={"type": "m.space"})
+    below = here.create_room(name="Below", creation_content={"type": "m.space"})
+    for parent, child, server in ((space, below, here.server), (space, own, there.server), (below, inner, here.server)):
+        here.set_state(parent, "m.space.child", {"via": [server]}, child)
+    there.join_via(space, here.server)
+
+    def walked():
+        found = there.ask("GET", f"/_matrix/client/v1/rooms/{quote(space)}/hierarchy")["rooms"]
+        return {room["room_id"] for room in found} == {space, below, inner, own} and found
+    eventually("the whole hierarchy is seen from the other server", walked)
+
+
 def both_ways(what, one, other):
     for here, there in ((one, other), (other, one)):
         started = time.monotonic()
@@ -275,7 +291,7 @@ def main():
                     for here, there in ((one, other), (other, one)):
                         conversation(here, there, version, f"Room of version {version}")
                     print(f"conversation: version {version}, both ways", flush=True)
-            for what in (removals, invitations, knocks, restricted, history, passing, directory, media):
+            for what in (removals, invitations, knocks, restricted, history, passing, directory, media, spaces):
                 if not only or what.__name__ in only:
                     both_ways(what, one, other)
             if not only or "away" in only:
