@@ -40,6 +40,7 @@ public final class Homeserver: Sendable {
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let federation: FederationService
+    public let signingKeys: SigningKeys
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
     public let purging: PurgeService
@@ -77,17 +78,20 @@ public final class Homeserver: Sendable {
         try await appservices.prepare(at: surroundings.now())
         self.appservices = appservices
         let node = Hex.encode(surroundings.randomBytes(8))
-        let signingKey = try await identity.signingKey(seededFrom: configuration.signingKeyPath)
+        let signingKeys = SigningKeys(
+            try await identity.signingKey(seededFrom: configuration.signingKeyPath), database: database,
+            surroundings: surroundings)
+        self.signingKeys = signingKeys
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
-            signingKey: signingKey,
+            signingKeys: signingKeys,
             surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
         let health = PeerHealth(surroundings: surroundings)
         let client = FederationClient(
-            serverName: configuration.serverName, signingKey: signingKey,
+            serverName: configuration.serverName, signingKeys: signingKeys,
             transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
         let keys = ServerKeyRing(
             database: database, client: client, surroundings: surroundings,
@@ -198,6 +202,13 @@ public final class Homeserver: Sendable {
                 if commit.isElsewhere { presence.note(commit.topics) }
                 context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
+                if commit.isElsewhere, commit.topics.contains(.everything) {
+                    Task {
+                        do { try await signingKeys.reload() } catch {
+                            logger.error("the signing key can't be read", metadata: ["reason": "\(error)"])
+                        }
+                    }
+                }
             } wake: { [federation] commit in
                 notifier.publish(commit.topics)
                 federation.note(commit.topics)

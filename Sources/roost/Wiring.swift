@@ -13,6 +13,8 @@ struct Application: Sendable {
     var administration: any AdminService
     /// What `roost db` and `roost backup` do.
     var maintenance: MaintenanceService
+    /// What `roost keys` does.
+    var keys: SigningKeys
     var databaseAnswers: @Sendable () async -> Bool
     /// Whether there is an account yet; without one, `roost serve` says how to make it.
     var hasAccounts: Bool
@@ -23,7 +25,8 @@ struct Application: Sendable {
 
     /// The endpoints of the local socket: the command line's.
     func localEndpoints(_ configuration: Configuration) -> [Endpoint] {
-        AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL) + MaintenanceEndpoints.all(maintenance)
+        AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL)
+            + MaintenanceEndpoints.all(maintenance, keys: keys)
     }
 }
 
@@ -48,7 +51,7 @@ enum Wiring {
         return Application(
             endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate,
             administration: AccountAdministration(homeserver),
-            maintenance: homeserver.maintenance,
+            maintenance: homeserver.maintenance, keys: homeserver.signingKeys,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })
     }

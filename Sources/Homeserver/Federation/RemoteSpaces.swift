@@ -98,7 +98,8 @@ final class RemoteSpaces: Sendable {
         }
         json["num_joined_members"] = view["num_joined_members"]?.json
         for name in ["world_readable", "guest_can_join"] { json[name] = .bool(view[name]?.bool ?? false) }
-        let allowed = view["allowed_room_ids"]?.elements.prefix(100).compactMap { $0.string.flatMap { RoomID($0) } } ?? []
+        let allowed =
+            view["allowed_room_ids"]?.elements.prefix(100).compactMap { $0.string.flatMap { RoomID($0) } } ?? []
         if !allowed.isEmpty { json["allowed_room_ids"] = .array(allowed.map { .string($0.string) }) }
         json["children_state"] = .array(states)
         return Entry(
