@@ -28,6 +28,7 @@ public final class Homeserver: Sendable {
     public let directory: DirectoryService
     public let receipts: ReceiptService
     public let sync: SyncService
+    public let slidingSync: SlidingSyncService
     public let filters: FilterService
     public let deviceKeys: DeviceKeyService
     public let crossSigning: CrossSigningService
@@ -132,6 +133,7 @@ public final class Homeserver: Sendable {
                 database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
             epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)))
+        slidingSync = SlidingSyncService(sync: sync, logger: logger)
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
         media = try MediaService(

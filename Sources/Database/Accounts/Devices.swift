@@ -135,6 +135,7 @@ extension Write {
     public mutating func deleteDevice(_ deviceID: String, of user: UserNID) {
         deleteKeys(ofDevice: deviceID, of: user)
         endTokens(of: deviceID, of: user)
+        endSlidingConnections(of: deviceID, of: user)
         run(Self.deleteDevice, user.value, .text(deviceID))
     }
 
@@ -143,6 +144,7 @@ extension Write {
         run(Self.deleteAllTokens, user.value)
         run(Self.deleteAllRefresh, user.value)
         endBriefTokens(of: user)
+        endSlidingConnections(of: user)
         run(Self.deleteDevices, user.value)
     }
 }

@@ -43,6 +43,8 @@ struct RoomDraft {
         let server: ServerNID
         /// How many more joined members the user's server has in the room: 1, 0 or −1.
         let joined: Int64
+        /// How the membership ended, if it did.
+        let ending: MembershipEnding?
     }
 
     /// A forward extremity: what the next event comes after.
@@ -201,6 +203,7 @@ struct RoomDraft {
             known[key] = .some(event)
             change = made
         }
+        try await updateFacts(event.stateMapKey)
         if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
         if let (parent, type) = Self.relation(of: event) { try await relate(stored, to: parent, type: type, event) }
         if event.stateMapKey == .joinRules || event.stateMapKey == .historyVisibility {
@@ -280,7 +283,18 @@ struct RoomDraft {
         return MembershipChange(
             user: try await context.database.number(ofUser: user), membership: StoredMembership(membership),
             server: server,
-            joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0))
+            joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0),
+            ending: Self.ending(membership, after: before, byOther: event.sender != user))
+    }
+
+    private static func ending(
+        _ membership: Membership, after before: Membership?, byOther: Bool
+    ) -> MembershipEnding? {
+        guard membership == .leave || membership == .ban else { return nil }
+        var ending: MembershipEnding = byOther ? [.byOther] : []
+        if before == .join { ending.insert(.wasJoined) }
+        if before == .invite || before == .knock { ending.insert(.wasInvited) }
+        return ending
     }
 
     /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
@@ -303,6 +317,29 @@ struct RoomDraft {
     }
 
     mutating func committed() { tree.committed() }
+
+    // MARK: - Facts
+
+    /// Follows what lists of rooms go by, once a state has changed.
+    private mutating func updateFacts(_ changed: StateKey?) async throws {
+        if record.facts == nil {
+            record.facts = RoomFacts(
+                type: try await state(.create)?.content["type"]?.string,
+                isEncrypted: try await state(.encryption) != nil)
+        } else if changed == .create {
+            let type = try await state(.create)?.content["type"]?.string
+            record.facts?.type = type
+        } else if changed == .encryption {
+            let isEncrypted = try await state(.encryption) != nil
+            record.facts?.isEncrypted = isEncrypted
+        }
+    }
+
+    /// Notes the positions that the newest events have got.
+    mutating func moveFacts(newest: Int64, bump: Int64?) {
+        record.facts?.newest = newest
+        if let bump = bump ?? (record.facts?.bump == 0 ? newest : nil) { record.facts?.bump = bump }
+    }
 }
 
 extension StoredMembership {

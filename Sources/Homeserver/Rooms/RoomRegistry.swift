@@ -165,14 +165,16 @@ public final class RoomRegistry: Sendable {
     func commit(_ draft: inout RoomDraft) async throws {
         var write = draft.write
         let room = draft.record.nid
-        if let before = draft.before {
-            write.update(draft.record, readAs: before)
-        } else {
-            write.insert(draft.record)
-        }
         let firstOwn = write.positions
-        for added in draft.added {
-            let position = write.takePosition()
+        let positions = draft.added.map { _ in write.takePosition() }
+        let bump = draft.added.lastIndex { RoomFacts.bumpingTypes.contains(EventType($0.parsed.type)) }
+        let newest = positions.last ?? .null
+        if let before = draft.before {
+            write.update(draft.record, readAs: before, newest: newest, bump: bump.map { positions[$0] } ?? .null)
+        } else {
+            write.insert(draft.record, newest: newest, bump: bump.map { positions[$0] } ?? newest)
+        }
+        for (added, position) in zip(draft.added, positions) {
             write.insert(added.event, position: position)
             for (user, outcome) in added.notifications.exceptions {
                 write.notify(
@@ -184,7 +186,8 @@ public final class RoomRegistry: Sendable {
             }
             if let change = added.membership {
                 write.setMembership(
-                    change.membership, of: change.user, in: room, event: added.event.nid, position: position)
+                    change.membership, of: change.user, in: room, event: added.event.nid, position: position,
+                    ending: change.ending)
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
@@ -194,6 +197,9 @@ public final class RoomRegistry: Sendable {
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         for (offset, added) in draft.added.enumerated() {
             database.storedEvents.insert(added.event.at(position: first + Int64(offset)))
+        }
+        if !draft.added.isEmpty {
+            draft.moveFacts(newest: first + Int64(draft.added.count) - 1, bump: bump.map { first + Int64($0) })
         }
         draft.committed()
     }

@@ -206,40 +206,15 @@ struct SyncBuilder {
         writer.endObject()
     }
 
-    /// The state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").
-    private static let strippedTypes = [
-        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
-        "m.room.encryption", "m.room.topic",
-    ]
-
     private func writeStripped(
         _ membership: RoomMembership, _ room: Room, _ name: String, into writer: inout JSONWriter, _ reader: any Reader
     ) async throws {
-        guard let own = try await database.events([membership.event], reader).first else {
-            throw DatabaseError.corrupt("member event \(membership.event) is missing")
-        }
-        let tree = StateTree(rows: database.stateRows, room: room.nid)
-        var numbers: [EventNID] = []
-        if let before = own.stateBefore {
-            let keys = Self.strippedTypes.map { StateKey($0) }
-            let known = try await database.existingNumbers(ofStateKeys: keys)
-            for key in keys {
-                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
-                    continue
-                }
-                numbers.append(event)
-            }
-        }
         writer.key(room.roomID.string)
         writer.beginObject()
         writer.key(name)
         writer.beginObject()
         writer.key("events")
-        writer.beginArray()
-        for stored in try await database.events(numbers, reader) + [own] {
-            service.events.writeStripped(try context.parse(stored, room.version), into: &writer)
-        }
-        writer.endArray()
+        try await StrippedState.write(membership, room, service.events, into: &writer, reader)
         writer.endObject()
         writer.endObject()
     }

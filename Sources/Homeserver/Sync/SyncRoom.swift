@@ -16,17 +16,6 @@ struct SyncRoom {
     /// What is told ends here: with the leaving, for who has left.
     private var upTo: Int64 { isJoined ? builder.upTo.position : min(builder.upTo.position, membership.position) }
 
-    private struct Timeline {
-        /// Oldest first.
-        var events: [StoredEvent] = []
-        /// What the user was in the room, at each of them.
-        var memberships: [EventNID: Membership] = [:]
-        /// Whether there is more between what the client knows and these events.
-        var isLimited = false
-        /// Where going back goes on.
-        var before: Database.OrderedPlace?
-    }
-
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
     /// - Returns: whether it was written.
@@ -118,68 +107,21 @@ struct SyncRoom {
 
     // MARK: - Timeline
 
-    /// Events that are looked at for one room at most; what is beyond is behind a gap.
-    private static let mostExamined = 1_000
-
     /// - Parameter after: the position up to which the client knows the room; nil if it doesn't.
-    private func timeline(after: Int64?, _ reader: any Reader) async throws -> Timeline {
-        let limit = filter.timelineLimit
-        guard filter.timeline.admits(room.roomID) else { return Timeline() }
-        let access = RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
-        var visibility = try await EventVisibility(
-            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
-            reader: reader)
-        var newestFirst: [StoredEvent] = []
-        var result = Timeline()
-        var examined = 0
-        let start = Database.OrderedPlace(depth: .max, position: .max)
-        var place = start
-        paging: while true {
-            let ask = max(limit - newestFirst.count + 1, 8)
-            let numbers = try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
-            for stored in try await database.events(numbers, reader) {
-                guard let position = stored.position else { continue }
-                // A gap, or older than what the client knows.
-                if position < 0 || position <= after ?? 0 { break paging }
-                if position <= upTo {
-                    if newestFirst.count >= limit || examined >= Self.mostExamined {
-                        result.isLimited = true
-                        break paging
-                    }
-                    examined += 1
-                    let isVisible = try await visibility.allows(stored)
-                    if !isVisible, stored.stateKey != nil {
-                        // State that changed unseen is told as the state before the timeline: what is older is behind a gap.
-                        result.isLimited = true
-                        break paging
-                    }
-                    if isVisible, try await filter.timeline.admits(stored, context, room.version) {
-                        newestFirst.append(stored)
-                        result.memberships[stored.nid] = try await visibility.membership(at: stored)
-                    }
-                }
-                place = Database.OrderedPlace(depth: stored.orderDepth, position: position - 1)
-            }
-            if numbers.count < ask { break }
-        }
-        result.events = newestFirst.reversed()
-        if place != start {
-            result.before = place
-        } else if let newest = try await database.timeline(
-            of: room.nid, from: place, backwards: true, limit: 1, reader
-        ).first,
-            let event = try await database.events([newest], reader).first
-        {
-            result.before = Database.OrderedPlace(depth: event.orderDepth, position: event.position ?? 0)
-        }
-        return result
+    private func timeline(after: Int64?, _ reader: any Reader) async throws -> RoomTimeline {
+        guard filter.timeline.admits(room.roomID) else { return RoomTimeline() }
+        return try await RoomTimeline.read(
+            .init(
+                room: room, membership: membership, limit: filter.timelineLimit, filter: filter.timeline, after: after,
+                upTo: upTo, endsAtHiddenState: true),
+            for: builder.requester, context, reader)
     }
 
     // MARK: - State
 
     /// The state that the client needs to know what held before the timeline's first event.
     private func state(
-        at timeline: Timeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
+        at timeline: RoomTimeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
     ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
         let now = try await database.state(of: room.nid, at: upTo, reader)
@@ -201,7 +143,7 @@ struct SyncRoom {
 
     /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
     private func lazily(
-        _ numbers: [EventNID], _ timeline: Timeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
+        _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
         let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
@@ -237,20 +179,9 @@ struct SyncRoom {
 
     // MARK: - Summary
 
-    /// Members that name a room which has no name.
-    private static let mostHeroes = 5
-
-    /// The members by whom a room is called that has no name: those who are in it or invited, else those who were.
     private func heroes(_ reader: any Reader) async throws -> [UserNID] {
         if try await hasName(reader) { return [] }
-        var found: [UserNID] = []
-        for group: [StoredMembership] in [[.join, .invite], [.leave, .ban]] where found.isEmpty {
-            for membership in group where found.count < Self.mostHeroes {
-                found += try await database.users(in: room.nid, membership, limit: Self.mostHeroes + 1, reader)
-                    .filter { $0 != builder.requester.nid }
-            }
-        }
-        return Array(found.prefix(Self.mostHeroes))
+        return try await RoomHeroes.find(in: room.nid, for: builder.requester.nid, database, reader)
     }
 
     /// Whether the room has a name or an alias to be called by.
@@ -325,24 +256,12 @@ struct SyncRoom {
     private func receipts(after: Int64, _ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
         let receipts = try await database.receipts(
             in: room.nid, after: after, upTo: builder.upTo.position, reader
-        ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
+        ).filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")
         else { return (nil, ownMoved) }
-        let names = try await database.users(receipts.map(\.user))
-        var content: JSON = [:]
-        for receipt in receipts {
-            guard let user = names[receipt.user] else { continue }
-            var data: JSON = ["ts": .integer(receipt.timestamp)]
-            if !receipt.thread.isEmpty { data["thread_id"] = .string(receipt.thread) }
-            var types = content[receipt.eventID] ?? [:]
-            var users = types[receipt.type] ?? [:]
-            users[user.string] = data
-            types[receipt.type] = users
-            content[receipt.eventID] = types
-        }
-        return (content, ownMoved)
+        return (try await ReceiptContent.json(receipts, database), ownMoved)
     }
 
     private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {

@@ -49,7 +49,7 @@ enum AccountRestrictions {
         "GET /capabilities",
         "GET /profile/{userId}", "GET /profile/{userId}/{keyName}", "GET /directory/room/{roomAlias}",
         "GET /publicRooms", "POST /user/{userId}/filter", "GET /user/{userId}/filter/{filterId}", "GET /pushrules/",
-        "GET /media/config", "GET /voip/turnServer",
+        "GET /media/config", "GET /voip/turnServer", "POST /org.matrix.simplified_msc3575/sync",
     ]
 
     /// Client-Server API, "Account suspension": besides reading, what the specification says should be possible, and notes for
@@ -73,5 +73,8 @@ enum AccountRestrictions {
         "PUT /room_keys/keys/{roomId}", "PUT /room_keys/keys/{roomId}/{sessionId}", "DELETE /room_keys/keys",
         "DELETE /room_keys/keys/{roomId}", "DELETE /room_keys/keys/{roomId}/{sessionId}", "POST /room_keys/version",
         "PUT /room_keys/version/{backup}", "DELETE /room_keys/version/{backup}",
+
+        // Reading, though with a body.
+        "POST /org.matrix.simplified_msc3575/sync",
     ]
 }

@@ -20,6 +20,6 @@ public struct ClientAPI: Sendable {
             + publishedRoomEndpoints + relationEndpoints + presenceEndpoints + userDirectoryEndpoints
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
             + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
-            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints
+            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints + slidingSyncEndpoints
     }
 }

@@ -9,7 +9,7 @@ extension ClientAPI {
             Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
                 .json([
                     "versions": .array(Self.versions.map { .string($0) }),
-                    "unstable_features": ["org.matrix.e2e_cross_signing": true, "org.matrix.msc3814": true],
+                    "unstable_features": .object(JSONObject(Self.unstableFeatures.map { ($0, true) })),
                 ])
             },
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { request in
@@ -50,6 +50,11 @@ extension ClientAPI {
     /// The versions that real clients need to see before they talk to a server at all; the README tells what of them is
     /// still missing.
     private static let versions = ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.11"]
+
+    /// Proposals that clients look for before they use them.
+    private static let unstableFeatures = [
+        "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575",
+    ]
 
     private func capabilities(for requester: Requester) -> JSON {
         var available: JSON = [:]

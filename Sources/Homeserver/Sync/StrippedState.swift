@@ -1,0 +1,38 @@
+import Database
+import MatrixCore
+
+/// The state that somebody who is not in a room is shown of it (Client-Server API, "Stripped state").
+enum StrippedState {
+    private static let types = [
+        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
+        "m.room.encryption", "m.room.topic",
+    ]
+
+    /// Writes an array: the state before the user's own member event, and that event.
+    static func write(
+        _ membership: RoomMembership, _ room: Room, _ events: ClientEvents, into writer: inout JSONWriter,
+        _ reader: any Reader
+    ) async throws {
+        let database = events.context.database
+        guard let own = try await database.events([membership.event], reader).first else {
+            throw DatabaseError.corrupt("member event \(membership.event) is missing")
+        }
+        let tree = StateTree(rows: database.stateRows, room: room.nid)
+        var numbers: [EventNID] = []
+        if let before = own.stateBefore {
+            let keys = types.map { StateKey($0) }
+            let known = try await database.existingNumbers(ofStateKeys: keys)
+            for key in keys {
+                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
+                    continue
+                }
+                numbers.append(event)
+            }
+        }
+        writer.beginArray()
+        for stored in try await database.events(numbers, reader) + [own] {
+            events.writeStripped(try events.context.parse(stored, room.version), into: &writer)
+        }
+        writer.endArray()
+    }
+}
