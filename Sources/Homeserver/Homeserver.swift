@@ -132,8 +132,8 @@ public final class Homeserver: Sendable {
             devices: DeviceSync(
                 database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
             epoch: try await identity.epoch(),
-            run: Hex.encode(surroundings.randomBytes(4)))
-        slidingSync = SlidingSyncService(sync: sync, logger: logger)
+            run: Hex.encode(surroundings.randomBytes(4)), logger: logger)
+        slidingSync = SlidingSyncService(sync: sync)
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
         media = try MediaService(

@@ -13,7 +13,6 @@ public final class SlidingSyncService: Sendable {
     let state: RoomStateSelection
     let connections: SlidingConnections
     let lazyMembers = LazyMembers()
-    let logger: Logger
 
     var rooms: RoomRegistry { sync.rooms }
     var database: Database { sync.database }
@@ -24,10 +23,10 @@ public final class SlidingSyncService: Sendable {
     var devices: DeviceSync { sync.devices }
     var events: ClientEvents { sync.events }
     var run: String { sync.run }
+    var logger: Logger { sync.logger }
 
-    init(sync: SyncService, logger: Logger) {
+    init(sync: SyncService) {
         self.sync = sync
-        self.logger = logger
         facts = RoomFactsCache(rooms: sync.rooms, activity: sync.activity)
         marks = RoomMarks(database: sync.database, activity: sync.activity)
         state = RoomStateSelection(database: sync.database)

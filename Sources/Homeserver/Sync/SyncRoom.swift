@@ -72,6 +72,15 @@ struct SyncRoom {
         return true
     }
 
+    /// The same; what was written of a room that can't be told to its end is taken back.
+    func write(safelyInto writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
+        let mark = writer.mark
+        do { return try await write(into: &writer, reader) } catch {
+            writer.rewind(to: mark)
+            throw error
+        }
+    }
+
     private func write(
         _ events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
         _ reader: any Reader

@@ -1,4 +1,5 @@
 import Database
+import Logging
 import MatrixCore
 import Synchronization
 
@@ -17,6 +18,7 @@ public final class SyncService: Sendable {
     let epoch: String
     let lazyMembers = LazyMembers()
     let run: String
+    let logger: Logger
 
     struct KnownMemberships: Sendable {
         var asOf: Int64
@@ -31,7 +33,8 @@ public final class SyncService: Sendable {
 
     init(
         rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
-        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String
+        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String,
+        logger: Logger
     ) {
         self.unread = unread
         self.presence = presence
@@ -43,6 +46,7 @@ public final class SyncService: Sendable {
         self.devices = devices
         self.epoch = epoch
         self.run = run
+        self.logger = logger
         events = ClientEvents(context: rooms.context)
     }
 
