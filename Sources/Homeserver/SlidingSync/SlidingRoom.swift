@@ -23,9 +23,9 @@ struct SlidingRoom {
     private var required: RequiredState { shown.config.required }
     private var tree: StateTree { StateTree(rows: database.stateRows, room: room.nid) }
     /// What is told ends here: with the leaving, for who has left.
-    private var upTo: Int64 {
-        isJoined ? builder.upTo.position : min(builder.upTo.position, membership.position)
-    }
+    private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
+    /// Where the user left the room; nil for those who are in it, or never were.
+    var leftAt: Int64?
 
     /// What an answer tells of the room.
     struct Result {
@@ -43,10 +43,12 @@ struct SlidingRoom {
         case .join: return try await buildWhole(reader)
         case .invite, .knock: return try await buildStripped(reader)
         case .leave, .ban:
-            let ending = try await builder.lists.ending(of: membership)
-            if ending.contains(.wasJoined) { return try await buildWhole(reader) }
-            // An invitation that was turned down or taken back, and whoever was sent away and is then banned.
-            return try await buildStripped(reader)
+            let leftAt = try await context.departure(membership, room.version, reader)
+            // An invitation that was turned down or taken back, or a ban of somebody who had left.
+            guard let leftAt, leftAt > sent?.position ?? 0 else { return try await buildStripped(reader) }
+            var part = self
+            part.leftAt = leftAt
+            return try await part.buildWhole(reader)
         }
     }
 
@@ -90,7 +92,6 @@ struct SlidingRoom {
     private var knownUpTo: Int64? { sent.flatMap { $0.flags.contains(.joined) ? $0.position : nil } }
 
     private func buildWhole(_ reader: any Reader) async throws -> Result? {
-        if !isJoined, let sent, membership.position <= sent.position { return nil }
         let timeline = try await timeline(reader)
         let changes = try await changes(at: timeline, reader)
         let (receipts, ownMoved) = try await receipts(timeline, reader)
@@ -102,7 +103,8 @@ struct SlidingRoom {
         if wantsReceipts { flags.insert(.receipts) }
         let result = SentRoom(position: builder.upTo.position, told: timeline.told, config: configNumber, flags: flags)
         let hasNews =
-            isNew || !isJoined || !timeline.page.events.isEmpty || !changes.isEmpty || directChanged || ownMoved
+            isNew || !isJoined || !timeline.page.events.isEmpty || timeline.page.isLimited || !changes.isEmpty
+            || directChanged || ownMoved
         guard hasNews else {
             return receipts.map { Result(bytes: nil, sent: result, receipts: $0) }
         }
@@ -150,7 +152,8 @@ struct SlidingRoom {
         let limit = shown.config.timelineLimit
         func read(after: Int64?) async throws -> RoomTimeline {
             try await RoomTimeline.read(
-                .init(room: room, membership: membership, limit: limit, after: after, upTo: upTo), for: requester,
+                .init(room: room, membership: membership, leftAt: leftAt, limit: limit, after: after, upTo: upTo),
+                for: requester,
                 context, reader)
         }
         guard let known = knownUpTo, let sent else {
@@ -403,7 +406,7 @@ struct SlidingRoom {
             let ownMoved = moved.contains { $0.user == requester.nid }
             guard wantsReceipts else { return (nil, ownMoved) }
             if sent?.flags.contains(.receipts) == true {
-                return (try await ReceiptContent.json(moved, database), ownMoved)
+                return (try await ReceiptContent.contents(moved, database).first, ownMoved)
             }
             return (try await firstReceipts(timeline, reader), ownMoved)
         }
@@ -422,6 +425,6 @@ struct SlidingRoom {
                 $0.type != "m.read.private" && $0.user != requester.nid && ids.contains(ByteString($0.eventID))
             }
         }
-        return try await ReceiptContent.json(receipts, database)
+        return try await ReceiptContent.contents(receipts, database).first
     }
 }

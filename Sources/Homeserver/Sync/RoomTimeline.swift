@@ -19,6 +19,8 @@ struct RoomTimeline {
     struct Wanted {
         let room: Room
         let membership: RoomMembership
+        /// Where the user left the room, for those who have.
+        let leftAt: Int64?
         let limit: Int
         /// Which of the events are wanted; nil: all.
         var filter: RoomEventFilter?
@@ -35,9 +37,7 @@ struct RoomTimeline {
     ) async throws -> RoomTimeline {
         let database = context.database
         let room = wanted.room
-        let isJoined = wanted.membership.membership == .join
-        let access = RoomAccess(
-            leftAt: isJoined ? nil : wanted.membership.position, membership: wanted.membership.membership)
+        let access = RoomAccess(leftAt: wanted.leftAt, membership: wanted.membership.membership)
         var visibility = try await EventVisibility(
             context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
         var newestFirst: [StoredEvent] = []

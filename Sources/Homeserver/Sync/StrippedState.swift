@@ -8,7 +8,8 @@ enum StrippedState {
         "m.room.encryption", "m.room.topic",
     ]
 
-    /// Writes an array: the state before the user's own member event, and that event.
+    /// Writes an array: the state before the user was invited or knocked, and the user's own member event. Of whoever was neither
+    /// invited nor had knocked, that event alone.
     static func write(
         _ membership: RoomMembership, _ room: Room, _ events: ClientEvents, into writer: inout JSONWriter,
         _ reader: any Reader
@@ -19,7 +20,15 @@ enum StrippedState {
         }
         let tree = StateTree(rows: database.stateRows, room: room.nid)
         var numbers: [EventNID] = []
-        if let before = own.stateBefore {
+        var invitation: StoredEvent? = own
+        if membership.membership != .invite, membership.membership != .knock {
+            let replaced = try await database.events(own.replaces.map { [$0] } ?? [], reader).first
+            let before = try replaced.flatMap {
+                Membership(try events.context.parse($0, room.version).content["membership"])
+            }
+            invitation = before == .invite || before == .knock ? replaced : nil
+        }
+        if let before = invitation?.stateBefore {
             let keys = types.map { StateKey($0) }
             let known = try await database.existingNumbers(ofStateKeys: keys)
             for key in keys {

@@ -13,21 +13,25 @@ struct SyncRoom {
     private var filter: SyncFilter { builder.filter }
     private var isJoined: Bool { membership.membership == .join }
     private var tree: StateTree { StateTree(rows: database.stateRows, room: room.nid) }
+    /// Where the user left the room; nil for those who are in it, or never were.
+    var leftAt: Int64?
     /// What is told ends here: with the leaving, for who has left.
-    private var upTo: Int64 { isJoined ? builder.upTo.position : min(builder.upTo.position, membership.position) }
+    private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
 
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
     /// - Returns: whether it was written.
     func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
-        guard try await isShown(reader) else { return false }
         let knew = try await wasJoinedBefore(reader)
+        if !isJoined, !knew, leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true {
+            return try await writeEnd(into: &writer, reader)
+        }
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
         let isNew = !knew || builder.fullState
         let heroes = isJoined && (isNew || changesMembers(timeline.events)) ? try await heroes(reader) : nil
         let state = try await state(at: timeline, knew: knew, heroes ?? [], reader)
         let (receipts, ownMoved) =
-            isJoined ? try await receipts(after: knew ? builder.sincePosition : 0, reader) : (nil, false)
+            isJoined ? try await receipts(after: knew ? builder.sincePosition : 0, reader) : ([], false)
         let typing = isJoined ? builder.typingChanged(in: room.nid, isNew: !knew) : nil
         // What was set before the user was in the room.
         let accountData =
@@ -37,7 +41,7 @@ struct SyncRoom {
                 of: builder.requester.nid, in: room.nid, upTo: builder.upTo.position, reader)
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
-            isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
+            isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
                 || ownMoved
         else { return false }
 
@@ -75,7 +79,11 @@ struct SyncRoom {
     /// The same; what was written of a room that can't be told to its end is taken back.
     func write(safelyInto writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
         let mark = writer.mark
-        do { return try await write(into: &writer, reader) } catch {
+        do {
+            var part = self
+            if !isJoined { part.leftAt = try await context.departure(membership, room.version, reader) }
+            return try await part.write(into: &writer, reader)
+        } catch {
             writer.rewind(to: mark)
             throw error
         }
@@ -95,10 +103,25 @@ struct SyncRoom {
         writer.endArray()
     }
 
-    /// Of the rooms that were left, those that the user had been in: an invitation turned down shows, too.
-    private func isShown(_ reader: any Reader) async throws -> Bool {
-        if isJoined { return true }
-        return try await database.events([membership.event], reader).first?.replaces != nil
+    /// Writes what is told to those who were not in the room when their membership ended: an invitation that was turned down or
+    /// taken back, a ban of somebody who had left. That is their own membership, and nothing of the room.
+    private func writeEnd(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
+        guard let own = try await database.events([membership.event], reader).first, own.replaces != nil else {
+            return false
+        }
+        writer.key(room.roomID.string)
+        writer.beginObject()
+        writer.key("timeline")
+        writer.beginObject()
+        writer.key("events")
+        try await write([own], [:], into: &writer, reader)
+        writer.key("limited")
+        writer.bool(false)
+        writer.endObject()
+        writer.key(builder.wantsStateAfter ? "state_after" : "state")
+        writer.value(["events": []])
+        writer.endObject()
+        return true
     }
 
     /// Whether the client has been told of the room as joined.
@@ -121,7 +144,8 @@ struct SyncRoom {
         guard filter.timeline.admits(room.roomID) else { return RoomTimeline() }
         return try await RoomTimeline.read(
             .init(
-                room: room, membership: membership, limit: filter.timelineLimit, filter: filter.timeline, after: after,
+                room: room, membership: membership, leftAt: leftAt, limit: filter.timelineLimit,
+                filter: filter.timeline, after: after,
                 upTo: upTo, endsAtHiddenState: true),
             for: builder.requester, context, reader)
     }
@@ -261,26 +285,26 @@ struct SyncRoom {
 
     // MARK: - Ephemeral events
 
-    /// The content of an `m.receipt` event, nil if there is nothing new; and whether the user has read further.
-    private func receipts(after: Int64, _ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
+    /// The contents of `m.receipt` events; and whether the user has read further.
+    private func receipts(after: Int64, _ reader: any Reader) async throws -> ([JSON], ownMoved: Bool) {
         let receipts = try await database.receipts(
             in: room.nid, after: after, upTo: builder.upTo.position, reader
         ).filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")
-        else { return (nil, ownMoved) }
-        return (try await ReceiptContent.json(receipts, database), ownMoved)
+        else { return ([], ownMoved) }
+        return (try await ReceiptContent.contents(receipts, database), ownMoved)
     }
 
-    private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {
+    private func writeEphemeral(receipts: [JSON], typing: [UserID]?, into writer: inout JSONWriter) {
         let typing = filter.ephemeral.events.admits(type: "m.typing") ? typing : nil
-        if receipts == nil, typing == nil { return }
+        if receipts.isEmpty, typing == nil { return }
         writer.key("ephemeral")
         writer.beginObject()
         writer.key("events")
         writer.beginArray()
-        if let receipts { writer.value(["type": "m.receipt", "content": receipts]) }
+        for content in receipts { writer.value(["type": "m.receipt", "content": content]) }
         if let typing {
             writer.value(["type": "m.typing", "content": ["user_ids": .array(typing.map { .string($0.string) })]])
         }

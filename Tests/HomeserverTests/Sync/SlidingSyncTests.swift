@@ -393,12 +393,46 @@ struct SlidingSyncTests {
         #expect(banned["rooms"]?[room.string]?["membership"]?.string == "ban")
         #expect(bodies(banned, room).isEmpty)
         #expect(!String(decoding: banned.raw, as: UTF8.self).contains("later"))
+        #expect(!String(decoding: banned.raw, as: UTF8.self).contains("After"))
         // Joining again tells from there.
         try await server.homeserver.memberships.remove(bob.userID, from: room, .unban, reason: nil, by: alice)
         try await server.homeserver.memberships.join(room, reason: nil, by: bob)
         let joined = try await server.slidingSync(bob, whole, pos: try pos(banned))
         #expect(joined["rooms"]?[room.string]?["initial"]?.bool == true)
         #expect(Set(bodies(joined, room)).isSubset(of: ["during"]))
+        await server.close()
+    }
+
+    @Test("A20: an invitation that was turned down, and a ban after leaving, show nothing of the room in any sync")
+    func turnedDown() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob"),
+            eve = try await server.user("eve")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: eve)
+        var since = [bob: try #require(try await server.sync(bob)["next_batch"]?.string)]
+        since[eve] = try #require(try await server.sync(eve)["next_batch"]?.string)
+        var positions = [bob: try pos(try await server.slidingSync(bob, Self.body(limit: 50, state: [["*", "*"]])))]
+        positions[eve] = try pos(try await server.slidingSync(eve, Self.body(limit: 50, state: [["*", "*"]])))
+        try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        try await server.homeserver.memberships.remove(eve.userID, from: room, .kick, reason: nil, by: alice)
+        try await server.say("hidden", in: room, by: alice)
+        _ = try await server.homeserver.sending.setState(
+            StateKey("m.room.topic"), content: ["topic": "hidden"], in: room, by: alice)
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await server.homeserver.memberships.remove(eve.userID, from: room, .ban, reason: nil, by: alice)
+        let all = #"{"room":{"include_leave":true,"timeline":{"limit":50}}}"#
+        for user in [bob, eve] {
+            for answer in [
+                try await server.sync(user, since: since[user], filter: all), try await server.sync(user, filter: all),
+                try await server.slidingSync(user, Self.body(limit: 50, state: [["*", "*"]]), pos: positions[user]),
+                try await server.slidingSync(user, Self.body(limit: 50, state: [["*", "*"]])),
+            ] {
+                #expect(!String(decoding: answer.raw, as: UTF8.self).contains("hidden"), "\(user.userID)")
+            }
+            let told = try await server.sync(user, since: since[user])["rooms"]?["leave"]?[room.string]
+            #expect(told?["timeline"]?["events"]?.count ?? 0 > 0, "\(user.userID)")
+        }
         await server.close()
     }
 
@@ -420,7 +454,7 @@ struct SlidingSyncTests {
         _ = try await server.homeserver.sending.setState(
             .member(mallory.userID),
             content: [
-                "membership": "join", "displayname": ["a": 1], "avatar_url": 5 
+                "membership": "join", "displayname": ["a": 1], "avatar_url": 5,
             ],
             in: room, by: mallory)
         try await server.homeserver.memberships.invite(alice.userID, to: room, reason: nil, by: mallory)
