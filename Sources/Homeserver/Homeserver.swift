@@ -25,6 +25,8 @@ public final class Homeserver: Sendable {
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
+    public let delayedEvents: DelayedEventService
+    public let threadSubscriptions: ThreadSubscriptionService
     public let directory: DirectoryService
     public let receipts: ReceiptService
     public let sync: SyncService
@@ -133,6 +135,7 @@ public final class Homeserver: Sendable {
                 database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
             epoch: try await identity.epoch(),
             run: Hex.encode(surroundings.randomBytes(4)), logger: logger)
+        threadSubscriptions = ThreadSubscriptionService(rooms: rooms)
         slidingSync = SlidingSyncService(sync: sync)
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
@@ -141,6 +144,7 @@ public final class Homeserver: Sendable {
             settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
         purging = PurgeService(rooms: rooms)
         let node = Hex.encode(surroundings.randomBytes(8))
+        delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
@@ -167,6 +171,7 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        try await delayedEvents.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
                 do { for filling in fillings { try await filling.run() } } catch {
@@ -187,6 +192,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        delayedEvents.stop()
         await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }

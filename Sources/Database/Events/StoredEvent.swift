@@ -15,6 +15,8 @@ public final class StoredEvent: Sendable {
         public static let outlier = Flags(rawValue: 4)
         /// Other events refer to it, or did.
         public static let hasRelations = Flags(rawValue: 8)
+        /// It is, or was, to be delivered to everybody for a time.
+        public static let sticky = Flags(rawValue: 16)
 
         /// What keeps an event from being shown.
         public static let hidden: Flags = [.rejected, .softFailed, .outlier]

@@ -91,6 +91,7 @@ extension Write {
     /// What makes a room visible, and goes first.
     private static let visible = [
         "memberships", "room_aliases", "published_rooms", "receipts", "room_servers", "notifications", "open_rooms",
+        "delayed_events", "sticky_events", "thread_subscriptions",
     ].map { Statement("DELETE FROM \($0) WHERE room_nid = $1") }
     /// What goes last.
     private static let remains = ["state_nodes", "room_states", "gaps", "rooms"].map {

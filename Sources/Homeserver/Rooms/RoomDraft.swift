@@ -34,6 +34,8 @@ struct RoomDraft {
         let membership: MembershipChange?
         let stateChange: StateTree.Change?
         let notifications: NotificationVerdict
+        /// Until when it is sticky; nil if it isn't.
+        let stickyUntil: Int64?
     }
 
     /// What a member event changes.
@@ -137,7 +139,7 @@ struct RoomDraft {
     @discardableResult
     mutating func append(
         _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
-        transactionKey: String? = nil, timestamp: Int64? = nil
+        transactionKey: String? = nil, timestamp: Int64? = nil, sticky: Int64? = nil
     ) async throws -> StoredEvent {
         var authEvents: [EventID] = []
         let required = Authorization.requiredStateKeys(
@@ -152,7 +154,8 @@ struct RoomDraft {
             prevEvents: tips.map(\.eventID).prefix(20).map { $0 }, authEvents: authEvents, depth: depth,
             originServerTS: timestamp ?? context.surroundings.now(), redacts: redacts,
             eventID: version.rules.eventIDs == .assigned
-                ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil)
+                ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil,
+            members: sticky.map { [StickyEvents.member: ["duration_ms": .integer($0)]] } ?? [:])
         let event = try context.sign(template)
         return try await append(event, transactionKey: transactionKey)
     }
@@ -184,10 +187,11 @@ struct RoomDraft {
         let reader = reader
         let verdict = try await context.notifications.judge(event, in: &self, reader)
         record.depth += 1
+        let stickyUntil = StickyEvents.end(of: event, receivedAt: context.surroundings.now())
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
-            flags: [], originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
+            flags: stickyUntil == nil ? [] : .sticky, originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json, notifying: verdict.mark)
         var before: Membership?
@@ -212,7 +216,7 @@ struct RoomDraft {
         added.append(
             Added(
                 event: stored, parsed: event, membership: try await membershipChange(event, from: before),
-                stateChange: change, notifications: verdict))
+                stateChange: change, notifications: verdict, stickyUntil: stickyUntil))
         tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
         record.extremities = [nid]
         record.timelineVersion += 1

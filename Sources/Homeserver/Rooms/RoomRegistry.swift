@@ -180,6 +180,10 @@ public final class RoomRegistry: Sendable {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)
             }
+            if let until = added.stickyUntil {
+                write.stick(
+                    added.event.nid, in: room, position: position, until: until, now: context.surroundings.now())
+            }
             if let change = added.stateChange {
                 write.insert(change, room: room)
                 write.setState(change.state, of: room, from: position)

@@ -7,10 +7,14 @@ struct SlidingExtensions {
     var accountData: AccountData?
     var typing: [(room: RoomID, users: [UserID])]?
     var receipts: [(room: RoomID, content: JSON)] = []
+    /// By room, encoded.
+    var stickyEvents: [(room: RoomID, events: [UInt8])] = []
+    var threadSubscriptions: ThreadSubscriptionPage?
 
     /// Whether there is nothing that is worth waking a client for.
     var isEmpty: Bool {
         devices.isEmpty && (accountData?.isEmpty ?? true) && (typing?.isEmpty ?? true) && receipts.isEmpty
+            && stickyEvents.isEmpty && (threadSubscriptions?.isEmpty ?? true)
     }
 
     /// What belongs to the device.
@@ -65,6 +69,19 @@ struct SlidingExtensions {
         }
         if let scope = builder.request.extensions.typing {
             extensions.typing = try await typing(builder, scope, told, memberships)
+        }
+        if builder.request.extensions.areStickyEventsEnabled {
+            extensions.stickyEvents = try await stickyEvents(builder, memberships, reader)
+        }
+        if let wanted = builder.request.extensions.threadSubscriptions {
+            let since = builder.since.flatMap {
+                $0.extensions.contains(.threadSubscriptions) ? $0.place.position : nil
+            }
+            if since == nil || builder.service.activity.mayHaveChanged(builder.requester.nid, after: since ?? 0) {
+                extensions.threadSubscriptions = try await ThreadSubscriptionPage.read(
+                    of: builder.requester.nid, after: since ?? 0, upTo: builder.upTo.position, limit: wanted.limit,
+                    includesEnded: since != nil, builder.service.rooms, reader)
+            }
         }
         return extensions
     }
@@ -135,6 +152,37 @@ struct SlidingExtensions {
         return found
     }
 
+    /// The sticky events of all rooms that the user is in (MSC4354), of those just joined all there are.
+    private static func stickyEvents(
+        _ builder: SlidingBuilder, _ memberships: [RoomMembership], _ reader: any Reader
+    ) async throws -> [(room: RoomID, events: [UInt8])] {
+        let service = builder.service
+        let since = builder.since.flatMap { $0.extensions.contains(.stickyEvents) ? $0.place.position : nil }
+        let joined = memberships.filter { $0.membership == .join }
+        var concerned = Set(joined.map(\.room))
+        if let since { concerned = service.activity.changed(joined.map(\.room), after: since) }
+        if concerned.isEmpty { return [] }
+        concerned.formIntersection(try await service.database.roomsWithStickyEvents(at: builder.now, reader))
+        var found: [(RoomID, [UInt8])] = []
+        for membership in joined where concerned.contains(membership.room) {
+            let room = try await service.rooms.room(membership.room)
+            let isNew = since.map { membership.position > $0 } ?? true
+            let events = try await StickyEvents.read(
+                in: room, after: isNew ? 0 : since ?? 0, upTo: builder.upTo.position, shown: [],
+                for: builder.requester.nid, service.context, reader)
+            if events.isEmpty { continue }
+            var writer = JSONWriter(capacity: 1_024)
+            writer.beginArray()
+            let page = try await service.events.page(events, for: builder.requester.nid, reader)
+            for event in page.events {
+                try service.events.write(event, of: page, version: room.version, for: builder.audience, into: &writer)
+            }
+            writer.endArray()
+            found.append((room.roomID, writer.bytes))
+        }
+        return found
+    }
+
     // MARK: - Writing
 
     func write(into writer: inout JSONWriter) {
@@ -174,6 +222,19 @@ struct SlidingExtensions {
             }
             writer.key("typing")
             writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        writeProposals(into: &writer)
+    }
+
+    private func writeProposals(into writer: inout JSONWriter) {
+        if !stickyEvents.isEmpty {
+            let rooms = stickyEvents.map { ($0.room.string, ["events": .raw($0.events)] as JSON) }
+            writer.key("org.matrix.msc4354.sticky_events")
+            writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        if let threadSubscriptions, !threadSubscriptions.isEmpty {
+            writer.key("io.element.msc4308.thread_subscriptions")
+            writer.value(threadSubscriptions.json(endedBy: "prev_batch"))
         }
     }
 

@@ -53,6 +53,14 @@ public struct SlidingRequest: Sendable {
         var accountData: Scope?
         var receipts: Scope?
         var typing: Scope?
+        var areStickyEventsEnabled = false
+        var threadSubscriptions: ThreadSubscriptions?
+    }
+
+    /// MSC4308.
+    struct ThreadSubscriptions: Sendable {
+        var limit: Int
+        static let mostAtOnce = 100
     }
 
     struct ToDevice: Sendable {
@@ -172,6 +180,13 @@ extension SlidingRequest.Extensions {
         accountData = try enabled("account_data").map { try .init($0) }
         receipts = try enabled("receipts").map { try .init($0) }
         typing = try enabled("typing").map { try .init($0) }
+        areStickyEventsEnabled = try enabled("org.matrix.msc4354.sticky_events") != nil
+        threadSubscriptions = try enabled("io.element.msc4308.thread_subscriptions").map { json in
+            let most = SlidingRequest.ThreadSubscriptions.mostAtOnce
+            let limit = try json.optionalInteger("limit") ?? Int64(most)
+            guard limit > 0 else { throw MatrixError.invalidParam("“limit” must be above 0.") }
+            return .init(limit: Int(min(limit, Int64(most))))
+        }
     }
 }
 

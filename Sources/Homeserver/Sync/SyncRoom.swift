@@ -39,10 +39,15 @@ struct SyncRoom {
             ? accountData
             : try await database.accountData(
                 of: builder.requester.nid, in: room.nid, upTo: builder.upTo.position, reader)
+        let sticky =
+            isJoined
+            ? try await StickyEvents.read(
+                in: room, after: knew ? builder.sincePosition : 0, upTo: upTo, shown: Set(timeline.events.map(\.nid)),
+                for: builder.requester.nid, context, reader) : []
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
             isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
-                || ownMoved
+                || ownMoved || !sticky.isEmpty
         else { return false }
 
         writer.key(room.roomID.string)
@@ -68,6 +73,13 @@ struct SyncRoom {
         writer.endObject()
         if isJoined { try await writeUnread(into: &writer, reader) }
         if isJoined { writeEphemeral(receipts: receipts, typing: typing, into: &writer) }
+        if !sticky.isEmpty {
+            writer.key("msc4354_sticky")
+            writer.beginObject()
+            writer.key("events")
+            try await write(sticky, [:], into: &writer, reader)
+            writer.endObject()
+        }
         if !own.isEmpty {
             writer.key("account_data")
             SyncBuilder.write(own, into: &writer)

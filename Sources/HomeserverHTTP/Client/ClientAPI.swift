@@ -21,5 +21,6 @@ public struct ClientAPI: Sendable {
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
             + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
             + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints + slidingSyncEndpoints
+            + delayedEventEndpoints + threadSubscriptionEndpoints
     }
 }

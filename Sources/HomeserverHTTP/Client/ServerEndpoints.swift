@@ -53,7 +53,8 @@ extension ClientAPI {
 
     /// Proposals that clients look for before they use them.
     private static let unstableFeatures = [
-        "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575",
+        "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575", "org.matrix.msc4140",
+        "org.matrix.msc4354", "org.matrix.msc4306",
     ]
 
     private func capabilities(for requester: Requester) -> JSON {
@@ -66,6 +67,10 @@ extension ClientAPI {
             "m.profile_fields": ["enabled": true],
             "m.3pid_changes": ["enabled": false],
             "m.get_login_token": ["enabled": true],
+            "org.matrix.msc4140.delayed_events": [
+                "max_delay_ms": .integer(DelayedEventService.longestDelay),
+                "max_scheduled": .integer(Int64(DelayedEventService.mostScheduled)),
+            ],
             "m.room_versions": [
                 "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,
             ],
