@@ -25,12 +25,15 @@ public final class Homeserver: Sendable {
     public let creation: RoomCreationService
     public let sending: SendingService
     public let reading: RoomReading
+    public let delayedEvents: DelayedEventService
+    public let threadSubscriptions: ThreadSubscriptionService
     public let directory: DirectoryService
     public let spaces: SpaceHierarchy
     public let search: SearchService
     public let pushers: PusherService
     public let receipts: ReceiptService
     public let sync: SyncService
+    public let slidingSync: SlidingSyncService
     public let filters: FilterService
     public let deviceKeys: DeviceKeyService
     public let crossSigning: CrossSigningService
@@ -164,7 +167,9 @@ public final class Homeserver: Sendable {
             devices: DeviceSync(
                 database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
             epoch: try await identity.epoch(),
-            run: Hex.encode(surroundings.randomBytes(4)))
+            run: Hex.encode(surroundings.randomBytes(4)), logger: logger)
+        threadSubscriptions = ThreadSubscriptionService(rooms: rooms)
+        slidingSync = SlidingSyncService(sync: sync)
         previews = RoomPreviews(reading: reading, sync: sync, directory: directory)
         filters = FilterService(database: database)
         media = try MediaService(
@@ -172,6 +177,7 @@ public final class Homeserver: Sendable {
             settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures,
             client: client)
         purging = PurgeService(rooms: rooms)
+        delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
         indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
@@ -223,6 +229,7 @@ public final class Homeserver: Sendable {
         redactions.start()
         try await federation.start()
         indexing.start()
+        try await delayedEvents.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
                 do { for filling in fillings { try await filling.run() } } catch {
@@ -245,6 +252,7 @@ public final class Homeserver: Sendable {
         redactions.stop()
         await federation.stop()
         await indexing.close()
+        delayedEvents.stop()
         await presence.close()
         await filling.withLock { $0.take() }?.value
         for pool in pools { await pool.close() }

@@ -93,6 +93,15 @@ public final class TestServer: Sendable {
         return try JSONDocument(parsing: answer).root
     }
 
+    /// An answer of sliding sync, parsed.
+    public func slidingSync(
+        _ user: Requester, _ body: JSON, pos: String? = nil, timeout: Int64 = 0
+    ) async throws -> JSONView {
+        let request = try SlidingRequest(
+            try JSONDocument(parsing: body.encoded()).root, pos: pos, timeout: timeout, presence: nil, for: user.userID)
+        return try JSONDocument(parsing: try await homeserver.slidingSync.sync(request, for: user)).root
+    }
+
     /// The bodies of the messages that a user sees on going back through a room, newest first.
     public func history(of room: RoomID, for user: Requester, page: Int = 10) async throws -> [String] {
         var bodies: [String] = []

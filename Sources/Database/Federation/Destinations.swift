@@ -47,7 +47,7 @@ extension Database {
     private static let outgoing = Statement(
         """
         SELECT event_nid, room_nid, position FROM events
-        WHERE position > $1 AND position <= $2 AND (flags & 16) <> 0 ORDER BY position LIMIT $3
+        WHERE position > $1 AND position <= $2 AND (flags & 32) <> 0 ORDER BY position LIMIT $3
         """)
 
     /// Events that this server tells others of, between two positions, oldest first. One range of one index.
@@ -62,7 +62,7 @@ extension Database {
     private static let newestOutgoing = Statement(
         """
         SELECT event_nid, room_nid, position FROM events
-        WHERE room_nid = $1 AND position > $2 AND position <= $3 AND (flags & 16) <> 0
+        WHERE room_nid = $1 AND position > $2 AND position <= $3 AND (flags & 32) <> 0
         ORDER BY order_depth DESC, position DESC LIMIT $4
         """)
 

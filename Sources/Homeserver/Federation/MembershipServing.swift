@@ -219,7 +219,7 @@ public final class MembershipServing: Sendable {
             return signed
         }
         try await remote.standOutside(
-            signed, version, .invite, user: account.nid, stripped: StrippedState.read(stripped), via: server)
+            signed, version, .invite, user: account.nid, stripped: ForeignStrippedState.read(stripped), via: server)
         return signed
     }
 }

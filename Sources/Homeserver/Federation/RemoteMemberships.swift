@@ -216,7 +216,7 @@ final class RemoteMemberships: Sendable {
             let answer = try await client.put(path, event.json, to: server)
             try await standOutside(
                 event, template.version, .knock, user: nid,
-                stripped: StrippedState.read(answer["knock_room_state"] ?? answer["knock_state_events"]), via: server)
+                stripped: ForeignStrippedState.read(answer["knock_room_state"] ?? answer["knock_state_events"]), via: server)
         }
     }
 
@@ -310,7 +310,7 @@ final class RemoteMemberships: Sendable {
 }
 
 /// Stripped state, as other servers send it with invitations and knocks (Client-Server API, "Stripped state").
-enum StrippedState {
+enum ForeignStrippedState {
     private static let most = 100
     private static let mostBytes = 256 << 10
 

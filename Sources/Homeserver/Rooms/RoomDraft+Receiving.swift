@@ -69,6 +69,7 @@ extension RoomDraft {
         entry.memberships = []
         entry.currentState = record.state
         added.append(entry)
+        try await renewFacts()
         try await noteDifferences(from: old, &entry)
         added[added.count - 1] = entry
     }

@@ -120,12 +120,12 @@ extension RoomReading {
                 ? Database.OrderedPlace(depth: .max, position: .max) : Database.OrderedPlace(depth: 0, position: .min)
         }
         if let token = PaginationToken(token) { return token.place }
-        guard let token = SyncToken(token) else {
+        guard let upTo = SyncToken.position(of: token) else {
             throw MatrixError.invalidParam("This token is not one that this server gave out.")
         }
         return try await database.read { reader in
             let newest = try await self.database.newestEvents(
-                in: room.nid, after: .min, upTo: token.position, limit: 1, reader)
+                in: room.nid, after: .min, upTo: upTo, limit: 1, reader)
             guard let event = try await self.database.events(newest, reader).first, let position = event.position else {
                 return Database.OrderedPlace(depth: 0, position: .min)
             }

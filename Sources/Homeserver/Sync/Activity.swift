@@ -52,6 +52,17 @@ final class Activity: Sendable {
         }
     }
 
+    /// Which of the rooms may have changed, each after a position of its own.
+    func changed(_ rooms: [(room: RoomNID, after: Int64)]) -> Set<RoomNID> {
+        table.withLock { table in
+            var changed: Set<RoomNID> = []
+            for (room, after) in rooms where after < table.floor || (table.rooms[room] ?? 0) > after {
+                changed.insert(room)
+            }
+            return changed
+        }
+    }
+
     /// Whether the user's own data may have changed after a position.
     func mayHaveChanged(_ user: UserNID, after position: Int64) -> Bool {
         table.withLock { table in position < table.floor || (table.users[user] ?? 0) > position }
