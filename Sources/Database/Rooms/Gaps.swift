@@ -29,8 +29,8 @@ extension Database {
     private static let anyIn = Statement("SELECT 1 FROM gaps WHERE room_nid = $1 LIMIT 1")
 
     /// Whether this server lacks any of a room's history between what it has.
-    public func hasGaps(in room: RoomNID) async throws -> Bool {
-        try await read { try await $0.first(Self.anyIn, [room.value]) { _ in true } } ?? false
+    public func hasGaps(in room: RoomNID, _ reader: any Reader) async throws -> Bool {
+        try await reader.first(Self.anyIn, [room.value]) { _ in true } ?? false
     }
 
     /// Positions for events that are fetched from before what is known: the first of `count` consecutive ones, from which they go
