@@ -21,6 +21,13 @@ extension ClientAPI {
             Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
                 .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
             },
+            // Server-Server API, "Server discovery".
+            Endpoint(.GET, "/.well-known/matrix/server", authentication: .none) { _ in
+                guard let address = self.homeserver.configuration.federation.publicAddress else {
+                    throw MatrixError.notFound("This server is where its name says.")
+                }
+                return .json(["m.server": .string(address.string)])
+            },
             Endpoint(.GET, "/.well-known/matrix/support", authentication: .none) { _ in .json(try self.support()) },
         ]
     }
