@@ -76,10 +76,10 @@ extension Database {
         ) { OutgoingEvent(row: $1) }
     }
 
-    private static let roomsOf = Statement("SELECT room_nid FROM room_servers WHERE server_nid = $1 AND joined > 0")
+    private static let roomsOf = Statement("SELECT room_nid FROM room_servers WHERE server_nid = $1")
 
-    /// The rooms that a server has joined members in.
-    public func rooms(withMembersOf server: ServerNID, _ reader: any Reader) async throws -> [RoomNID] {
+    /// The rooms that a server has joined members in, or had.
+    public func rooms(everWithMembersOf server: ServerNID, _ reader: any Reader) async throws -> [RoomNID] {
         try await reader.query(Self.roomsOf, [server.value]) { RoomNID($0.integer(0)) }
     }
 

@@ -466,10 +466,14 @@ final class FederationSender: Sendable {
         else { return }
         let nid = try await database.number(ofServer: server)
         let (events, users) = try await database.read { reader in
-            let rooms = try await self.database.rooms(withMembersOf: nid, reader)
+            let rooms = try await self.database.rooms(everWithMembersOf: nid, reader)
+            var events: [Database.OutgoingEvent] = []
+            for event in try await self.database.newestOutgoingEvents(
+                in: rooms, after: behind, upTo: upTo, limit: Self.mostMissed, reader)
+            // Of rooms that it is out of now, it has to hear of that.
+            where try await self.destinations(of: event, reader).contains(nid) { events.append(event) }
             return (
-                try await self.database.newestOutgoingEvents(
-                    in: rooms, after: behind, upTo: upTo, limit: Self.mostMissed, reader),
+                events,
                 try await self.database.localUsersWithChangedDevices(after: behind, upTo: upTo, reader)
             )
         }
