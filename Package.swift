@@ -80,8 +80,12 @@ let package = Package(
         // What only tests need of the product: a server in a temporary directory, a clock that is set by hand.
         .target(
             name: "RoostTestSupport",
-            dependencies: ["MatrixCore", "Database", "Homeserver", .product(name: "Logging", package: "swift-log")]
+            dependencies: [
+                "MatrixCore", "Database", "Homeserver", "HomeserverHTTP",
+                .product(name: "Logging", package: "swift-log"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]
         ),
+        .testTarget(name: "FederationTests", dependencies: ["HomeserverHTTP", "RoostTestSupport"]),
         .testTarget(
             name: "DatabaseTests", dependencies: ["Database", "RoostTestSupport"], exclude: ["Fixtures"]),
         .testTarget(name: "HomeserverTests", dependencies: ["Homeserver", "RoostTestSupport"]),

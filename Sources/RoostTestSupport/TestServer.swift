@@ -16,7 +16,7 @@ public final class TestServer: Sendable {
     ///   - logger: where to log; nowhere unless it is given.
     public init(
         directory: TemporaryDirectory = TemporaryDirectory(), clock: ManualSurroundings = ManualSurroundings(),
-        engine: (any Engine)? = nil, logger: Logger? = nil,
+        engine: (any Engine)? = nil, logger: Logger? = nil, transport: any FederationTransport = NoFederation(),
         configure: (inout Configuration) -> Void = { _ in }
     ) async throws {
         var configuration = Configuration()
@@ -34,7 +34,7 @@ public final class TestServer: Sendable {
         homeserver = try await Homeserver(
             configuration: configuration,
             engine: try await engine.asyncOr { try await EngineKind.engine(in: directory, logger: logger) },
-            surroundings: clock.surroundings, logger: logger)
+            surroundings: clock.surroundings, logger: logger, transport: transport)
     }
 
     /// An account with a session. Its password is the name.
@@ -91,6 +91,15 @@ public final class TestServer: Sendable {
         let answer = try await homeserver.sync.sync(
             .init(since: since, timeout: timeout, fullState: fullState, filter: filter), for: user)
         return try JSONDocument(parsing: answer).root
+    }
+
+    /// An answer of sliding sync, parsed.
+    public func slidingSync(
+        _ user: Requester, _ body: JSON, pos: String? = nil, timeout: Int64 = 0
+    ) async throws -> JSONView {
+        let request = try SlidingRequest(
+            try JSONDocument(parsing: body.encoded()).root, pos: pos, timeout: timeout, presence: nil, for: user.userID)
+        return try JSONDocument(parsing: try await homeserver.slidingSync.sync(request, for: user)).root
     }
 
     /// The bodies of the messages that a user sees on going back through a room, newest first.

@@ -53,7 +53,7 @@ struct LeaseTests {
         let database = test.database
         let before = RoomRecord(nid: RoomNID(1), roomID: RoomID(unchecked: "!room:example.org"), version: "11")
         var write = Write()
-        write.insert(before)
+        write.insert(before, newest: .null, bump: .null)
         try await database.write(write)
         var record = before
         func move(by node: String, at now: Int64) async throws {

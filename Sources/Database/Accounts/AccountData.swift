@@ -64,3 +64,15 @@ extension Write {
         topics.append(.user(user))
     }
 }
+
+extension Database {
+    private static let ofType = Statement(
+        "SELECT room_nid, content FROM account_data WHERE user_nid = $1 AND room_nid > 0 AND type = $2")
+
+    /// A user's account data of one type, of all rooms. One range of one index.
+    public func accountDataOfRooms(
+        of user: UserNID, type: String, _ reader: any Reader
+    ) async throws -> [(room: RoomNID, content: [UInt8])] {
+        try await reader.query(Self.ofType, [user.value, .text(type)]) { (RoomNID($0.integer(0)), $0.blob(1)) }
+    }
+}

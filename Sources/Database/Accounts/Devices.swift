@@ -136,6 +136,7 @@ extension Write {
         deleteKeys(ofDevice: deviceID, of: user)
         deletePushers(ofDevice: deviceID, of: user)
         endTokens(of: deviceID, of: user)
+        endSlidingConnections(of: deviceID, of: user)
         run(Self.deleteDevice, user.value, .text(deviceID))
     }
 
@@ -145,6 +146,7 @@ extension Write {
         run(Self.deleteAllTokens, user.value)
         run(Self.deleteAllRefresh, user.value)
         endBriefTokens(of: user)
+        endSlidingConnections(of: user)
         run(Self.deleteDevices, user.value)
     }
 }

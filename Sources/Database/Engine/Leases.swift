@@ -34,6 +34,17 @@ extension Database {
     }
 }
 
+extension Database {
+    private static let isHeld = Statement(
+        "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 AND token = $3")
+
+    /// Whether a lease has not gone to somebody else yet. Only ``Write/require(_:)`` makes sure of it.
+    public func isHeld(_ lease: Lease) async throws -> Bool {
+        let values: [SQLValue] = [.text(lease.name), .text(lease.holder), .integer(lease.token)]
+        return try await read { try await $0.first(Self.isHeld, values) { _ in true } } ?? false
+    }
+}
+
 extension Write {
     private static let holds = Statement(
         "UPDATE leases SET token = token WHERE name = $1 AND holder = $2 AND token = $3")

@@ -15,9 +15,11 @@ public final class StoredEvent: Sendable {
         public static let outlier = Flags(rawValue: 4)
         /// Other events refer to it, or did.
         public static let hasRelations = Flags(rawValue: 8)
+        /// It is, or was, to be delivered to everybody for a time.
+        public static let sticky = Flags(rawValue: 16)
 
         /// This server tells the other servers of the room about it: its own events, and those it let in.
-        public static let outgoing = Flags(rawValue: 16)
+        public static let outgoing = Flags(rawValue: 32)
 
         /// What keeps an event from being shown.
         public static let hidden: Flags = [.rejected, .softFailed, .outlier]

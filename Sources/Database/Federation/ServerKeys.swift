@@ -60,6 +60,8 @@ extension Database {
     public func rotateSigningKey(to keyID: String, seed: [UInt8], at time: Int64) async throws {
         var write = Write()
         _ = write.takePosition()
+        // All nodes sign with the new one from now on.
+        write.topics.append(.everything)
         write.run(Self.giveUp, .integer(time))
         write.run(Self.addKey, .text(keyID), .blob(seed), .integer(time))
         try await self.write(write)

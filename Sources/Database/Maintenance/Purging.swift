@@ -113,6 +113,7 @@ extension Write {
     private static let visible = [
         "memberships", "room_aliases", "published_rooms", "receipts", "room_servers", "notifications", "open_rooms",
         "network_rooms", "search_queue",
+        "delayed_events", "sticky_events", "thread_subscriptions",
     ].map { Statement("DELETE FROM \($0) WHERE room_nid = $1") }
     /// What goes last.
     private static let remains = ["search_words", "state_nodes", "room_states", "gaps", "rooms"].map {

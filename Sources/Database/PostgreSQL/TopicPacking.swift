@@ -18,6 +18,7 @@ extension Topic {
             case .presence(let user): add(7, user.rawValue)
             case .deviceList(let user): add(8, user.rawValue)
             case .deviceListIn(let room): add(9, room.rawValue)
+            case .destination(let server): add(10, server.rawValue)
             }
         }
         return bytes
@@ -41,6 +42,7 @@ extension Topic {
             case 7: if let user = number() { topics.append(.presence(UserNID(user))) }
             case 8: if let user = number() { topics.append(.deviceList(UserNID(user))) }
             case 9: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
+            case 10: if let server = number() { topics.append(.destination(ServerNID(server))) }
             default: return topics + [.everything]
             }
         }

@@ -9,6 +9,19 @@ public enum StoredMembership: Int64, Sendable {
     case knock = 4
 }
 
+/// How a membership ended that is `leave` or `ban` now. The raw values are stored.
+public struct MembershipEnding: OptionSet, Sendable, Hashable {
+    public let rawValue: Int64
+    public init(rawValue: Int64) { self.rawValue = rawValue }
+
+    /// The user was in the room just before.
+    public static let wasJoined = MembershipEnding(rawValue: 1)
+    /// The user was invited, or had knocked, just before.
+    public static let wasInvited = MembershipEnding(rawValue: 2)
+    /// Somebody else ended it.
+    public static let byOther = MembershipEnding(rawValue: 4)
+}
+
 /// A user's current membership of one room.
 public struct RoomMembership: Sendable {
     public let room: RoomNID
@@ -17,11 +30,13 @@ public struct RoomMembership: Sendable {
     /// The position since which it is so.
     public let position: Int64
     public let forgotten: Bool
+    /// How it ended, for `leave` and `ban`; nil where that isn't known.
+    public let ending: MembershipEnding?
 }
 
 extension Database {
     private static let ofUser = Statement(
-        "SELECT room_nid, membership, event_nid, position, forgotten FROM memberships WHERE user_nid = $1")
+        "SELECT room_nid, membership, event_nid, position, forgotten, ending FROM memberships WHERE user_nid = $1")
 
     /// All memberships of a user. One range of one index.
     public func memberships(of user: UserNID, _ reader: any Reader) async throws -> [RoomMembership] {
@@ -30,13 +45,14 @@ extension Database {
 
     private static let one = Statement(
         """
-        SELECT room_nid, membership, event_nid, position, forgotten FROM memberships WHERE user_nid = $1 AND room_nid = $2
+        SELECT room_nid, membership, event_nid, position, forgotten, ending FROM memberships WHERE user_nid = $1 AND room_nid = $2
         """)
 
     private static func membership(_ row: any Row) -> RoomMembership {
         RoomMembership(
             room: RoomNID(row.integer(0)), membership: StoredMembership(rawValue: row.integer(1)) ?? .leave,
-            event: EventNID(row.integer(2)), position: row.integer(3), forgotten: row.flag(4))
+            event: EventNID(row.integer(2)), position: row.integer(3), forgotten: row.flag(4),
+            ending: row.optionalInteger(5).map { MembershipEnding(rawValue: $0) })
     }
 
     /// A user's membership of one room; nil if there never was one. One point read.
@@ -92,16 +108,30 @@ extension Database {
 extension Write {
     private static let put = Statement(
         """
-        INSERT INTO memberships (user_nid, room_nid, membership, event_nid, position, forgotten) VALUES ($1, $2, $3, $4, $5, 0)
+        INSERT INTO memberships (user_nid, room_nid, membership, event_nid, position, forgotten, ending)
+        VALUES ($1, $2, $3, $4, $5, 0, $6)
         ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid,
-            position = excluded.position, forgotten = 0
+            position = excluded.position, forgotten = 0, ending = excluded.ending
         """)
 
     public mutating func setMembership(
-        _ membership: StoredMembership, of user: UserNID, in room: RoomNID, event: EventNID, position: SQLValue
+        _ membership: StoredMembership, of user: UserNID, in room: RoomNID, event: EventNID, position: SQLValue,
+        ending: MembershipEnding? = nil
     ) {
-        run(Self.put, user.value, room.value, .integer(membership.rawValue), event.value, position)
+        run(
+            Self.put, user.value, room.value, .integer(membership.rawValue), event.value, position,
+            .optional(ending?.rawValue))
         topics.append(.memberships(user))
+    }
+
+    private static let end = Statement(
+        "UPDATE memberships SET membership = 0, position = $3, forgotten = 0, ending = 2 WHERE user_nid = $1 AND room_nid = $2")
+
+    /// Has a user be out of a room without an event that says so: of a room that this server isn't in.
+    public mutating func endMembership(of user: UserNID, in room: RoomNID, position: SQLValue) {
+        run(Self.end, user.value, room.value, position)
+        topics.append(.memberships(user))
+        topics.append(.user(user))
     }
 
     private static let forget = Statement(

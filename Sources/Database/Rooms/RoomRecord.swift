@@ -16,10 +16,13 @@ public struct RoomRecord: Sendable {
     public var stateVersion: Int64
     /// Counts changes of the timeline.
     public var timelineVersion: Int64
+    /// What lists of rooms go by; nil if it was never filled in, for rooms from before it was kept.
+    public var facts: RoomFacts?
 
     public init(
         nid: RoomNID, roomID: RoomID, version: String, state: StateNID = StateNID(0), nextStateRow: Int64 = 1,
-        extremities: [EventNID] = [], depth: Int64 = 0, stateVersion: Int64 = 0, timelineVersion: Int64 = 0
+        extremities: [EventNID] = [], depth: Int64 = 0, stateVersion: Int64 = 0, timelineVersion: Int64 = 0,
+        facts: RoomFacts? = nil
     ) {
         self.nid = nid
         self.roomID = roomID
@@ -30,10 +33,12 @@ public struct RoomRecord: Sendable {
         self.depth = depth
         self.stateVersion = stateVersion
         self.timelineVersion = timelineVersion
+        self.facts = facts
     }
 
     static let columns = """
-        room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version, timeline_version
+        room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version, timeline_version,
+        \(RoomFacts.columns)
         """
 
     init(row: any Row) throws {
@@ -41,7 +46,8 @@ public struct RoomRecord: Sendable {
             nid: RoomNID(row.integer(0)), roomID: RoomID(unchecked: row.text(1)), version: row.text(2),
             state: StateNID(row.integer(3)), nextStateRow: row.integer(4),
             extremities: try PackedNumbers.unpack(row.blob(5)).map { EventNID($0) }, depth: row.integer(6),
-            stateVersion: row.integer(7), timelineVersion: row.integer(8))
+            stateVersion: row.integer(7), timelineVersion: row.integer(8),
+            facts: RoomFacts(row: row, at: 9))
     }
 }
 
@@ -71,22 +77,31 @@ extension Write {
     private static let insertRoom = Statement(
         """
         INSERT INTO rooms (room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version,
-            timeline_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            timeline_version, newest_position, bump_position, room_type, is_encrypted)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         """)
 
     /// Adds a room; fails as a constraint if it is known already.
-    public mutating func insert(_ room: RoomRecord) {
+    ///
+    /// - Parameters:
+    ///   - newest: the position of its newest event.
+    ///   - bump: the position of the newest event that is activity of people.
+    public mutating func insert(_ room: RoomRecord, newest: SQLValue, bump: SQLValue) {
+        let facts = room.facts ?? RoomFacts()
         run(
-            Self.insertRoom, room.nid.value, .identifier(room.roomID.string), .text(room.version), room.state.value,
-            .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
-            .integer(room.depth),
-            .integer(room.stateVersion), .integer(room.timelineVersion))
+            Self.insertRoom,
+            [
+                room.nid.value, .identifier(room.roomID.string), .text(room.version), room.state.value,
+                .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
+                .integer(room.depth), .integer(room.stateVersion), .integer(room.timelineVersion), newest, bump,
+            ] + facts.stateValues)
     }
 
     private static let updateRoom = Statement(
         """
         UPDATE rooms SET state_nid = $2, next_state_nid = $3, extremities = $4, depth = $5, state_version = $6,
-            timeline_version = $7, turn_until = 0
+            timeline_version = $7, turn_until = 0, newest_position = coalesce($12, newest_position),
+            bump_position = coalesce($13, bump_position, $12), room_type = $14, is_encrypted = $15
         WHERE room_nid = $1 AND state_version = $8 AND timeline_version = $9 AND (turn_until < $10 OR turn = $11)
         """)
 
@@ -96,13 +111,19 @@ extension Write {
     /// - Parameters:
     ///   - node: a name of the process.
     ///   - now: milliseconds since 1970, by the clock that all nodes go by.
-    public mutating func update(_ room: RoomRecord, readAs before: RoomRecord, by node: String, at now: Int64) {
+    ///   - newest: the position of the newest of the events that are added; null if there are none.
+    ///   - bump: the same of those that are activity of people.
+    public mutating func update(
+        _ room: RoomRecord, readAs before: RoomRecord, by node: String, at now: Int64, newest: SQLValue = .null,
+        bump: SQLValue = .null
+    ) {
         expect(
             1, otherwise: "room \(room.roomID) has moved on", Self.updateRoom, room.nid.value, room.state.value,
             .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
             .integer(room.depth),
             .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
-            .integer(before.timelineVersion), .integer(now), .text(node))
+            .integer(before.timelineVersion), .integer(now), .text(node), newest, bump,
+            (room.facts?.type).map { .identifier($0) } ?? .null, (room.facts?.isEncrypted).map { .flag($0) } ?? .null)
     }
 
     private static let takeTurn = Statement(

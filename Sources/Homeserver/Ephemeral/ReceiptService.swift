@@ -7,7 +7,10 @@ public final class ReceiptService: Sendable {
     let typing: Typing
     var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry, typing: Typing) {
+    private let ephemera: OutgoingEphemera
+
+    init(rooms: RoomRegistry, typing: Typing, ephemera: OutgoingEphemera) {
+        self.ephemera = ephemera
         self.rooms = rooms
         self.typing = typing
     }
@@ -29,6 +32,7 @@ public final class ReceiptService: Sendable {
         var write = Write()
         try add(type, eventID, thread, room, requester, to: &write)
         try await database.write(write)
+        if type == "m.read" { try await ephemera.tellReceipt(on: eventID, thread: thread, in: room, by: requester) }
     }
 
     /// How far an event may be from the one that is in a thread: an edit of a reaction to a threaded message is three away.
@@ -69,6 +73,7 @@ public final class ReceiptService: Sendable {
         if let read { try add("m.read", read, nil, room, requester, to: &write) }
         if let readPrivate { try add("m.read.private", readPrivate, nil, room, requester, to: &write) }
         if !write.isEmpty { try await database.write(write) }
+        if let read { try await ephemera.tellReceipt(on: read, thread: nil, in: room, by: requester) }
     }
 
     private func add(
@@ -92,5 +97,6 @@ public final class ReceiptService: Sendable {
     public func setTyping(_ milliseconds: Int64?, in roomID: RoomID, by requester: Requester) async throws {
         let room = try await joined(roomID, requester)
         typing.set(requester.userID, in: room.nid, for: milliseconds)
+        try await ephemera.tellTyping(milliseconds != nil, in: room, by: requester)
     }
 }

@@ -74,4 +74,11 @@ public final class Typing: Sendable {
             return state.users.keys.sorted()
         }
     }
+
+    /// The rooms in which it has changed since a number who types, and who does.
+    func rooms(changedSince serial: Int64) -> [RoomNID: [UserID]] {
+        table.withLock { table in
+            table.rooms.filter { $0.value.serial > serial }.mapValues { $0.users.keys.sorted() }
+        }
+    }
 }

@@ -27,7 +27,8 @@ struct FederationFailure: Error, CustomStringConvertible {
 /// Asks other servers, in this one's name (Server-Server API, "Request Authentication").
 final class FederationClient: Sendable {
     let serverName: ServerName
-    let signingKey: SigningKey
+    private let signingKeys: SigningKeys
+    var signingKey: SigningKey { signingKeys.current }
     let transport: any FederationTransport
     let health: PeerHealth
 
@@ -35,9 +36,9 @@ final class FederationClient: Sendable {
     static let usualTimeout: Int64 = 20_000
     static let usualBytes = 10 << 20
 
-    init(serverName: ServerName, signingKey: SigningKey, transport: any FederationTransport, health: PeerHealth) {
+    init(serverName: ServerName, signingKeys: SigningKeys, transport: any FederationTransport, health: PeerHealth) {
         self.serverName = serverName
-        self.signingKey = signingKey
+        self.signingKeys = signingKeys
         self.transport = transport
         self.health = health
     }

@@ -71,6 +71,10 @@ public protocol FederationTransport: Sendable {
     ///
     /// - Throws: ``TransportError``.
     func send(_ request: ServerRequest) async throws -> ServerResponse
+    /// Reads what lies at a URL that another server has named; only HTTPS.
+    ///
+    /// - Throws: ``TransportError``.
+    func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse
     func close() async
 }
 
@@ -79,6 +83,10 @@ public struct NoFederation: FederationTransport {
     public init() {}
 
     public func send(_ request: ServerRequest) async throws -> ServerResponse {
+        throw TransportError(.denied, "this server doesn't speak to others (federation.enabled)")
+    }
+
+    public func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
         throw TransportError(.denied, "this server doesn't speak to others (federation.enabled)")
     }
 

@@ -146,7 +146,10 @@ struct ClientEvents: Sendable {
         }
         writer.append(#"","unsigned":{"age":"#.utf8)
         writer.append(String(max(0, reader.now - event.originServerTS)).utf8)
-        if event.sender == reader.user, let (device, id) = event.transaction,
+        if event.sender == reader.user, let delayID = event.delayID {
+            writer.append(#","org.matrix.msc4140.delay_id":"#.utf8)
+            writer.append(JSON.string(String(delayID)).encoded())
+        } else if event.sender == reader.user, let (device, id) = event.transaction,
             device.utf8.elementsEqual(reader.deviceID.utf8)
         {
             writer.append(#","transaction_id":"#.utf8)
@@ -154,6 +157,11 @@ struct ClientEvents: Sendable {
         }
         if !isNested, let membership = page.memberships[event.nid] {
             writer.append(#","membership":"\#(membership.rawValue)""#.utf8)
+        }
+        if event.flags.contains(.sticky), event.redactedBy == nil,
+            let end = StickyEvents.end(of: try context.parse(event, version), receivedAt: reader.now), end > reader.now
+        {
+            writer.append(#","msc4354_sticky_duration_ttl_ms":\#(end - reader.now)"#.utf8)
         }
         if !page.withheld.contains(event.nid), let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)

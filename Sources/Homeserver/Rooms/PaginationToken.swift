@@ -23,7 +23,7 @@ struct PaginationToken: Sendable {
     /// - Throws: `M_INVALID_PARAM` if it is neither.
     static func position(_ text: String) throws -> Int64 {
         if let token = PaginationToken(text) { return token.place.position }
-        if let token = SyncToken(text) { return token.position }
+        if let position = SyncToken.position(of: text) { return position }
         throw MatrixError.invalidParam("This token is not one that this server gave out.")
     }
 }

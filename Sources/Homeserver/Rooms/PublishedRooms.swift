@@ -60,6 +60,39 @@ extension DirectoryService {
         return .object(answer)
     }
 
+    /// The rooms that another server lists (Server-Server API, "Public Room Directory").
+    public func publishedRooms(_ request: PublishedRoomsRequest, of server: ServerName) async throws -> JSON {
+        var body: JSONObject = ["limit": .integer(Int64(min(max(request.limit ?? 100, 1), 100)))]
+        if let since = request.since { body["since"] = .string(since) }
+        var filter = JSONObject()
+        if let term = request.searchTerm { filter["generic_search_term"] = .string(term) }
+        if let types = request.roomTypes {
+            filter["room_types"] = .array(types.map { $0.map { .string($0) } ?? .null })
+        }
+        if !filter.isEmpty { body["filter"] = .object(filter) }
+        do {
+            let answer = try await client.post("/_matrix/federation/v1/publicRooms", .object(body), to: server)
+            // Only what is a room is shown (A17).
+            let rooms = answer["chunk"]?.elements.filter { entry in
+                entry["room_id"]?.string.flatMap({ RoomID($0) }) != nil && entry["num_joined_members"]?.integer != nil
+            }.prefix(500).map { entry -> JSON in
+                var json = entry.json
+                for flag in ["world_readable", "guest_can_join"] where entry[flag]?.bool == nil { json[flag] = false }
+                return json
+            }
+            var list: JSON = ["chunk": .array(rooms ?? [])]
+            for token in ["next_batch", "prev_batch"] {
+                if let text = answer[token]?.string { list[token] = .string(text) }
+            }
+            if let total = answer["total_room_count_estimate"]?.integer {
+                list["total_room_count_estimate"] = .integer(total)
+            }
+            return list
+        } catch let error as FederationFailure {
+            throw error.clientError
+        }
+    }
+
     private static func matches(_ listing: Listing, _ request: PublishedRoomsRequest) -> Bool {
         if let types = request.roomTypes, !types.contains(listing.roomType) { return false }
         guard let term = request.searchTerm?.lowercased(), !term.isEmpty else { return true }

@@ -119,6 +119,27 @@ struct EventVisibility {
     }
 }
 
+extension RoomContext {
+    /// Changes of a membership that are gone through at most.
+    private static let mostChanges = 100
+
+    /// The position at which a user whose membership is `leave` or `ban` now was in the room last; nil if that never was.
+    /// Somebody who is sent away and banned later has left at the first.
+    func departure(
+        _ membership: RoomMembership, _ version: RoomVersion, _ reader: any Reader
+    ) async throws -> Int64? {
+        guard var event = try await database.events([membership.event], reader).first else { return nil }
+        for _ in 0..<Self.mostChanges {
+            guard let replaced = event.replaces,
+                let before = try await database.events([replaced], reader).first
+            else { return nil }
+            if Membership(try parse(before, version).content["membership"]) == .join { return event.position }
+            event = before
+        }
+        return nil
+    }
+}
+
 extension RoomRegistry {
     /// The room and how far the requester may read it.
     ///
@@ -141,12 +162,11 @@ extension RoomRegistry {
         switch membership.membership {
         case .join: return RoomAccess(leftAt: nil, membership: .join)
         case .leave, .ban:
-            // Only who was in the room before may read it after.
-            guard let event = try await database.events([membership.event]).first, let replaced = event.replaces,
-                let before = try await database.events([replaced]).first,
-                Membership(try context.parse(before, room.version).content["membership"]) == .join
-            else { return nil }
-            return RoomAccess(leftAt: membership.position, membership: membership.membership)
+            // Only who was in the room may read it after, and no further than it went.
+            let leftAt = try await database.read { reader in
+                try await self.context.departure(membership, room.version, reader)
+            }
+            return leftAt.map { RoomAccess(leftAt: $0, membership: membership.membership) }
         case .invite, .knock: return nil
         }
     }

@@ -6,7 +6,8 @@ import Synchronization
 final class RoomContext: Sendable {
     let database: Database
     let serverName: ServerName
-    let signingKey: SigningKey
+    let signingKeys: SigningKeys
+    var signingKey: SigningKey { signingKeys.current }
     let surroundings: Surroundings
     /// A name of this process, which no other one on the same database has.
     let node: String
@@ -22,7 +23,7 @@ final class RoomContext: Sendable {
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
 
     init(
-        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings, node: String,
+        database: Database, serverName: ServerName, signingKeys: SigningKeys, surroundings: Surroundings, node: String,
         keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
         appservices: Appservices
     ) {
@@ -33,7 +34,7 @@ final class RoomContext: Sendable {
         self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName
-        self.signingKey = signingKey
+        self.signingKeys = signingKeys
         self.surroundings = surroundings
         self.node = node
     }

@@ -41,18 +41,37 @@ extension RoomDraft {
             _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
             return .rejected(reason)
         }
-        if try await reasonToRefuse(event, in: record.state, isCurrent: true) != nil {
+        // Where the room begins for this server, nothing is current but what the event was sent upon.
+        if !tips.isEmpty, try await reasonToRefuse(event, in: record.state, isCurrent: true) != nil {
             _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
             return .softFailed
+        }
+        let isEntry = tips.isEmpty
+        let old = record.state
+        if isEntry {
+            record.state = before
+            known = [:]
         }
         let redaction = try await waitingRedaction(of: event)
         let stored = try await add(
             event, nid: ground.known?.nid, flags: flags, stateBefore: before, previous: ground.previous.map(\.nid),
             auth: ground.auth.map(\.nid), redactedBy: redaction)
+        if isEntry { try await noteEntry(from: old) }
         if !ground.missing.previous.isEmpty {
             write.put(Gap(room: record.nid, before: stored.nid, missing: ground.missing.previous))
         }
         return .accepted
+    }
+
+    /// The room begins anew for this server with the last event: everything may be other than it was.
+    private mutating func noteEntry(from old: StateNID) async throws {
+        guard var entry = added.popLast() else { return }
+        entry.memberships = []
+        entry.currentState = record.state
+        added.append(entry)
+        try await renewFacts()
+        try await noteDifferences(from: old, &entry)
+        added[added.count - 1] = entry
     }
 
     /// Keeps an event that is known without the room's history around it: it authorises others, or belongs to a state.
@@ -107,7 +126,9 @@ extension RoomDraft {
     }
 
     private func ground(of event: Event) async throws -> Ground {
-        let found = try await find([event.eventID] + event.prevEvents + event.authEvents)
+        // From version 12 on the room's ID names the create event.
+        let create = event.roomID.createEventID.flatMap { $0 == event.eventID ? nil : $0 }
+        let found = try await find([event.eventID] + event.prevEvents + event.authEvents + (create.map { [$0] } ?? []))
         var ground = Ground(known: found[event.eventID])
         for id in event.prevEvents {
             // One without its place in the room is as good as not here.
@@ -120,6 +141,7 @@ extension RoomDraft {
         for id in event.authEvents {
             if let stored = found[id] { ground.auth.append(stored) } else { ground.missing.auth.append(id) }
         }
+        if let create, found[create] == nil { ground.missing.auth.append(create) }
         return ground
     }
 
@@ -204,7 +226,7 @@ extension RoomDraft {
     /// Keeps an event that doesn't stand at the end of the timeline.
     ///
     /// - Parameter position: for events from before what is known.
-    private mutating func keep(
+    mutating func keep(
         _ event: Event, _ ground: Ground, flags: StoredEvent.Flags, stateBefore: StateNID?, orderDepth: Int64? = nil,
         redactedBy: EventNID? = nil, position: Int64? = nil
     ) async throws -> StoredEvent {

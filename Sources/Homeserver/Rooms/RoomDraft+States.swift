@@ -203,7 +203,11 @@ extension RoomDraft {
             let old = try await membership(difference.old)
             let new = try await membership(difference.new)
             guard let nid = difference.new ?? difference.old else { continue }
-            entry.memberships.append(try await membershipChange(of: user, to: new ?? .leave, nid, from: old))
+            let sender = try await stored([nid]).first?.sender
+            entry.memberships.append(
+                try await membershipChange(
+                    of: user, to: new ?? .leave, nid, from: old,
+                    byOther: sender != (try await context.database.number(ofUser: user))))
         }
     }
 

@@ -43,6 +43,8 @@ struct RoomDraft {
         /// The room's current state, if it is another one now.
         var currentState: StateNID?
         var notifications = NotificationVerdict()
+        /// Until when it is sticky; nil if it isn't.
+        var stickyUntil: Int64?
 
         /// Whether people may find it by its words.
         var isSearchable: Bool {
@@ -65,6 +67,14 @@ struct RoomDraft {
         /// The same for one that was known as an outlier.
         case beforeOfOutlier(Int64)
 
+        /// Whether it gets a position at the end of the timeline.
+        var isNewest: Bool {
+            switch self {
+            case .newest, .newestOfOutlier: true
+            case .nowhere, .nowhereOfOutlier, .before, .beforeOfOutlier: false
+            }
+        }
+
         /// Whether it is part of the room's history.
         var isShown: Bool {
             switch self {
@@ -82,6 +92,8 @@ struct RoomDraft {
         let server: ServerNID
         /// How many more joined members the user's server has in the room: 1, 0 or −1.
         let joined: Int64
+        /// How the membership ended, if it did.
+        let ending: MembershipEnding?
     }
 
     /// A forward extremity: what the next event comes after.
@@ -173,8 +185,19 @@ struct RoomDraft {
     @discardableResult
     mutating func append(
         _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
-        transactionKey: String? = nil, timestamp: Int64? = nil
+        transactionKey: String? = nil, timestamp: Int64? = nil, sticky: Int64? = nil
     ) async throws -> StoredEvent {
+        let template = try await template(
+            type, stateKey: stateKey, content: content, sender: sender, redacts: redacts, timestamp: timestamp,
+            sticky: sticky)
+        return try await append(try context.sign(template), transactionKey: transactionKey)
+    }
+
+    /// An event upon the forward extremities that is still to be signed, by this server or another one.
+    mutating func template(
+        _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
+        timestamp: Int64? = nil, sticky: Int64? = nil
+    ) async throws -> EventTemplate {
         var authEvents: [EventID] = []
         let required = Authorization.requiredStateKeys(
             type: type, stateKey: stateKey, sender: sender, content: content, version: version)
@@ -184,14 +207,13 @@ struct RoomDraft {
         // A peer's depth is a claim of up to 2^53 − 1; the next one stays within bounds.
         let depth = min((tips.map(\.depth).max() ?? 0) + 1, 1 << 53 - 1)
         let previous = tips.prefix(Self.mostPrevious)
-        let template = EventTemplate(
+        return EventTemplate(
             version: version, roomID: record.roomID, sender: sender, type: type, stateKey: stateKey, content: content,
             prevEvents: previous.map(\.eventID), authEvents: authEvents, depth: depth,
             originServerTS: timestamp ?? context.surroundings.now(), redacts: redacts,
             eventID: version.rules.eventIDs == .assigned
-                ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil)
-        let event = try context.sign(template)
-        return try await append(event, transactionKey: transactionKey)
+                ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil,
+            members: sticky.map { [StickyEvents.member: ["duration_ms": .integer($0)]] } ?? [:])
     }
 
     /// Previous events that an event of ours has at most; more than that many forward extremities are merged step by step.
@@ -228,17 +250,20 @@ struct RoomDraft {
         }
         let verdict = try await context.notifications.judge(event, in: &self, reader)
         record.depth += 1
+        let stickyUntil = StickyEvents.end(of: event, receivedAt: context.surroundings.now())
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth,
             type: try await database.number(ofType: event.type),
             sender: try await database.number(ofUser: event.sender), stateKey: after.key, stateBefore: stateBefore,
-            flags: flags, originServerTS: event.originServerTS, redactedBy: redactedBy, replaces: after.replaces,
+            flags: stickyUntil == nil ? flags : flags.union(.sticky), originServerTS: event.originServerTS, redactedBy: redactedBy, replaces: after.replaces,
             chain: chain, previous: previous, auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json, notifying: verdict.mark, stateAfter: after.key == nil ? nil : after.state)
         var entry = Added(event: stored, parsed: event, placing: known == nil ? .newest : .newestOfOutlier)
         entry.notifications = verdict
+        entry.stickyUntil = stickyUntil
         upcoming = (stored, event)
         try await moveOn(to: stored, event, stateAfter: after.state, &entry)
+        try await updateFacts(event.stateMapKey)
         if redactedBy == nil, let (parent, type) = Self.relation(of: event) {
             try await relate(stored, to: parent, type: type, event)
         }
@@ -277,6 +302,7 @@ struct RoomDraft {
             if key == .joinRules || key == .historyVisibility { write.setOpen(try await isOpen(), record.nid) }
         } else {
             known = [:]
+            try await renewFacts()
             try await noteDifferences(from: before, &entry)
         }
     }
@@ -316,7 +342,7 @@ struct RoomDraft {
         return false
     }
 
-    private mutating func authorize(_ event: Event) async throws {
+    mutating func authorize(_ event: Event) async throws {
         var needed = Authorization.requiredStateKeys(for: event)
         if !needed.contains(.create) { needed.append(.create) }
         var state: [StateKey: Event] = [:]
@@ -340,16 +366,28 @@ struct RoomDraft {
             let membership = Membership(event.content["membership"])
         else { return nil }
         return try await membershipChange(
-            of: user, to: membership, nid, from: before.flatMap { Membership($0.content["membership"]) })
+            of: user, to: membership, nid, from: before.flatMap { Membership($0.content["membership"]) },
+            byOther: event.sender != user)
     }
 
     func membershipChange(
-        of user: UserID, to membership: Membership, _ nid: EventNID, from before: Membership?
+        of user: UserID, to membership: Membership, _ nid: EventNID, from before: Membership?, byOther: Bool
     ) async throws -> MembershipChange {
         MembershipChange(
             user: try await context.database.number(ofUser: user), membership: StoredMembership(membership), event: nid,
             server: try await context.database.number(ofServer: user.server),
-            joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0))
+            joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0),
+            ending: Self.ending(membership, after: before, byOther: byOther))
+    }
+
+    private static func ending(
+        _ membership: Membership, after before: Membership?, byOther: Bool
+    ) -> MembershipEnding? {
+        guard membership == .leave || membership == .ban else { return nil }
+        var ending: MembershipEnding = byOther ? [.byOther] : []
+        if before == .join { ending.insert(.wasJoined) }
+        if before == .invite || before == .knock { ending.insert(.wasInvited) }
+        return ending
     }
 
     /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
@@ -383,6 +421,37 @@ struct RoomDraft {
     }
 
     mutating func committed() { tree.committed() }
+
+    // MARK: - Facts
+
+    /// Follows what lists of rooms go by, once a state has changed.
+    private mutating func updateFacts(_ changed: StateKey?) async throws {
+        if record.facts == nil {
+            record.facts = RoomFacts(
+                type: try await state(.create)?.content["type"]?.string,
+                isEncrypted: try await state(.encryption) != nil)
+        } else if changed == .create {
+            let type = try await state(.create)?.content["type"]?.string
+            record.facts?.type = type
+        } else if changed == .encryption {
+            let isEncrypted = try await state(.encryption) != nil
+            record.facts?.isEncrypted = isEncrypted
+        }
+    }
+
+    /// The same where the state may be another one altogether.
+    mutating func renewFacts() async throws {
+        let type = try await state(.create)?.content["type"]?.string
+        let isEncrypted = try await state(.encryption) != nil
+        record.facts?.type = type
+        record.facts?.isEncrypted = isEncrypted
+    }
+
+    /// Notes the positions that the newest events have got.
+    mutating func moveFacts(newest: Int64, bump: Int64?) {
+        record.facts?.newest = newest
+        if let bump = bump ?? (record.facts?.bump == 0 ? newest : nil) { record.facts?.bump = bump }
+    }
 }
 
 extension EventNID? {

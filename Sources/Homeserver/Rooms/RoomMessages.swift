@@ -32,6 +32,7 @@ extension RoomReading {
         let (room, access) = try await rooms.readable(roomID, by: requester)
         let start = try await place(request.from, in: room, backwards: request.backwards, access)
         let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards, access) }
+        if request.backwards, access.isMember { try await fillGaps(in: room, from: start, limit: request.limit) }
         return try await database.read { reader in
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
@@ -41,6 +42,25 @@ extension RoomReading {
                 request.filter.lazyLoadsMembers
                 ? try await self.senders(of: selection.events, room, reader) : []
             return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
+        }
+    }
+
+    /// Gaps that are filled for one page.
+    private static let mostFilled = 3
+
+    /// Fetches what a page of history lacks from servers that have it. What nobody has stays a gap.
+    private func fillGaps(in room: Room, from start: Database.OrderedPlace, limit: Int) async throws {
+        guard try await database.read({ try await self.database.hasGaps(in: room.nid, $0) }) else { return }
+        let most = min(max(limit, 10), Self.largestPage)
+        for _ in 0..<Self.mostFilled {
+            let gap = try await database.read { reader -> Gap? in
+                let numbers = try await self.database.timeline(
+                    of: room.nid, from: start, backwards: true, limit: most, reader)
+                return try await self.database.gaps(
+                    before: try await self.database.events(numbers, reader), reader
+                ).first
+            }
+            guard let gap, try await missing.backfill(gap, in: room, limit: most) else { return }
         }
     }
 
@@ -100,12 +120,12 @@ extension RoomReading {
                 ? Database.OrderedPlace(depth: .max, position: .max) : Database.OrderedPlace(depth: 0, position: .min)
         }
         if let token = PaginationToken(token) { return token.place }
-        guard let token = SyncToken(token) else {
+        guard let upTo = SyncToken.position(of: token) else {
             throw MatrixError.invalidParam("This token is not one that this server gave out.")
         }
         return try await database.read { reader in
             let newest = try await self.database.newestEvents(
-                in: room.nid, after: .min, upTo: token.position, limit: 1, reader)
+                in: room.nid, after: .min, upTo: upTo, limit: 1, reader)
             guard let event = try await self.database.events(newest, reader).first, let position = event.position else {
                 return Database.OrderedPlace(depth: 0, position: .min)
             }

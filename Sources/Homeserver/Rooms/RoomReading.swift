@@ -5,11 +5,13 @@ import MatrixCore
 public final class RoomReading: Sendable {
     let rooms: RoomRegistry
     let events: ClientEvents
+    let missing: MissingEvents
     var context: RoomContext { rooms.context }
     var database: Database { context.database }
 
-    init(rooms: RoomRegistry) {
+    init(rooms: RoomRegistry, missing: MissingEvents) {
         self.rooms = rooms
+        self.missing = missing
         events = ClientEvents(context: rooms.context)
     }
 

@@ -175,23 +175,25 @@ public final class RoomRegistry: Sendable {
     func commit(_ draft: inout RoomDraft) async throws {
         var write = draft.write
         let room = draft.record.nid
-        if let before = draft.before {
-            write.update(draft.record, readAs: before, by: context.node, at: context.surroundings.now())
-        } else {
-            write.insert(draft.record)
-        }
         let firstOwn = write.positions
+        let positions = draft.added.map { $0.placing.isNewest ? write.takePosition() : .null }
+        let bump = draft.added.lastIndex { added in
+            added.placing.isNewest && RoomFacts.bumpingTypes.contains(EventType(added.parsed.type))
+        }
+        let newest = draft.added.lastIndex { $0.placing.isNewest }.map { positions[$0] } ?? .null
+        if let before = draft.before {
+            write.update(
+                draft.record, readAs: before, by: context.node, at: context.surroundings.now(), newest: newest,
+                bump: bump.map { positions[$0] } ?? .null)
+        } else {
+            write.insert(draft.record, newest: newest, bump: bump.map { positions[$0] } ?? newest)
+        }
         for row in draft.stateRows { write.insert(stateRow: row.number, row.bytes, room: room) }
-        for added in draft.added {
+        for (added, position) in zip(draft.added, positions) {
             if added.isSearchable { write.enqueueForSearch(added.event.nid, in: room) }
-            let position: SQLValue
             switch added.placing {
-            case .newest:
-                position = write.takePosition()
-                write.insert(added.event, position: position)
-            case .newestOfOutlier:
-                position = write.takePosition()
-                write.place(added.event, position: position)
+            case .newest: write.insert(added.event, position: position)
+            case .newestOfOutlier: write.place(added.event, position: position)
             case .nowhere:
                 write.insert(added.event, position: .null)
                 continue
@@ -209,10 +211,15 @@ public final class RoomRegistry: Sendable {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)
             }
+            if let until = added.stickyUntil {
+                write.stick(
+                    added.event.nid, in: room, position: position, until: until, now: context.surroundings.now())
+            }
             if let state = added.currentState { write.setState(state, of: room, from: position) }
             for change in added.memberships {
                 write.setMembership(
-                    change.membership, of: change.user, in: room, event: change.event, position: position)
+                    change.membership, of: change.user, in: room, event: change.event, position: position,
+                    ending: change.ending)
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
@@ -225,14 +232,15 @@ public final class RoomRegistry: Sendable {
         for nid in draft.outdated { write.topics.append(.event(nid)) }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         var offset: Int64 = 0
-        for added in draft.added {
-            switch added.placing {
-            case .newest: database.storedEvents.insert(added.event.at(position: first + offset))
-            case .newestOfOutlier: break
-            case .nowhere, .nowhereOfOutlier, .before, .beforeOfOutlier: continue
-            }
+        var bumped: Int64?
+        for (index, added) in draft.added.enumerated() where added.placing.isNewest {
+            let position = first + offset
             offset += 1
+            if index == bump { bumped = position }
+            // What was an outlier before is read anew.
+            if case .newest = added.placing { database.storedEvents.insert(added.event.at(position: position)) }
         }
+        if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
     }
 

@@ -21,10 +21,12 @@ public final class SendingService: Sendable {
 
     /// Sends a message event. The same transaction again answers the event it made.
     ///
-    /// - Parameter redacts: for redactions, what they redact.
+    /// - Parameters:
+    ///   - redacts: for redactions, what they redact.
+    ///   - sticky: how long it is to be delivered to everybody, in milliseconds (MSC4354).
     public func send(
         _ type: String, content: JSON, to roomID: RoomID, transactionID: String, redacts: EventID? = nil,
-        timestamp: Int64? = nil, by requester: Requester
+        timestamp: Int64? = nil, sticky: Int64? = nil, by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
         let endpoint = "\(redacts == nil ? "send" : "redact")\0\(roomID)\0\(redacts?.string ?? type)"
@@ -40,7 +42,8 @@ public final class SendingService: Sendable {
             }
             let stored = try await draft.append(
                 type, content: content, sender: requester.userID, redacts: redacts,
-                transactionKey: "\(requester.deviceID)\0\(transactionID)", timestamp: timestamp)
+                transactionKey: "\(requester.deviceID)\0\(transactionID)", timestamp: timestamp,
+                sticky: sticky)
             draft.write.rememberTransaction(key, of: requester.nid, made: stored.eventID, at: now)
             draft.transactions[key] = stored.eventID
             return stored.eventID
@@ -49,14 +52,15 @@ public final class SendingService: Sendable {
 
     /// Sets a piece of state; setting what the requester has set already changes nothing and answers that event.
     public func setState(
-        _ key: StateKey, content: JSON, in roomID: RoomID, timestamp: Int64? = nil, by requester: Requester
+        _ key: StateKey, content: JSON, in roomID: RoomID, timestamp: Int64? = nil, sticky: Int64? = nil,
+        by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
         if key.type == "m.room.member", content["membership"] == "invite", let user = UserID(key.key) {
             try await InvitePermission(database: database).check(user)
         }
         return try await rooms.perform(in: room) { draft in
-            if let current = try await draft.state(key), current.sender == requester.userID,
+            if sticky == nil, let current = try await draft.state(key), current.sender == requester.userID,
                 let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted
             {
                 return current.eventID
@@ -66,7 +70,8 @@ public final class SendingService: Sendable {
                 try await aliases.check(content, replacing: try await draft.state(key)?.content, in: room.nid)
             }
             return try await draft.append(
-                key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp
+                key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp,
+                sticky: sticky
             ).eventID
         }
     }

@@ -8,9 +8,10 @@ import Synchronization
 /// ways lead there: a space within itself ends the way, not the walk. Nothing of a walk is kept between its pages; a token
 /// says how many rooms were shown, and the next page goes the same way again without looking at what rooms are called.
 public final class SpaceHierarchy: Sendable {
-    private let directory: DirectoryService
-    private var rooms: RoomRegistry { directory.rooms }
-    private var database: Database { rooms.database }
+    let directory: DirectoryService
+    private let remote: RemoteSpaces
+    var rooms: RoomRegistry { directory.rooms }
+    var database: Database { rooms.database }
 
     /// What a space's state says of its children, by its state: walking a second page reads no state again. The lock
     /// protects the cache alone.
@@ -40,7 +41,19 @@ public final class SpaceHierarchy: Sendable {
     /// Children of one space that count, in their order.
     static let mostChildren = 1_000
 
-    init(directory: DirectoryService) { self.directory = directory }
+    /// Rooms that other servers are asked about for one page.
+    private static let mostAsked = 50
+
+    init(directory: DirectoryService, remote: RemoteSpaces) {
+        self.directory = directory
+        self.remote = remote
+    }
+
+    /// A room of a hierarchy: one that this server is in, or as another server shows it.
+    private enum Node {
+        case own(Room)
+        case other(RemoteSpaces.Entry)
+    }
 
     /// What part of a hierarchy is wanted.
     public struct Request: Sendable {
@@ -72,24 +85,25 @@ public final class SpaceHierarchy: Sendable {
         var hasMore = false
         var count = 0
         var visited: Set<RoomID> = [space]
-        var way: [(room: Room, depth: Int)] = [(root, 0)]
-        while let (room, level) = way.popLast() {
+        var way: [(node: Node, depth: Int)] = [(.own(root), 0)]
+        var asked = 0
+        while let (node, level) = way.popLast() {
             if count >= shown {
                 if page.count == limit {
                     hasMore = true
                     break
                 }
-                page.append(try await entry(of: room, suggestedOnly: request.suggestedOnly))
+                page.append(try await entry(of: node, suggestedOnly: request.suggestedOnly))
             }
             count += 1
             guard level < depth else { continue }
-            var below: [(Room, Int)] = []
-            for child in try await children(of: room, suggestedOnly: request.suggestedOnly) {
+            var below: [(Node, Int)] = []
+            for child in try await children(of: node, suggestedOnly: request.suggestedOnly) {
                 guard visited.count < Self.mostRooms else { break }
-                guard visited.insert(child.room).inserted, let room = try await known(child, to: requester) else {
-                    continue
-                }
-                below.append((room, level + 1))
+                guard visited.insert(child.room).inserted,
+                    let child = try await known(child, below: node, to: requester, &asked)
+                else { continue }
+                below.append((child, level + 1))
             }
             way += below.reversed()
         }
@@ -98,12 +112,51 @@ public final class SpaceHierarchy: Sendable {
         return .object(answer)
     }
 
-    /// A child that is in the hierarchy: one that this server knows and that the requester may know of.
-    private func known(_ child: Child, to requester: Requester) async throws -> Room? {
-        guard let room = try await rooms.room(child.room), try await directory.isShown(room, to: requester) else {
-            return nil
+    /// A child that is in the hierarchy: one that somebody knows and that the requester may know of.
+    private func known(
+        _ child: Child, below parent: Node, to requester: Requester, _ asked: inout Int
+    ) async throws -> Node? {
+        if let room = try await rooms.room(child.room), !room.record.extremities.isEmpty {
+            return try await directory.isShown(room, to: requester) ? .own(room) : nil
         }
-        return room
+        guard asked < Self.mostAsked else { return nil }
+        asked += 1
+        var above: RoomID?
+        if case .other(let entry) = parent { above = entry.roomID }
+        guard let entry = await remote.entry(of: child.room, via: child.via, below: above),
+            try await isShown(entry, to: requester)
+        else { return nil }
+        return .other(entry)
+    }
+
+    private func isShown(_ entry: RemoteSpaces.Entry, to requester: Requester) async throws -> Bool {
+        if ["public", "knock", "knock_restricted"].contains(entry.joinRule) || entry.isWorldReadable { return true }
+        for roomID in entry.allowed + [entry.roomID] {
+            guard let room = try await rooms.room(roomID) else { continue }
+            let membership = try await database.read { reader in
+                try await self.database.membership(of: requester.nid, in: room.nid, reader)
+            }?.membership
+            if membership == .join || membership == .invite && roomID == entry.roomID { return true }
+        }
+        return false
+    }
+
+    private func entry(of node: Node, suggestedOnly: Bool) async throws -> JSON {
+        switch node {
+        case .own(let room): return try await entry(of: room, suggestedOnly: suggestedOnly)
+        case .other(let entry):
+            guard suggestedOnly else { return entry.json }
+            var json = entry.json
+            json["children_state"] = .array(entry.children.filter(\.isSuggested).map(\.json))
+            return json
+        }
+    }
+
+    private func children(of node: Node, suggestedOnly: Bool) async throws -> [Child] {
+        switch node {
+        case .own(let room): try await children(of: room, suggestedOnly: suggestedOnly)
+        case .other(let entry): entry.children.filter { !suggestedOnly || $0.isSuggested }
+        }
     }
 
     // MARK: - Tokens

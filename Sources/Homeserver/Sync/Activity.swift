@@ -29,7 +29,7 @@ final class Activity: Sendable {
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
                 case .deviceList: table.deviceLists = position
-                case .event, .deviceListIn, .pushRules, .presence: break
+                case .event, .deviceListIn, .pushRules, .presence, .destination: break
                 case .everything: table = Table(floor: position)
                 }
             }
@@ -48,6 +48,17 @@ final class Activity: Sendable {
             if position < table.floor { return Set(rooms) }
             var changed: Set<RoomNID> = []
             for room in rooms { if let last = table.rooms[room], last > position { changed.insert(room) } }
+            return changed
+        }
+    }
+
+    /// Which of the rooms may have changed, each after a position of its own.
+    func changed(_ rooms: [(room: RoomNID, after: Int64)]) -> Set<RoomNID> {
+        table.withLock { table in
+            var changed: Set<RoomNID> = []
+            for (room, after) in rooms where after < table.floor || (table.rooms[room] ?? 0) > after {
+                changed.insert(room)
+            }
             return changed
         }
     }

@@ -82,7 +82,7 @@ public final class Notifier: Sendable {
             case .room(let room), .deviceListIn(let room): rooms.insert(room)
             case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user):
                 users.insert(user)
-            case .event, .pushRules, .presence: break
+            case .event, .pushRules, .presence, .destination: break
             case .everything: concernsAll = true
             }
         }

@@ -1,4 +1,5 @@
 import Database
+import Logging
 import MatrixCore
 
 /// Builds the answer to one sync, for what lies between two positions.
@@ -121,25 +122,31 @@ struct SyncBuilder {
         for membership in pending {
             let room = try await service.rooms.room(membership.room)
             guard filter.rooms.admits(room.roomID) else { continue }
-            switch membership.membership {
-            case .join, .leave, .ban:
-                if membership.membership != .join, !showsLeft(membership) { continue }
-                let part = SyncRoom(
-                    builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
-                if membership.membership == .join {
-                    if try await part.write(into: &join, reader) { counts.join += 1 }
-                } else if try await part.write(into: &leave, reader) {
-                    counts.leave += 1
+            do {
+                switch membership.membership {
+                case .join:
+                    let part = SyncRoom(
+                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                    if try await part.write(safelyInto: &join, reader) { counts.join += 1 }
+                case .leave, .ban:
+                    guard showsLeft(membership) else { continue }
+                    let part = SyncRoom(
+                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                    if try await part.write(safelyInto: &leave, reader) { counts.leave += 1 }
+                case .invite:
+                    guard membership.position > sincePosition || fullState else { continue }
+                    guard try await !isIgnored(membership, reader) else { continue }
+                    try await writeStripped(membership, room, "invite_state", into: &invite, reader)
+                    counts.invite += 1
+                case .knock:
+                    guard membership.position > sincePosition || fullState else { continue }
+                    try await writeStripped(membership, room, "knock_state", into: &knock, reader)
+                    counts.knock += 1
                 }
-            case .invite:
-                guard membership.position > sincePosition || fullState else { continue }
-                guard try await !isIgnored(membership, reader) else { continue }
-                try await writeStripped(membership, room, "invite_state", into: &invite, reader)
-                counts.invite += 1
-            case .knock:
-                guard membership.position > sincePosition || fullState else { continue }
-                try await writeStripped(membership, room, "knock_state", into: &knock, reader)
-                counts.knock += 1
+            } catch DatabaseError.corrupt(let reason) {
+                // One sick room must not keep its members from all others.
+                service.logger.error(
+                    "a room was left out of a sync", metadata: ["room": "\(room.roomID)", "reason": "\(reason)"])
             }
         }
         join.endObject()
@@ -207,40 +214,17 @@ struct SyncBuilder {
         writer.endObject()
     }
 
-    /// The state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").
-    private static let strippedTypes = [
-        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
-        "m.room.encryption", "m.room.topic",
-    ]
-
     private func writeStripped(
         _ membership: RoomMembership, _ room: Room, _ name: String, into writer: inout JSONWriter, _ reader: any Reader
     ) async throws {
-        guard let own = try await database.events([membership.event], reader).first else {
-            throw DatabaseError.corrupt("member event \(membership.event) is missing")
-        }
-        let tree = StateTree(rows: database.stateRows, room: room.nid)
-        var numbers: [EventNID] = []
-        if let before = own.stateBefore {
-            let keys = Self.strippedTypes.map { StateKey($0) }
-            let known = try await database.existingNumbers(ofStateKeys: keys)
-            for key in keys {
-                guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
-                    continue
-                }
-                numbers.append(event)
-            }
-        }
+        var events = JSONWriter(capacity: 2_048)
+        try await StrippedState.write(membership, room, service.events, into: &events, reader)
         writer.key(room.roomID.string)
         writer.beginObject()
         writer.key(name)
         writer.beginObject()
         writer.key("events")
-        writer.beginArray()
-        for stored in try await database.events(numbers, reader) + [own] {
-            service.events.writeStripped(try context.parse(stored, room.version), into: &writer)
-        }
-        writer.endArray()
+        writer.raw(events.bytes)
         writer.endObject()
         writer.endObject()
     }

@@ -13,32 +13,25 @@ struct SyncRoom {
     private var filter: SyncFilter { builder.filter }
     private var isJoined: Bool { membership.membership == .join }
     private var tree: StateTree { StateTree(rows: database.stateRows, room: room.nid) }
+    /// Where the user left the room; nil for those who are in it, or never were.
+    var leftAt: Int64?
     /// What is told ends here: with the leaving, for who has left.
-    private var upTo: Int64 { isJoined ? builder.upTo.position : min(builder.upTo.position, membership.position) }
-
-    private struct Timeline {
-        /// Oldest first.
-        var events: [StoredEvent] = []
-        /// What the user was in the room, at each of them.
-        var memberships: [EventNID: Membership] = [:]
-        /// Whether there is more between what the client knows and these events.
-        var isLimited = false
-        /// Where going back goes on.
-        var before: Database.OrderedPlace?
-    }
+    private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
 
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
     /// - Returns: whether it was written.
     func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
-        guard try await isShown(reader) else { return false }
         let knew = try await wasJoinedBefore(reader)
+        if !isJoined, !knew, leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true {
+            return try await writeEnd(into: &writer, reader)
+        }
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
         let isNew = !knew || builder.fullState
         let heroes = isJoined && (isNew || changesMembers(timeline.events)) ? try await heroes(reader) : nil
         let state = try await state(at: timeline, knew: knew, heroes ?? [], reader)
         let (receipts, ownMoved) =
-            isJoined ? try await receipts(after: knew ? builder.sincePosition : 0, reader) : (nil, false)
+            isJoined ? try await receipts(after: knew ? builder.sincePosition : 0, reader) : ([], false)
         let typing = isJoined ? builder.typingChanged(in: room.nid, isNew: !knew) : nil
         // What was set before the user was in the room.
         let accountData =
@@ -46,10 +39,15 @@ struct SyncRoom {
             ? accountData
             : try await database.accountData(
                 of: builder.requester.nid, in: room.nid, upTo: builder.upTo.position, reader)
+        let sticky =
+            isJoined
+            ? try await StickyEvents.read(
+                in: room, after: knew ? builder.sincePosition : 0, upTo: upTo, shown: Set(timeline.events.map(\.nid)),
+                for: builder.requester.nid, context, reader) : []
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
-            isNew || !timeline.events.isEmpty || !state.isEmpty || receipts != nil || typing != nil || !own.isEmpty
-                || ownMoved
+            isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
+                || ownMoved || !sticky.isEmpty
         else { return false }
 
         writer.key(room.roomID.string)
@@ -75,12 +73,32 @@ struct SyncRoom {
         writer.endObject()
         if isJoined { try await writeUnread(into: &writer, reader) }
         if isJoined { writeEphemeral(receipts: receipts, typing: typing, into: &writer) }
+        if !sticky.isEmpty {
+            writer.key("msc4354_sticky")
+            writer.beginObject()
+            writer.key("events")
+            try await write(sticky, [:], into: &writer, reader)
+            writer.endObject()
+        }
         if !own.isEmpty {
             writer.key("account_data")
             SyncBuilder.write(own, into: &writer)
         }
         writer.endObject()
         return true
+    }
+
+    /// The same; what was written of a room that can't be told to its end is taken back.
+    func write(safelyInto writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
+        let mark = writer.mark
+        do {
+            var part = self
+            if !isJoined { part.leftAt = try await context.departure(membership, room.version, reader) }
+            return try await part.write(into: &writer, reader)
+        } catch {
+            writer.rewind(to: mark)
+            throw error
+        }
     }
 
     private func write(
@@ -105,10 +123,25 @@ struct SyncRoom {
         RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
     }
 
-    /// Of the rooms that were left, those that the user had been in: an invitation turned down shows, too.
-    private func isShown(_ reader: any Reader) async throws -> Bool {
-        if isJoined { return true }
-        return try await database.events([membership.event], reader).first?.replaces != nil
+    /// Writes what is told to those who were not in the room when their membership ended: an invitation that was turned down or
+    /// taken back, a ban of somebody who had left. That is their own membership, and nothing of the room.
+    private func writeEnd(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
+        guard let own = try await database.events([membership.event], reader).first, own.replaces != nil else {
+            return false
+        }
+        writer.key(room.roomID.string)
+        writer.beginObject()
+        writer.key("timeline")
+        writer.beginObject()
+        writer.key("events")
+        try await write([own], [:], into: &writer, reader)
+        writer.key("limited")
+        writer.bool(false)
+        writer.endObject()
+        writer.key(builder.wantsStateAfter ? "state_after" : "state")
+        writer.value(["events": []])
+        writer.endObject()
+        return true
     }
 
     /// Whether the client has been told of the room as joined.
@@ -126,67 +159,22 @@ struct SyncRoom {
 
     // MARK: - Timeline
 
-    /// Events that are looked at for one room at most; what is beyond is behind a gap.
-    private static let mostExamined = 1_000
-
     /// - Parameter after: the position up to which the client knows the room; nil if it doesn't.
-    private func timeline(after: Int64?, _ reader: any Reader) async throws -> Timeline {
-        let limit = filter.timelineLimit
-        guard filter.timeline.admits(room.roomID) else { return Timeline() }
-        var visibility = try await EventVisibility(
-            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
-            reader: reader)
-        var newestFirst: [StoredEvent] = []
-        var result = Timeline()
-        var examined = 0
-        let start = Database.OrderedPlace(depth: .max, position: .max)
-        var place = start
-        paging: while true {
-            let ask = max(limit - newestFirst.count + 1, 8)
-            let numbers = try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
-            for stored in try await database.events(numbers, reader) {
-                guard let position = stored.position else { continue }
-                // A gap, or older than what the client knows.
-                if position < 0 || position <= after ?? 0 { break paging }
-                if position <= upTo {
-                    if newestFirst.count >= limit || examined >= Self.mostExamined {
-                        result.isLimited = true
-                        break paging
-                    }
-                    examined += 1
-                    let isVisible = try await visibility.allows(stored)
-                    if !isVisible, stored.stateKey != nil {
-                        // State that changed unseen is told as the state before the timeline: what is older is behind a gap.
-                        result.isLimited = true
-                        break paging
-                    }
-                    if isVisible, try await filter.timeline.admits(stored, context, room.version) {
-                        newestFirst.append(stored)
-                        result.memberships[stored.nid] = try await visibility.membership(at: stored)
-                    }
-                }
-                place = Database.OrderedPlace(depth: stored.orderDepth, position: position - 1)
-            }
-            if numbers.count < ask { break }
-        }
-        result.events = newestFirst.reversed()
-        if place != start {
-            result.before = place
-        } else if let newest = try await database.timeline(
-            of: room.nid, from: place, backwards: true, limit: 1, reader
-        ).first,
-            let event = try await database.events([newest], reader).first
-        {
-            result.before = Database.OrderedPlace(depth: event.orderDepth, position: event.position ?? 0)
-        }
-        return result
+    private func timeline(after: Int64?, _ reader: any Reader) async throws -> RoomTimeline {
+        guard filter.timeline.admits(room.roomID) else { return RoomTimeline() }
+        return try await RoomTimeline.read(
+            .init(
+                room: room, membership: membership, leftAt: leftAt, limit: filter.timelineLimit,
+                filter: filter.timeline, after: after,
+                upTo: upTo, endsAtHiddenState: true),
+            for: builder.requester, context, reader)
     }
 
     // MARK: - State
 
     /// The state that the client needs to know what held before the timeline's first event.
     private func state(
-        at timeline: Timeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
+        at timeline: RoomTimeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
     ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
         let now = try await database.state(of: room.nid, at: upTo, reader)
@@ -208,7 +196,7 @@ struct SyncRoom {
 
     /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
     private func lazily(
-        _ numbers: [EventNID], _ timeline: Timeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
+        _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
         let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
@@ -244,20 +232,9 @@ struct SyncRoom {
 
     // MARK: - Summary
 
-    /// Members that name a room which has no name.
-    private static let mostHeroes = 5
-
-    /// The members by whom a room is called that has no name: those who are in it or invited, else those who were.
     private func heroes(_ reader: any Reader) async throws -> [UserNID] {
         if try await hasName(reader) { return [] }
-        var found: [UserNID] = []
-        for group: [StoredMembership] in [[.join, .invite], [.leave, .ban]] where found.isEmpty {
-            for membership in group where found.count < Self.mostHeroes {
-                found += try await database.users(in: room.nid, membership, limit: Self.mostHeroes + 1, reader)
-                    .filter { $0 != builder.requester.nid }
-            }
-        }
-        return Array(found.prefix(Self.mostHeroes))
+        return try await RoomHeroes.find(in: room.nid, for: builder.requester.nid, database, reader)
     }
 
     /// Whether the room has a name or an alias to be called by.
@@ -328,38 +305,26 @@ struct SyncRoom {
 
     // MARK: - Ephemeral events
 
-    /// The content of an `m.receipt` event, nil if there is nothing new; and whether the user has read further.
-    private func receipts(after: Int64, _ reader: any Reader) async throws -> (JSON?, ownMoved: Bool) {
+    /// The contents of `m.receipt` events; and whether the user has read further.
+    private func receipts(after: Int64, _ reader: any Reader) async throws -> ([JSON], ownMoved: Bool) {
         let receipts = try await database.receipts(
             in: room.nid, after: after, upTo: builder.upTo.position, reader
-        ).filter { $0.type != "m.read.private" || $0.user == builder.requester.nid }
+        ).filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")
-        else { return (nil, ownMoved) }
-        let names = try await database.users(receipts.map(\.user))
-        var content: JSON = [:]
-        for receipt in receipts {
-            guard let user = names[receipt.user] else { continue }
-            var data: JSON = ["ts": .integer(receipt.timestamp)]
-            if !receipt.thread.isEmpty { data["thread_id"] = .string(receipt.thread) }
-            var types = content[receipt.eventID] ?? [:]
-            var users = types[receipt.type] ?? [:]
-            users[user.string] = data
-            types[receipt.type] = users
-            content[receipt.eventID] = types
-        }
-        return (content, ownMoved)
+        else { return ([], ownMoved) }
+        return (try await ReceiptContent.contents(receipts, database), ownMoved)
     }
 
-    private func writeEphemeral(receipts: JSON?, typing: [UserID]?, into writer: inout JSONWriter) {
+    private func writeEphemeral(receipts: [JSON], typing: [UserID]?, into writer: inout JSONWriter) {
         let typing = filter.ephemeral.events.admits(type: "m.typing") ? typing : nil
-        if receipts == nil, typing == nil { return }
+        if receipts.isEmpty, typing == nil { return }
         writer.key("ephemeral")
         writer.beginObject()
         writer.key("events")
         writer.beginArray()
-        if let receipts { writer.value(["type": "m.receipt", "content": receipts]) }
+        for content in receipts { writer.value(["type": "m.receipt", "content": content]) }
         if let typing {
             writer.value(["type": "m.typing", "content": ["user_ids": .array(typing.map { .string($0.string) })]])
         }

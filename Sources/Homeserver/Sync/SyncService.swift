@@ -1,4 +1,5 @@
 import Database
+import Logging
 import MatrixCore
 import Synchronization
 
@@ -17,8 +18,9 @@ public final class SyncService: Sendable {
     let epoch: String
     let lazyMembers = LazyMembers()
     let run: String
+    let logger: Logger
 
-    private struct KnownMemberships: Sendable {
+    struct KnownMemberships: Sendable {
         var asOf: Int64
         var list: [RoomMembership]
     }
@@ -31,7 +33,8 @@ public final class SyncService: Sendable {
 
     init(
         rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
-        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String
+        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String,
+        logger: Logger
     ) {
         self.unread = unread
         self.presence = presence
@@ -43,6 +46,7 @@ public final class SyncService: Sendable {
         self.devices = devices
         self.epoch = epoch
         self.run = run
+        self.logger = logger
         events = ClientEvents(context: rooms.context)
     }
 
@@ -79,13 +83,15 @@ public final class SyncService: Sendable {
         if let since { try await devices.acknowledge(since.toDevicePosition, by: requester) }
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
         while true {
-            let memberships = try await memberships(of: requester.nid)
+            let known = try await memberships(of: requester.nid)
+            let memberships = known.list
             let concerned = memberships.filter { $0.membership == .join }.map(\.room)
             // Registered before anything is read: what happens from here on wakes it.
             let waiter = notifier.register(requester.nid, rooms: Set(concerned))
             defer { notifier.remove(waiter) }
             let upTo = SyncToken(
                 epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
+            guard isCurrent(known, of: requester.nid) else { continue }
             let builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
                 fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
@@ -117,11 +123,19 @@ public final class SyncService: Sendable {
         return token
     }
 
-    private func memberships(of user: UserNID) async throws -> [RoomMembership] {
+    /// A user's memberships; in memory, as long as they stay the same.
+    func memberships(of user: UserNID) async throws -> KnownMemberships {
         let asOf = activity.lastMembershipChange(of: user)
-        if let known = memberships.withLock({ $0[user] }), known.asOf == asOf { return known.list }
+        if let known = memberships.withLock({ $0[user] }), known.asOf == asOf { return known }
         let list = try await database.read { try await self.database.memberships(of: user, $0) }
-        memberships.withLock { $0.insert(KnownMemberships(asOf: asOf, list: list), for: user, size: 1 + list.count) }
-        return list
+        let known = KnownMemberships(asOf: asOf, list: list)
+        memberships.withLock { $0.insert(known, for: user, size: 1 + list.count) }
+        return known
+    }
+
+    /// Whether memberships that were read before a position was are those at the position: a room that was joined in between
+    /// would else be taken for one that is known.
+    func isCurrent(_ known: KnownMemberships, of user: UserNID) -> Bool {
+        activity.lastMembershipChange(of: user) == known.asOf
     }
 }

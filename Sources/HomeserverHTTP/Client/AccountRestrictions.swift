@@ -50,6 +50,13 @@ enum AccountRestrictions {
         "GET /profile/{userId}", "GET /profile/{userId}/{keyName}", "GET /directory/room/{roomAlias}",
         "GET /publicRooms", "POST /user/{userId}/filter", "GET /user/{userId}/filter/{filterId}", "GET /pushrules/",
         "GET /media/config", "GET /voip/turnServer", "GET /room_summary/{roomIdOrAlias}",
+        "POST /org.matrix.simplified_msc3575/sync",
+
+        // MSC4140, "Guest accounts".
+        "PUT /org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",
+        "GET /org.matrix.msc4140/delayed_events", "GET /org.matrix.msc4140/delayed_events/{delayId}",
+        "POST /org.matrix.msc4140/delayed_events/{delayId}",
+        "POST /org.matrix.msc4140/delayed_events/{delayId}/{action}",
     ]
 
     /// Client-Server API, "Account suspension": besides reading, what the specification says should be possible, and notes for
@@ -73,5 +80,11 @@ enum AccountRestrictions {
         "PUT /room_keys/keys/{roomId}", "PUT /room_keys/keys/{roomId}/{sessionId}", "DELETE /room_keys/keys",
         "DELETE /room_keys/keys/{roomId}", "DELETE /room_keys/keys/{roomId}/{sessionId}", "POST /room_keys/version",
         "PUT /room_keys/version/{backup}", "DELETE /room_keys/version/{backup}",
+
+        // Reading, though with a body.
+        "POST /org.matrix.simplified_msc3575/sync",
+        // Notes for oneself.
+        "PUT /io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription",
+        "DELETE /io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription",
     ]
 }

@@ -21,6 +21,7 @@ public struct ClientAPI: Sendable {
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
             + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
             + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints + pusherEndpoints + spaceEndpoints
-            + thirdPartyNetworkEndpoints + searchEndpoints
+            + thirdPartyNetworkEndpoints + searchEndpoints + slidingSyncEndpoints + delayedEventEndpoints
+            + threadSubscriptionEndpoints
     }
 }

@@ -53,9 +53,14 @@ extension ClientAPI {
     private func send(_ request: Request) async throws -> Response {
         homeserver.presence.acted(try request.authenticated())
         let content = try await request.json().root.json
+        if let scheduled = try await scheduled(
+            request, stateKey: nil, content: content, transactionID: request["txnId"])
+        {
+            return scheduled
+        }
         let event = try await homeserver.sending.send(
             request["eventType"], content: content, to: try request.roomID(), transactionID: request["txnId"],
-            timestamp: try request.timestamp(), by: try request.authenticated())
+            timestamp: try request.timestamp(), sticky: try request.stickyDuration(), by: try request.authenticated())
         return .json(["event_id": .string(event.string)])
     }
 
@@ -71,9 +76,16 @@ extension ClientAPI {
 
     private func setState(_ request: Request) async throws -> Response {
         let content = try await request.json().root.json
+        // Such a request has no transaction: each schedules an event of its own.
+        let unique = homeserver.surroundings.randomBytes(8).map(String.init).joined(separator: ".")
+        if let scheduled = try await scheduled(
+            request, stateKey: request["stateKey"], content: content, transactionID: "\0\(unique)")
+        {
+            return scheduled
+        }
         let event = try await homeserver.sending.setState(
             StateKey(request["eventType"], request["stateKey"]), content: content, in: try request.roomID(),
-            timestamp: try request.timestamp(), by: try request.authenticated())
+            timestamp: try request.timestamp(), sticky: try request.stickyDuration(), by: try request.authenticated())
         if request["eventType"] == "m.room.guest_access" {
             try await homeserver.memberships.removeGuests(from: try request.roomID())
         }
@@ -148,7 +160,7 @@ extension ClientAPI {
 
 extension Request {
     /// The time that an application service gives an event (Application Service API, "Timestamp massaging"); others may not.
-    fileprivate func timestamp() throws -> Int64? {
+    func timestamp() throws -> Int64? {
         guard requester?.appservice != nil, let timestamp = try integer("ts") else { return nil }
         // What canonical JSON can hold, and a time.
         guard (0...(1 << 53 - 1)).contains(timestamp) else {

@@ -9,7 +9,7 @@ extension ClientAPI {
             Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
                 .json([
                     "versions": .array(Self.versions.map { .string($0) }),
-                    "unstable_features": ["org.matrix.e2e_cross_signing": true, "org.matrix.msc3814": true],
+                    "unstable_features": .object(JSONObject(Self.unstableFeatures.map { ($0, true) })),
                 ])
             },
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { request in
@@ -20,6 +20,13 @@ extension ClientAPI {
             },
             Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
                 .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
+            },
+            // Server-Server API, "Server discovery".
+            Endpoint(.GET, "/.well-known/matrix/server", authentication: .none) { _ in
+                guard let address = self.homeserver.configuration.federation.publicAddress else {
+                    throw MatrixError.notFound("This server is where its name says.")
+                }
+                return .json(["m.server": .string(address.string)])
             },
             Endpoint(.GET, "/.well-known/matrix/support", authentication: .none) { _ in .json(try self.support()) },
         ]
@@ -51,6 +58,12 @@ extension ClientAPI {
     /// `docs/versions.md`).
     private static let versions = ["r0.6.1"] + (1...19).map { "v1.\($0)" }
 
+    /// Proposals that clients look for before they use them.
+    private static let unstableFeatures = [
+        "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575", "org.matrix.msc4140",
+        "org.matrix.msc4354", "org.matrix.msc4306",
+    ]
+
     private func capabilities(for requester: Requester) -> JSON {
         var available: JSON = [:]
         for version in RoomVersion.all { available[version.identifier] = "stable" }
@@ -61,6 +74,10 @@ extension ClientAPI {
             "m.profile_fields": ["enabled": true],
             "m.3pid_changes": ["enabled": false],
             "m.get_login_token": ["enabled": true],
+            "org.matrix.msc4140.delayed_events": [
+                "max_delay_ms": .integer(DelayedEventService.longestDelay),
+                "max_scheduled": .integer(Int64(DelayedEventService.mostScheduled)),
+            ],
             "m.room_versions": [
                 "default": .string(homeserver.configuration.defaultRoomVersion), "available": available,
             ],

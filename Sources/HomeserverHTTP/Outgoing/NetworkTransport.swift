@@ -36,5 +36,10 @@ public final class NetworkTransport: FederationTransport {
         }
     }
 
+    public func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
+        guard let url = OutgoingURL(absolute: url) else { throw TransportError(.denied, "this is no HTTPS URL") }
+        return try await client.get(url, timeout: timeout, mostBytes: mostBytes)
+    }
+
     public func close() async { await client.close() }
 }

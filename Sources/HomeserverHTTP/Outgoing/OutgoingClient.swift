@@ -164,6 +164,7 @@ final class OutgoingClient: Sendable {
             throw TransportError(.denied, "\(place.endpoint.host) has no address that this server may connect to")
         }
         let tls = tls
+        let verifies = settings.verifiesCertificates
         let name = IPAddress(place.certificateName) == nil ? place.certificateName : nil
         var failure = ""
         for address in allowed.prefix(Self.mostAddresses) {
@@ -173,7 +174,11 @@ final class OutgoingClient: Sendable {
                     .channelInitializer { channel in
                         channel.eventLoop.makeCompletedFuture {
                             let pipeline = channel.pipeline.syncOperations
-                            try pipeline.addHandler(try NIOSSLClientHandler(context: tls, serverHostname: name))
+                            if let name, verifies {
+                                try pipeline.addHandler(try CertificateNames.handler(tls, for: name))
+                            } else {
+                                try pipeline.addHandler(try NIOSSLClientHandler(context: tls, serverHostname: name))
+                            }
                             try pipeline.addHTTPClientHandlers()
                             try pipeline.addHandler(OutgoingConnectionHandler())
                         }

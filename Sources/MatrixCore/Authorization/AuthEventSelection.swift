@@ -65,6 +65,7 @@ extension StateKey {
     public static let powerLevels = StateKey("m.room.power_levels")
     public static let joinRules = StateKey("m.room.join_rules")
     public static let historyVisibility = StateKey("m.room.history_visibility")
+    public static let encryption = StateKey("m.room.encryption")
     public static let serverACL = StateKey("m.room.server_acl")
     public static func member(_ user: UserID) -> StateKey { StateKey("m.room.member", user.string) }
     static func member(_ user: String) -> StateKey { StateKey("m.room.member", user) }

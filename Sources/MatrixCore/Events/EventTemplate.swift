@@ -18,11 +18,13 @@ public struct EventTemplate: Sendable {
     public var eventID: EventID?
     /// Room versions 1 and 2: reference hashes of previous and auth events, where known.
     public var referenceHashes: [EventID: [UInt8]] = [:]
+    /// Further members of the event, which the specification doesn't name.
+    public var members: JSONObject
 
     public init(
         version: RoomVersion, roomID: RoomID?, sender: UserID, type: String, stateKey: String? = nil, content: JSON,
         prevEvents: [EventID], authEvents: [EventID], depth: Int64, originServerTS: Int64, redacts: EventID? = nil,
-        eventID: EventID? = nil
+        eventID: EventID? = nil, members: JSONObject = [:]
     ) {
         self.version = version
         self.roomID = roomID
@@ -36,6 +38,7 @@ public struct EventTemplate: Sendable {
         self.originServerTS = originServerTS
         self.redacts = redacts
         self.eventID = eventID
+        self.members = members
     }
 
     /// Hashes and signs (Server-Server API, Adding hashes and signatures to outgoing events).
@@ -67,11 +70,13 @@ public struct EventTemplate: Sendable {
     }
 
     private func unsignedObject() -> JSON {
-        var object: JSON = [
+        var object = JSON.object(members)
+        let known: JSONObject = [
             "type": .string(type), "sender": .string(sender.string), "depth": .integer(depth),
             "origin_server_ts": .integer(originServerTS), "prev_events": references(prevEvents),
             "auth_events": references(authEvents), "content": content,
         ]
+        for (name, value) in known { object[name] = value }
         if case .raw = content, let parsed = try? content.document().root.json { object["content"] = parsed }
         let isRoot = version.rules.roomIDs == .createEventHash && type.hasSameBytes(as: "m.room.create")
         if let roomID, !isRoot { object["room_id"] = .string(roomID.string) }

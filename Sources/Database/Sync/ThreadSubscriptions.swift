@@ -1,0 +1,62 @@
+/// Whether a user follows a thread (MSC4306).
+public struct ThreadSubscription: Sendable {
+    public let room: RoomNID
+    public let root: EventNID
+    public let isSubscribed: Bool
+    /// Whether a client subscribed of itself, because the user was mentioned.
+    public let isAutomatic: Bool
+    /// When it became so.
+    public let position: Int64
+}
+
+extension Database {
+    private static let columns = "room_nid, root_nid, subscribed, automatic, position"
+    private static let one = Statement(
+        "SELECT \(columns) FROM thread_subscriptions WHERE user_nid = $1 AND room_nid = $2 AND root_nid = $3")
+    private static let newest = Statement(
+        """
+        SELECT \(columns) FROM thread_subscriptions WHERE user_nid = $1 AND position > $2 AND position <= $3
+        ORDER BY position DESC LIMIT $4
+        """)
+
+    private static func subscription(_ row: any Row) -> ThreadSubscription {
+        ThreadSubscription(
+            room: RoomNID(row.integer(0)), root: EventNID(row.integer(1)), isSubscribed: row.flag(2),
+            isAutomatic: row.flag(3), position: row.integer(4))
+    }
+
+    /// A user's subscription to a thread, or that there was one; nil if there never was. One point read.
+    public func threadSubscription(
+        of user: UserNID, to root: EventNID, in room: RoomNID
+    ) async throws -> ThreadSubscription? {
+        try await read { try await $0.first(Self.one, [user.value, room.value, root.value], Self.subscription) }
+    }
+
+    /// The newest changes of a user's subscriptions between two positions, newest first. One range of one index.
+    public func threadSubscriptions(
+        of user: UserNID, after: Int64, upTo: Int64, limit: Int, _ reader: any Reader
+    ) async throws -> [ThreadSubscription] {
+        try await reader.query(
+            Self.newest, [user.value, .integer(after), .integer(upTo), .integer(Int64(limit))], Self.subscription)
+    }
+}
+
+extension Write {
+    private static let put = Statement(
+        """
+        INSERT INTO thread_subscriptions (user_nid, room_nid, root_nid, subscribed, automatic, position)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (user_nid, room_nid, root_nid) DO UPDATE SET subscribed = excluded.subscribed,
+            automatic = excluded.automatic, position = excluded.position
+        """)
+
+    /// Subscribes a user to a thread, or ends that (`isSubscribed` false).
+    public mutating func setThreadSubscription(
+        of user: UserNID, to root: EventNID, in room: RoomNID, isSubscribed: Bool, isAutomatic: Bool
+    ) {
+        let position = takePosition()
+        run(
+            Self.put, user.value, room.value, root.value, .flag(isSubscribed), .flag(isAutomatic), position)
+        topics.append(.user(user))
+    }
+}

@@ -1,0 +1,270 @@
+import Database
+import MatrixCore
+
+/// The extensions of an answer of sliding sync (MSC3575, "Extensions"; MSC3884, MSC3885, MSC3959, MSC3960, MSC3961).
+struct SlidingExtensions {
+    var devices = Devices()
+    var accountData: AccountData?
+    var typing: [(room: RoomID, users: [UserID])]?
+    var receipts: [(room: RoomID, content: JSON)] = []
+    /// By room, encoded.
+    var stickyEvents: [(room: RoomID, events: [UInt8])] = []
+    var threadSubscriptions: ThreadSubscriptionPage?
+
+    /// Whether there is nothing that is worth waking a client for.
+    var isEmpty: Bool {
+        devices.isEmpty && (accountData?.isEmpty ?? true) && (typing?.isEmpty ?? true) && receipts.isEmpty
+            && stickyEvents.isEmpty && (threadSubscriptions?.isEmpty ?? true)
+    }
+
+    /// What belongs to the device.
+    struct Devices {
+        var messages: ToDeviceService.Page?
+        /// The token behind the messages.
+        var messagesEnd = ""
+        var counts: DeviceKeyCounts?
+        var lists = DeviceListChanges()
+
+        var isEmpty: Bool { (messages?.events.isEmpty ?? true) && lists.isEmpty }
+
+        static func read(_ builder: SlidingBuilder, _ memberships: [RoomMembership]) async throws -> Devices {
+            let sync = builder.service.devices
+            let requester = builder.requester
+            var found = Devices()
+            if let wanted = builder.request.extensions.toDevice {
+                let since = wanted.since.flatMap { SyncToken.toDevicePosition($0, epoch: builder.upTo.epoch) }
+                let page = try await sync.messages(for: requester, after: since ?? 0, upTo: builder.upTo.position)
+                found.messages = page
+                found.messagesEnd = SyncToken.toDevice(
+                    page.rest ?? builder.upTo.position, epoch: builder.upTo.epoch)
+            }
+            if builder.request.extensions.isEncryptionEnabled {
+                found.counts = try await sync.keyCounts(of: requester)
+                if let since = builder.since, since.extensions.contains(.encryption) {
+                    found.lists = try await sync.deviceLists(
+                        for: requester, since: since.place.position, memberships)
+                }
+            }
+            return found
+        }
+    }
+
+    struct AccountData {
+        var global: [AccountDataEntry] = []
+        var rooms: [(room: RoomID, entries: [AccountDataEntry])] = []
+
+        var isEmpty: Bool { global.isEmpty && rooms.isEmpty }
+    }
+
+    // MARK: - Reading
+
+    /// - Parameter told: the rooms of this answer, with what the connection will know of them.
+    static func read(
+        _ builder: SlidingBuilder, _ devices: Devices, told: [RoomNID: SentRoom], _ memberships: [RoomMembership],
+        _ reader: any Reader
+    ) async throws -> SlidingExtensions {
+        var extensions = SlidingExtensions(devices: devices)
+        if let scope = builder.request.extensions.accountData {
+            extensions.accountData = try await accountData(builder, scope, told, reader)
+        }
+        if let scope = builder.request.extensions.typing {
+            extensions.typing = try await typing(builder, scope, told, memberships)
+        }
+        if builder.request.extensions.areStickyEventsEnabled {
+            extensions.stickyEvents = try await stickyEvents(builder, memberships, reader)
+        }
+        if let wanted = builder.request.extensions.threadSubscriptions {
+            let since = builder.since.flatMap {
+                $0.extensions.contains(.threadSubscriptions) ? $0.place.position : nil
+            }
+            if since == nil || builder.service.activity.mayHaveChanged(builder.requester.nid, after: since ?? 0) {
+                extensions.threadSubscriptions = try await ThreadSubscriptionPage.read(
+                    of: builder.requester.nid, after: since ?? 0, upTo: builder.upTo.position, limit: wanted.limit,
+                    includesEnded: since != nil, builder.service.rooms, reader)
+            }
+        }
+        return extensions
+    }
+
+    /// Account data of the account, and of all rooms that the connection knows: also of those that no list shows any more,
+    /// since a client which is shown them again is not told anew.
+    private static func accountData(
+        _ builder: SlidingBuilder, _ scope: SlidingRequest.Scope, _ told: [RoomNID: SentRoom], _ reader: any Reader
+    ) async throws -> AccountData {
+        let service = builder.service
+        let user = builder.requester.nid
+        let since = builder.since.flatMap { $0.extensions.contains(.accountData) ? $0.place.position : nil }
+        let known = builder.connection.rooms
+        let new = since == nil ? Set(known.keys).union(told.keys) : Set(told.keys).subtracting(known.keys)
+        var found = AccountData()
+        var ofRooms: [RoomNID: [AccountDataEntry]] = [:]
+        if since == nil || service.activity.mayHaveChanged(user, after: since ?? 0) {
+            let all = try await service.database.accountData(
+                of: user, after: since ?? 0, upTo: builder.upTo.position, reader)
+            found.global = all.filter { $0.room == nil }
+            for entry in all {
+                guard let room = entry.room, known[room] != nil || new.contains(room) else { continue }
+                ofRooms[room, default: []].append(entry)
+            }
+        }
+        if since == nil, !found.global.contains(where: { $0.type == PushRuleService.type }) {
+            // Rules that the user has never changed are nowhere stored; clients need them all the same.
+            let rules = PushRuleService.content(.defaults(for: builder.requester.userID))
+            found.global.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+        }
+        if since != nil {
+            // What was set before the client knew the room.
+            for room in new {
+                ofRooms[room] = try await service.database.accountData(
+                    of: user, in: room, upTo: builder.upTo.position, reader)
+            }
+        }
+        for (room, entries) in ofRooms.sorted(by: { $0.key < $1.key }) where !entries.isEmpty {
+            let roomID = try await service.rooms.room(room).roomID
+            if builder.admits(roomID, room, scope) { found.rooms.append((roomID, entries)) }
+        }
+        return found
+    }
+
+    private static func typing(
+        _ builder: SlidingBuilder, _ scope: SlidingRequest.Scope, _ told: [RoomNID: SentRoom],
+        _ memberships: [RoomMembership]
+    ) async throws -> [(room: RoomID, users: [UserID])] {
+        let service = builder.service
+        let covered = builder.since.flatMap { $0.extensions.contains(.typing) ? $0.place : nil }
+        let since = covered.map { $0.run == service.run ? $0.ephemeral : 0 } ?? 0
+        let changed = service.typing.rooms(changedSince: since)
+        // After a restart clients may still show somebody who was typing before.
+        let isOfOtherRun = covered.map { $0.run != service.run } ?? false
+        if changed.isEmpty, !isOfOtherRun { return [] }
+        var found: [(RoomID, [UserID])] = []
+        for membership in memberships where membership.membership == .join {
+            let room = membership.room
+            let isKnown = builder.connection.rooms[room]?.flags.contains(.joined) ?? false
+            guard isKnown || told[room] != nil else { continue }
+            let users: [UserID]
+            if let now = changed[room] { users = now } else if isOfOtherRun, isKnown { users = [] } else { continue }
+            // To who didn't know the room, that nobody types is no news.
+            if users.isEmpty, !isKnown || covered == nil { continue }
+            let roomID = try await service.rooms.room(room).roomID
+            if builder.admits(roomID, room, scope) { found.append((roomID, users)) }
+        }
+        return found
+    }
+
+    /// The sticky events of all rooms that the user is in (MSC4354), of those just joined all there are.
+    private static func stickyEvents(
+        _ builder: SlidingBuilder, _ memberships: [RoomMembership], _ reader: any Reader
+    ) async throws -> [(room: RoomID, events: [UInt8])] {
+        let service = builder.service
+        let since = builder.since.flatMap { $0.extensions.contains(.stickyEvents) ? $0.place.position : nil }
+        let joined = memberships.filter { $0.membership == .join }
+        var concerned = Set(joined.map(\.room))
+        if let since { concerned = service.activity.changed(joined.map(\.room), after: since) }
+        if concerned.isEmpty { return [] }
+        concerned.formIntersection(try await service.database.roomsWithStickyEvents(at: builder.now, reader))
+        var found: [(RoomID, [UInt8])] = []
+        for membership in joined where concerned.contains(membership.room) {
+            let room = try await service.rooms.room(membership.room)
+            let isNew = since.map { membership.position > $0 } ?? true
+            let events = try await StickyEvents.read(
+                in: room, after: isNew ? 0 : since ?? 0, upTo: builder.upTo.position, shown: [],
+                for: builder.requester.nid, service.context, reader)
+            if events.isEmpty { continue }
+            var writer = JSONWriter(capacity: 1_024)
+            writer.beginArray()
+            let page = try await service.events.page(events, for: builder.requester.nid, reader)
+            for event in page.events {
+                try service.events.write(event, of: page, version: room.version, for: builder.audience, into: &writer)
+            }
+            writer.endArray()
+            found.append((room.roomID, writer.bytes))
+        }
+        return found
+    }
+
+    // MARK: - Writing
+
+    func write(into writer: inout JSONWriter) {
+        if let messages = devices.messages {
+            writer.key("to_device")
+            writer.value(["next_batch": .string(devices.messagesEnd), "events": .array(messages.events)])
+        }
+        if let counts = devices.counts {
+            writer.key("e2ee")
+            writer.beginObject()
+            SyncDevices(counts: counts, lists: devices.lists).write(into: &writer)
+            writer.endObject()
+        }
+        if let accountData {
+            writer.key("account_data")
+            writer.beginObject()
+            writer.key("global")
+            Self.write(accountData.global, into: &writer)
+            writer.key("rooms")
+            writer.beginObject()
+            for (room, entries) in accountData.rooms {
+                writer.key(room.string)
+                Self.write(entries, into: &writer)
+            }
+            writer.endObject()
+            writer.endObject()
+        }
+        if !receipts.isEmpty {
+            let rooms = receipts.map { ($0.room.string, ["type": "m.receipt", "content": $0.content] as JSON) }
+            writer.key("receipts")
+            writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        if let typing, !typing.isEmpty {
+            let rooms = typing.map { room, users in
+                let content: JSON = ["user_ids": .array(users.map { .string($0.string) })]
+                return (room.string, ["type": "m.typing", "content": content] as JSON)
+            }
+            writer.key("typing")
+            writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        writeProposals(into: &writer)
+    }
+
+    private func writeProposals(into writer: inout JSONWriter) {
+        if !stickyEvents.isEmpty {
+            let rooms = stickyEvents.map { ($0.room.string, ["events": .raw($0.events)] as JSON) }
+            writer.key("org.matrix.msc4354.sticky_events")
+            writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        if let threadSubscriptions, !threadSubscriptions.isEmpty {
+            writer.key("io.element.msc4308.thread_subscriptions")
+            writer.value(threadSubscriptions.json(endedBy: "prev_batch"))
+        }
+    }
+
+    private static func write(_ entries: [AccountDataEntry], into writer: inout JSONWriter) {
+        writer.beginArray()
+        for entry in entries {
+            writer.value(["type": .string(entry.type), "content": .raw(entry.content)])
+        }
+        writer.endArray()
+    }
+}
+
+extension SlidingBuilder {
+    /// Whether an extension that is confined to some lists and subscriptions tells of a room.
+    func admits(_ roomID: RoomID, _ room: RoomNID, _ scope: SlidingRequest.Scope) -> Bool {
+        if scope.isWhole { return true }
+        guard let shown = shownRooms[room] else { return false }
+        return scope.admits(roomID, in: shown.lists, isSubscribed: shown.isSubscribed)
+    }
+}
+
+extension SyncToken {
+    /// A token behind messages to a device (MSC3885): `d1-<epoch>-<position>`.
+    static func toDevice(_ position: Int64, epoch: String) -> String { "d1-\(epoch)-\(position)" }
+
+    /// The position that such a token stands for; nil if it is none, or of before a restore.
+    static func toDevicePosition(_ text: String, epoch: String) -> Int64? {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 3, parts[0] == "d1", parts[1] == epoch, let position = Int64(parts[2]), position >= 0
+        else { return nil }
+        return position
+    }
+}

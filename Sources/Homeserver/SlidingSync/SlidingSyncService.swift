@@ -1,0 +1,182 @@
+import Database
+import Logging
+import MatrixCore
+
+/// Sliding sync (MSC4186): what has happened in the rooms that a client asks for, in the order of their activity.
+///
+/// What an account has in thousands of rooms is sorted and filtered in memory; of the database is asked what the windows show. A
+/// connection remembers what it has told of which room, in the database; see ``SlidingConnections``.
+public final class SlidingSyncService: Sendable {
+    let sync: SyncService
+    let facts: RoomFactsCache
+    let marks: RoomMarks
+    let state: RoomStateSelection
+    let connections: SlidingConnections
+    let lazyMembers = LazyMembers()
+
+    var rooms: RoomRegistry { sync.rooms }
+    var database: Database { sync.database }
+    var context: RoomContext { sync.context }
+    var unread: UnreadCounts { sync.unread }
+    var typing: Typing { sync.typing }
+    var activity: Activity { sync.activity }
+    var devices: DeviceSync { sync.devices }
+    var events: ClientEvents { sync.events }
+    var run: String { sync.run }
+    var logger: Logger { sync.logger }
+
+    init(sync: SyncService) {
+        self.sync = sync
+        facts = RoomFactsCache(rooms: sync.rooms, activity: sync.activity)
+        marks = RoomMarks(database: sync.database, activity: sync.activity)
+        state = RoomStateSelection(database: sync.database)
+        connections = SlidingConnections(database: sync.database, surroundings: sync.context.surroundings)
+    }
+
+    /// How often an answer is built anew because another request on the connection was faster.
+    private static let attempts = 5
+
+    /// Answers at once if there is something to tell, and otherwise when there is or when the time is up.
+    ///
+    /// - Returns: the encoded answer.
+    /// - Throws: `M_UNKNOWN_POS` if the position is not one of the device's, or has expired.
+    public func sync(_ request: SlidingRequest, for requester: Requester) async throws -> [UInt8] {
+        let since = try await token(request.pos)
+        try await sync.presence.synced(request.presence, by: requester)
+        if let text = request.extensions.toDevice?.since,
+            let position = SyncToken.toDevicePosition(text, epoch: sync.epoch), try await database.reach(position)
+        {
+            try await devices.acknowledge(position, by: requester)
+        }
+        for _ in 0..<Self.attempts {
+            do { return try await answer(request, since, requester) } catch DatabaseError.conflict {
+                continue
+            } catch DatabaseError.constraint { continue }
+        }
+        throw SlidingConnections.unknown
+    }
+
+    /// A token that another node gave out may be ahead of this one, which then catches up first.
+    private func token(_ text: String?) async throws -> SlidingToken? {
+        guard let text else { return nil }
+        guard let token = SlidingToken(text), token.place.epoch == sync.epoch,
+            try await database.reach(token.place.position)
+        else { throw SlidingConnections.unknown }
+        return token
+    }
+
+    private func answer(
+        _ request: SlidingRequest, _ since: SlidingToken?, _ requester: Requester
+    ) async throws -> [UInt8] {
+        var connection: SlidingConnection
+        if let since {
+            connection = try await connections.connection(since, of: requester)
+        } else {
+            connection = SlidingConnection(stored: nil, confirmsPending: false, rooms: [:], configs: SlidingConfigs())
+        }
+        let surroundings = context.surroundings
+        let deadline = surroundings.now() + min(request.timeout, SyncService.longestWait)
+        while true {
+            let known = try await sync.memberships(of: requester.nid)
+            let memberships = known.list
+            let joined = memberships.filter { $0.membership == .join }.map(\.room)
+            // Registered before anything is read: what happens from here on wakes it.
+            let waiter = sync.notifier.register(requester.nid, rooms: Set(joined))
+            defer { sync.notifier.remove(waiter) }
+            let upTo = SyncToken(
+                epoch: sync.epoch, position: database.committedPosition, run: run, ephemeral: sync.serial.current)
+            guard sync.isCurrent(known, of: requester.nid) else { continue }
+            let lists = SlidingLists(service: self, requester: requester, connection: connection)
+            let (counts, shown) = try await lists.match(request, memberships)
+            let candidates = try await candidates(shown, request, &connection, requester)
+            let facts = try await facts.facts(of: candidates.map(\.room.nid), for: requester.nid)
+            let builder = SlidingBuilder(
+                service: self, requester: requester, request: request, since: since, upTo: upTo,
+                connection: connection, now: surroundings.now(), lists: lists, facts: facts,
+                shownRooms: Dictionary(shown.map { ($0.membership.room, $0) }) { $1 })
+            let answer = try await builder.build(candidates, memberships)
+            connection.quiet.merge(answer.quiet) { $1 }
+            let left = deadline - surroundings.now()
+            if !answer.isEmpty || since == nil || left <= 0 || sync.notifier.isDraining {
+                return try await finish(answer, counts, builder, connection)
+            }
+            let cancel = surroundings.after(left) { waiter.wake() }
+            await waiter.wait()
+            cancel()
+            try await sync.presence.synced(request.presence, by: requester)
+            try Task.checkCancellation()
+        }
+    }
+
+    /// Remembers what is told, and encodes it.
+    private func finish(
+        _ answer: SlidingBuilder.Answer, _ counts: [(name: String, count: Int)], _ builder: SlidingBuilder,
+        _ connection: SlidingConnection
+    ) async throws -> [UInt8] {
+        var place = (connection: builder.since?.connection ?? 0, generation: builder.since?.generation ?? 0)
+        if !answer.news.isEmpty || connections.isDue(connection) {
+            place = try await connections.move(
+                connection, named: builder.request.connID, telling: answer.news, by: builder.requester)
+        } else {
+            connections.note(connection.quiet, of: connection)
+        }
+        return builder.encode(
+            answer, counts: counts,
+            position: SlidingToken(
+                connection: place.connection, generation: place.generation, place: builder.upTo,
+                extensions: builder.request.extensions.covered))
+    }
+
+    /// The rooms of which there may be something to tell.
+    private func candidates(
+        _ shown: [SlidingLists.Shown], _ request: SlidingRequest, _ connection: inout SlidingConnection,
+        _ requester: Requester
+    ) async throws -> [SlidingBuilder.Candidate] {
+        if shown.isEmpty { return [] }
+        let direct = try await marks.directRooms(of: requester.nid)
+        // The position up to which nothing of a room is news to the client.
+        let changed = activity.changed(
+            shown.map { one in
+                let room = one.membership.room
+                return (room, max(connection.rooms[room]?.position ?? 0, connection.quiet[room]?.upTo ?? 0))
+            })
+        var candidates: [SlidingBuilder.Candidate] = []
+        for one in shown {
+            let number = one.membership.room
+            let config = connection.configs.number(of: one.config.required)
+            let isDirect = direct.contains(number)
+            if let sent = connection.rooms[number] {
+                let isJoined = one.membership.membership == .join
+                let quiet = connection.quiet[number]
+                let mayExpand =
+                    isJoined && (sent.config != config || Int64(one.config.timelineLimit) > sent.told)
+                    && (quiet?.config != config || (quiet?.limit ?? 0) < one.config.timelineLimit)
+                let mayHaveNews = isJoined ? changed.contains(number) : one.membership.position > sent.position
+                let isOther = isJoined && sent.flags.contains(.direct) != isDirect
+                let lacksReceipts =
+                    isJoined && request.extensions.receipts != nil && !sent.flags.contains(.receipts)
+                guard mayExpand || mayHaveNews || isOther || lacksReceipts else { continue }
+            }
+            let room = try await rooms.room(number)
+            candidates.append(
+                .init(
+                    shown: one, room: room, configNumber: config, isDirect: isDirect,
+                    wantsReceipts: request.extensions.receipts?.admits(
+                        room.roomID, in: one.lists, isSubscribed: one.isSubscribed) ?? false))
+        }
+        return candidates
+    }
+}
+
+extension SlidingRequest.Extensions {
+    /// Those that an answer tells up to its position.
+    var covered: SlidingToken.Extensions {
+        var covered: SlidingToken.Extensions = []
+        if accountData != nil { covered.insert(.accountData) }
+        if typing != nil { covered.insert(.typing) }
+        if isEncryptionEnabled { covered.insert(.encryption) }
+        if areStickyEventsEnabled { covered.insert(.stickyEvents) }
+        if threadSubscriptions != nil { covered.insert(.threadSubscriptions) }
+        return covered
+    }
+}
