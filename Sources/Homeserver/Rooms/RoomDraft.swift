@@ -332,7 +332,7 @@ struct RoomDraft {
         else { return false }
         let start = Database.OrderedPlace(depth: .max, position: .max)
         let children = try await context.database.children(
-            of: parent, from: start, backwards: true, limit: 10_000, reader)
+            of: parent, in: record.nid, from: start, backwards: true, limit: 10_000, reader)
         let own = try await context.database.events(children.filter { $0.type == "m.annotation" }.map(\.event), reader)
             .filter { $0.sender == user }
         for stored in own {

@@ -47,14 +47,14 @@ extension RoomReading {
             var place = start
             var next: Database.OrderedPlace?
             var examined = 0
-            let tree = request.recurses ? try await self.descendants(of: eventID, reader) : nil
+            let tree = request.recurses ? try await self.descendants(of: eventID, in: room.nid, reader) : nil
             search: while true {
                 let children: [(event: EventNID, type: String)]
                 if let tree {
                     children = Self.page(of: tree, from: place, backwards: request.backwards, limit: 2 * limit)
                 } else {
                     children = try await self.database.children(
-                        of: eventID, from: place, backwards: request.backwards, limit: 2 * limit, reader)
+                        of: eventID, in: room.nid, from: place, backwards: request.backwards, limit: 2 * limit, reader)
                 }
                 let events = try await self.database.events(children.map(\.event), reader)
                 for (child, event) in zip(children, events) {
@@ -92,7 +92,9 @@ extension RoomReading {
     }
 
     /// The children of an event, their children and so on, oldest first. A query for each event that has any.
-    private func descendants(of root: EventID, _ reader: any Reader) async throws -> [Descendant] {
+    private func descendants(
+        of root: EventID, in room: RoomNID, _ reader: any Reader
+    ) async throws -> [Descendant] {
         var found: [EventNID: Descendant] = [:]
         var level = [root]
         let start = Database.OrderedPlace(depth: .max, position: .max)
@@ -102,7 +104,7 @@ extension RoomReading {
                 let left = Self.mostDescendants - found.count
                 if left <= 0 { break }
                 let children = try await database.children(
-                    of: parent, from: start, backwards: true, limit: left, reader)
+                    of: parent, in: room, from: start, backwards: true, limit: left, reader)
                 for (event, child) in zip(try await database.events(children.map(\.event), reader), children) {
                     guard found[event.nid] == nil, let position = event.position else { continue }
                     found[event.nid] = Descendant(

@@ -23,7 +23,8 @@ extension ClientEvents {
         of event: StoredEvent, for user: UserNID, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> Database.RelationSummary {
         let children = try await context.database.children(
-            of: event.eventID, from: .init(depth: .max, position: .max), backwards: true, limit: Self.mostChildren,
+            of: event.eventID, in: event.room, from: .init(depth: .max, position: .max), backwards: true,
+            limit: Self.mostChildren,
             reader)
         let types = Dictionary(children.map { ($0.event, $0.type) }) { first, _ in first }
         var summary = Database.RelationSummary()
@@ -32,7 +33,8 @@ extension ClientEvents {
         where try await visibility.allows(child) {
             switch types[child.nid] {
             case "m.replace"
-            where event.stateKey == nil && child.sender == event.sender && child.type == event.type:
+            where event.mayBeEdited && child.sender == event.sender && child.type == event.type
+                && child.stateKey == nil && child.isEdit:
                 let isNewer = edit.map { (child.originServerTS, child.eventID) > ($0.originServerTS, $0.eventID) }
                 if isNewer ?? true { edit = child }
             case "m.thread":

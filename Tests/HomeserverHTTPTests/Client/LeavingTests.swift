@@ -26,7 +26,9 @@ struct LeavingTests {
         _ text: String, in room: String, relation: JSON? = nil, type: String = "m.room.message", id: String
     ) async -> String {
         client.server.clock.advance(by: 10)
-        var content: JSON = ["msgtype": "m.text", "body": .string(text)]
+        var content: JSON = [
+            "msgtype": "m.text", "body": .string(text), "m.new_content": ["body": .string(text)],
+        ]
         if let relation { content["m.relates_to"] = relation }
         return event(await client.ask(.PUT, "\(base)/rooms/\(room)/send/\(type)/\(id)", alice, content))
     }
