@@ -132,9 +132,9 @@ public final class Homeserver: Sendable {
         userDirectory = UserDirectoryService(database: database, ignored: ignored)
         creation = RoomCreationService(
             rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
-        sending = SendingService(rooms: rooms)
         reading = RoomReading(rooms: rooms, missing: missing)
         directory = DirectoryService(rooms: rooms, client: client)
+        sending = SendingService(rooms: rooms, directory: directory)
         spaces = SpaceHierarchy(
             directory: directory, remote: RemoteSpaces(client: client, surroundings: surroundings))
         search = SearchService(reading: reading, directory: directory)

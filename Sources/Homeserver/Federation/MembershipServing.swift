@@ -205,6 +205,7 @@ public final class MembershipServing: Sendable {
         guard let account = try await database.account(of: user), !account.isDeactivated else {
             throw MatrixError.notFound("There is no user \(user).")
         }
+        try await InvitePermission(database: database).check(user)
         if let room = try await rooms.room(roomID), try await federated.allows(server, in: room) == false {
             throw MatrixError.forbidden("The room's access control list keeps \(server) out.")
         }
