@@ -191,7 +191,7 @@ struct SimulationTests {
         let ends = getenv("ROOST_SIMULATE_SEEDS").map {
             String(cString: $0).split(separator: "-").compactMap { UInt64($0) }
         }
-        guard let ends, ends.count == 2, ends[0] <= ends[1] else { return Array(1...60) }
+        guard let ends, ends.count == 2, ends[0] <= ends[1] else { return Array(1...40) }
         return Array(ends[0]...ends[1])
     }()
 

@@ -125,7 +125,8 @@ extension Write {
     }
 
     private static let end = Statement(
-        "UPDATE memberships SET membership = 0, position = $3, forgotten = 0, ending = 2 WHERE user_nid = $1 AND room_nid = $2")
+        "UPDATE memberships SET membership = 0, position = $3, forgotten = 0, ending = 2 WHERE user_nid = $1 AND room_nid = $2"
+    )
 
     /// Has a user be out of a room without an event that says so: of a room that this server isn't in.
     public mutating func endMembership(of user: UserNID, in room: RoomNID, position: SQLValue) {

@@ -61,7 +61,7 @@ public final class EventServing: Sendable {
     private func known(_ eventID: EventID, in roomID: RoomID, for server: ServerName) async throws -> (
         Room, StoredEvent
     ) {
-        let room = try await federated.room(roomID, withMember: server)
+        let room = try await federated.room(roomID, withMember: server, before: [eventID])
         guard let stored = try await database.event(eventID), stored.room == room.nid,
             stored.flags.isDisjoint(with: [.rejected, .outlier])
         else { throw MatrixError.notFound("This server has no such event in the room.") }
@@ -111,7 +111,7 @@ public final class EventServing: Sendable {
 
     /// What authorises an event (`GET /event_auth/{roomId}/{eventId}`).
     public func authChain(of eventID: EventID, in roomID: RoomID, for server: ServerName) async throws -> [UInt8] {
-        let room = try await federated.room(roomID, withMember: server)
+        let room = try await federated.room(roomID, withMember: server, before: [eventID])
         guard let stored = try await database.event(eventID), stored.room == room.nid else {
             throw MatrixError.notFound("This server has no such event in the room.")
         }
@@ -143,12 +143,12 @@ public final class EventServing: Sendable {
 
     /// The events between some and others (`POST /get_missing_events/{roomId}`).
     public func missing(_ body: JSONView, in roomID: RoomID, for server: ServerName) async throws -> [UInt8] {
-        let room = try await federated.room(roomID, withMember: server)
         func ids(_ field: String) -> [EventID] {
             body[field]?.elements.prefix(Self.mostMissing).compactMap { $0.string.flatMap { EventID($0) } } ?? []
         }
         let latest = ids("latest_events")
         let earliest = ids("earliest_events")
+        let room = try await federated.room(roomID, withMember: server, before: latest)
         let limit = min(max(Int(clamping: body["limit"]?.integer ?? 10), 1), Self.mostMissing)
         let minimum = body["min_depth"]?.integer ?? 0
         let events = try await database.read { reader in

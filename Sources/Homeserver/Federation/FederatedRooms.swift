@@ -78,10 +78,37 @@ final class FederatedRooms: Sendable {
         return room
     }
 
-    /// The same for servers that are in the room.
-    func room(_ roomID: RoomID, withMember server: ServerName) async throws -> Room {
+    /// The same for servers that are in the room, or were before one of the events that they ask about: whoever was put out has to
+    /// be able to make sense of that.
+    func room(
+        _ roomID: RoomID, withMember server: ServerName, before events: [EventID] = []
+    ) async throws -> Room {
         let room = try await room(roomID, for: server)
-        guard try await isIn(server, room) else { throw MatrixError.forbidden("\(server) is not in the room.") }
+        if try await isIn(server, room) { return room }
+        let isLate = try await database.read { reader in
+            for stored in try await self.database.events(events, reader).values where stored.room == room.nid {
+                if let state = stored.stateBefore, try await self.isIn(server, room, in: state, reader) { return true }
+            }
+            return false
+        }
+        guard isLate else { throw MatrixError.forbidden("\(server) is not in the room.") }
         return room
+    }
+
+    /// Whether a server had joined members in a state. Reads the whole of it.
+    private func isIn(
+        _ server: ServerName, _ room: Room, in state: StateNID, _ reader: any Reader
+    ) async throws -> Bool {
+        let tree = StateTree(rows: database.stateRows, room: room.nid)
+        let entries = try await tree.entries(in: state, reader)
+        let names = try await database.stateKeys(entries.map(\.key))
+        let members = entries.filter { entry in
+            guard let key = names[entry.key], key.type == "m.room.member" else { return false }
+            return UserID(key.key)?.server == server
+        }
+        for stored in try await database.events(members.map(\.event), reader) {
+            if Membership(try context.parse(stored, room.version).content["membership"]) == .join { return true }
+        }
+        return false
     }
 }

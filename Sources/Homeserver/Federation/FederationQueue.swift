@@ -14,6 +14,8 @@ struct FederationQueue {
     var isRunning = false
     /// A transaction that was tried and not taken: it is repeated as it is.
     var frozen: FederationTransaction?
+    /// The position of the first event that is being made a transaction of.
+    var taken: Int64?
     /// Takes back the next attempt.
     var retry: Surroundings.Cancel?
     /// Whether the database knows that it fails.
@@ -44,7 +46,7 @@ struct FederationQueue {
     }
 
     /// The first position of which the server has not been told; nil if it has been told everything.
-    var owedFrom: Int64? { behind.map { $0 + 1 } ?? frozen?.first ?? events.first?.position }
+    var owedFrom: Int64? { behind.map { $0 + 1 } ?? frozen?.first ?? taken ?? events.first?.position }
 }
 
 /// A transaction as it is sent, and sent again.

@@ -411,6 +411,7 @@ final class FederationSender: Sendable {
             let edus = Array(queue.edus.prefix(room))
             queue.events.removeFirst(events.count)
             queue.edus.removeFirst(edus.count)
+            queue.taken = events.first?.position
             state.queues[server] = queue
             return (events, edus)
         }
@@ -420,11 +421,15 @@ final class FederationSender: Sendable {
                 edus.map(\.json) + toDevice.map { ["edu_type": "m.direct_to_device", "content": .raw($0.content)] }
             let transaction = try await make(
                 events.map(\.event), first: events.first?.position, contents, toDevice.last)
-            state.withLock { $0.queues[server]?.frozen = transaction }
+            state.withLock { state in
+                state.queues[server]?.frozen = transaction
+                state.queues[server]?.taken = nil
+            }
             return transaction
         } catch {
             state.withLock { state in
                 state.queues[server]?.events.insert(contentsOf: events, at: 0)
+                state.queues[server]?.taken = nil
                 if !toDevice.isEmpty { state.queues[server]?.hasToDevice = true }
             }
             throw error
@@ -508,7 +513,6 @@ final class FederationSender: Sendable {
         let owed: Int64? = state.withLock { state in
             state.queues[server]?.retry = cancel
             guard let queue = state.queues[server] else { return nil }
-            state.queues[server]?.isNoted = true
             return queue.owedFrom.map { $0 - 1 } ?? state.handedOut
         }
         guard let owed else { return }
@@ -519,6 +523,8 @@ final class FederationSender: Sendable {
                     server: try await database.number(ofServer: server), position: owed, failingSince: failure.since,
                     retry: failure.retry))
             try await database.write(write)
+            // Only now others may be noted as told beyond it.
+            state.withLock { $0.queues[server]?.isNoted = true }
         } catch {
             logger.error("noting a server that fails failed", metadata: ["server": "\(server)", "reason": "\(error)"])
         }

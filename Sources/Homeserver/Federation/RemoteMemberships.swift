@@ -216,7 +216,8 @@ final class RemoteMemberships: Sendable {
             let answer = try await client.put(path, event.json, to: server)
             try await standOutside(
                 event, template.version, .knock, user: nid,
-                stripped: ForeignStrippedState.read(answer["knock_room_state"] ?? answer["knock_state_events"]), via: server)
+                stripped: ForeignStrippedState.read(answer["knock_room_state"] ?? answer["knock_state_events"]),
+                via: server)
         }
     }
 

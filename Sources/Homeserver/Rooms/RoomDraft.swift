@@ -255,7 +255,8 @@ struct RoomDraft {
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth,
             type: try await database.number(ofType: event.type),
             sender: try await database.number(ofUser: event.sender), stateKey: after.key, stateBefore: stateBefore,
-            flags: stickyUntil == nil ? flags : flags.union(.sticky), originServerTS: event.originServerTS, redactedBy: redactedBy, replaces: after.replaces,
+            flags: stickyUntil == nil ? flags : flags.union(.sticky), originServerTS: event.originServerTS,
+            redactedBy: redactedBy, replaces: after.replaces,
             chain: chain, previous: previous, auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json, notifying: verdict.mark, stateAfter: after.key == nil ? nil : after.state)
         var entry = Added(event: stored, parsed: event, placing: known == nil ? .newest : .newestOfOutlier)

@@ -97,7 +97,9 @@ struct BodyTests {
         await client.server.close()
     }
 
-    @Test("A27: nothing that a client says becomes a header or ends one, on any path: line breaks in paths, queries and names")
+    @Test(
+        "A27: nothing that a client says becomes a header or ends one, on any path: line breaks in paths, queries and names"
+    )
     func headerInjection() async throws {
         let scene = try await GeneratedInputScene()
         let evil = "x\r\nX-Evil: yes\r\n\r\n"
