@@ -18,6 +18,7 @@ extension Topic {
             case .presence(let user): add(7, user.rawValue)
             case .deviceList(let user): add(8, user.rawValue)
             case .deviceListIn(let room): add(9, room.rawValue)
+            case .profile(let user): add(10, user.rawValue)
             }
         }
         return bytes
@@ -41,6 +42,7 @@ extension Topic {
             case 7: if let user = number() { topics.append(.presence(UserNID(user))) }
             case 8: if let user = number() { topics.append(.deviceList(UserNID(user))) }
             case 9: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
+            case 10: if let user = number() { topics.append(.profile(UserNID(user))) }
             default: return topics + [.everything]
             }
         }
