@@ -2,7 +2,7 @@
 /// whoever watches; a reader's rooms are held against it when the reader asks.
 extension Database {
     /// Whether a user shares a room with the reader (`$1`), both joined.
-    private static func sharesRoom(_ user: String) -> String {
+    static func sharesRoom(_ user: String) -> String {
         """
         EXISTS (SELECT 1 FROM memberships theirs JOIN memberships own
             ON own.user_nid = $1 AND own.room_nid = theirs.room_nid AND own.membership = 1
@@ -65,12 +65,14 @@ extension Database {
     private static let joinedRooms = Statement(
         "SELECT room_nid FROM memberships WHERE user_nid = $1 AND membership = 1")
 
+    func joinedRooms(of user: UserNID, _ reader: any Reader) async throws -> [RoomNID] {
+        try await reader.query(Self.joinedRooms, [user.value]) { RoomNID($0.integer(0)) }
+    }
+
     /// Has all who share a room with a user hear of a write which changes the user's list of devices. What was read of the
     /// user's rooms only decides who is woken: the change itself is found by its position.
     public func announceDevices(of user: UserNID, in write: inout Write) async throws {
-        let rooms = try await read { reader in
-            try await reader.query(Self.joinedRooms, [user.value]) { RoomNID($0.integer(0)) }
-        }
+        let rooms = try await read { try await self.joinedRooms(of: user, $0) }
         write.topics += [.user(user), .deviceList(user)] + rooms.map { .deviceListIn($0) }
     }
 }

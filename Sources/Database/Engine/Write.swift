@@ -83,6 +83,8 @@ public enum Topic: Sendable, Hashable {
     case deviceListIn(RoomNID)
     /// Something waits to be sent to another server.
     case destination(ServerNID)
+    /// A user's profile is another now.
+    case profile(UserNID)
     /// What has changed is not known; it may be anything.
     case everything
 }

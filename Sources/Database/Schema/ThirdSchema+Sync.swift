@@ -55,5 +55,13 @@ extension ThirdSchema {
         """,
         "CREATE INDEX thread_subscriptions_by_position ON thread_subscriptions (user_nid, position)",
         "CREATE INDEX thread_subscriptions_by_room ON thread_subscriptions (room_nid)",
+
+        // When each field of each profile changed last.
+        """
+        CREATE TABLE profile_changes (
+            user_nid NUMBER NOT NULL, field TEXT NOT NULL, position NUMBER NOT NULL,
+            PRIMARY KEY (user_nid, field)) CLUSTERED
+        """,
+        "CREATE INDEX profile_changes_by_position ON profile_changes (position)",
     ]
 }

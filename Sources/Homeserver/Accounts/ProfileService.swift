@@ -69,6 +69,7 @@ public final class ProfileService: Sendable {
         write.setProfile(displayName: name, avatarURL: avatar, of: requester.nid)
         write.putUserWords(
             UserDirectoryService.words(requester.userID, displayName: name), of: requester.nid)
+        try await database.announceProfile(field, of: requester.nid, in: &write)
         try await database.write(write)
         try await showInRooms(name, avatar, requester)
     }
@@ -95,6 +96,7 @@ public final class ProfileService: Sendable {
         } else {
             write.deleteProfileField(field, of: requester.nid)
         }
+        try await database.announceProfile(field, of: requester.nid, in: &write)
         try await database.write(write)
     }
 

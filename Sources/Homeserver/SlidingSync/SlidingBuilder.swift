@@ -31,6 +31,8 @@ struct SlidingBuilder {
         /// What is told of rooms that the connection must remember.
         var news: [RoomNID: SentRoom] = [:]
         var quiet: [RoomNID: SlidingConnection.Quiet] = [:]
+        /// People whom rooms show that are told for the first time.
+        var introduced: Set<UserNID> = []
 
         var isEmpty: Bool { rooms.isEmpty && receipts.isEmpty && extensions.isEmpty }
     }
@@ -55,7 +57,7 @@ struct SlidingBuilder {
                 try await self.add(candidate, to: &answer, reader)
             }
             answer.extensions = try await SlidingExtensions.read(
-                self, devices, told: answer.news, memberships, reader)
+                self, devices, told: answer.news, introducing: answer.introduced, memberships, reader)
             answer.extensions.receipts = answer.receipts
             return answer
         }
@@ -76,6 +78,12 @@ struct SlidingBuilder {
             if let bytes = result.bytes { answer.rooms.append((room.roomID, bytes)) }
             if let receipts = result.receipts { answer.receipts.append((room.roomID, receipts)) }
             answer.news[room.nid] = result.sent
+            if let scope = request.extensions.profiles?.scope, answer.introduced.count < ProfileUpdates.most,
+                scope.admits(
+                    room.roomID, in: candidate.shown.lists, isSubscribed: candidate.shown.isSubscribed)
+            {
+                answer.introduced.formUnion(try await part.people(result, reader))
+            }
         } catch DatabaseError.corrupt(let reason) {
             // One sick room must not keep its members from all others.
             service.logger.error(

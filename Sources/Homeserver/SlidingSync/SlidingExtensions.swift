@@ -10,11 +10,12 @@ struct SlidingExtensions {
     /// By room, encoded.
     var stickyEvents: [(room: RoomID, events: [UInt8])] = []
     var threadSubscriptions: ThreadSubscriptionPage?
+    var profiles = ProfileUpdates()
 
     /// Whether there is nothing that is worth waking a client for.
     var isEmpty: Bool {
         devices.isEmpty && (accountData?.isEmpty ?? true) && (typing?.isEmpty ?? true) && receipts.isEmpty
-            && stickyEvents.isEmpty && (threadSubscriptions?.isEmpty ?? true)
+            && stickyEvents.isEmpty && (threadSubscriptions?.isEmpty ?? true) && profiles.isEmpty
     }
 
     /// What belongs to the device.
@@ -24,6 +25,8 @@ struct SlidingExtensions {
         var messagesEnd = ""
         var counts: DeviceKeyCounts?
         var lists = DeviceListChanges()
+        /// With whom a room is shared now and wasn't, or was and isn't: for their profiles.
+        var movements = DeviceListChanges()
 
         var isEmpty: Bool { (messages?.events.isEmpty ?? true) && lists.isEmpty }
 
@@ -45,6 +48,11 @@ struct SlidingExtensions {
                         for: requester, since: since.place.position, memberships)
                 }
             }
+            if builder.request.extensions.profiles != nil, let since = builder.since,
+                since.extensions.contains(.profiles)
+            {
+                found.movements = try await sync.deviceLists(for: requester, since: since.place.position, memberships)
+            }
             return found
         }
     }
@@ -58,10 +66,12 @@ struct SlidingExtensions {
 
     // MARK: - Reading
 
-    /// - Parameter told: the rooms of this answer, with what the connection will know of them.
+    /// - Parameters:
+    ///   - told: the rooms of this answer, with what the connection will know of them.
+    ///   - introduced: people whom rooms show that are told for the first time.
     static func read(
-        _ builder: SlidingBuilder, _ devices: Devices, told: [RoomNID: SentRoom], _ memberships: [RoomMembership],
-        _ reader: any Reader
+        _ builder: SlidingBuilder, _ devices: Devices, told: [RoomNID: SentRoom], introducing introduced: Set<UserNID>,
+        _ memberships: [RoomMembership], _ reader: any Reader
     ) async throws -> SlidingExtensions {
         var extensions = SlidingExtensions(devices: devices)
         if let scope = builder.request.extensions.accountData {
@@ -72,6 +82,9 @@ struct SlidingExtensions {
         }
         if builder.request.extensions.areStickyEventsEnabled {
             extensions.stickyEvents = try await stickyEvents(builder, memberships, reader)
+        }
+        if let wanted = builder.request.extensions.profiles {
+            extensions.profiles = try await profiles(builder, wanted, devices, introduced, reader)
         }
         if let wanted = builder.request.extensions.threadSubscriptions {
             let since = builder.since.flatMap {
@@ -150,6 +163,24 @@ struct SlidingExtensions {
             if builder.admits(roomID, room, scope) { found.append((roomID, users)) }
         }
         return found
+    }
+
+    /// What people show of themselves: those whom new rooms show, and whatever has changed of those with whom a room is shared.
+    private static func profiles(
+        _ builder: SlidingBuilder, _ wanted: SlidingRequest.Profiles, _ devices: Devices,
+        _ introduced: Set<UserNID>, _ reader: any Reader
+    ) async throws -> ProfileUpdates {
+        let since = builder.since.flatMap { $0.extensions.contains(.profiles) ? $0.place.position : nil }
+        if let since, introduced.isEmpty, devices.movements.isEmpty,
+            !builder.service.activity.profilesMayHaveChanged(after: since)
+        {
+            return ProfileUpdates()
+        }
+        return try await ProfileUpdates.read(
+            .init(
+                requester: builder.requester, fields: wanted.fields, since: since, upTo: builder.upTo.position,
+                introduced: introduced, lists: devices.movements),
+            builder.database, reader)
     }
 
     /// The sticky events of all rooms that the user is in (MSC4354), of those just joined all there are.
@@ -231,6 +262,10 @@ struct SlidingExtensions {
             let rooms = stickyEvents.map { ($0.room.string, ["events": .raw($0.events)] as JSON) }
             writer.key("org.matrix.msc4354.sticky_events")
             writer.value(["rooms": .object(JSONObject(rooms))])
+        }
+        if !profiles.isEmpty {
+            writer.key("org.matrix.msc4262.profiles")
+            writer.value(["users": profiles.slidingJSON])
         }
         if let threadSubscriptions, !threadSubscriptions.isEmpty {
             writer.key("io.element.msc4308.thread_subscriptions")

@@ -55,6 +55,14 @@ public struct SlidingRequest: Sendable {
         var typing: Scope?
         var areStickyEventsEnabled = false
         var threadSubscriptions: ThreadSubscriptions?
+        var profiles: Profiles?
+    }
+
+    /// MSC4262.
+    struct Profiles: Sendable {
+        /// The names of fields; nil: all.
+        var fields: Set<ByteString>?
+        var scope: Scope
     }
 
     /// MSC4308.
@@ -181,6 +189,11 @@ extension SlidingRequest.Extensions {
         receipts = try enabled("receipts").map { try .init($0) }
         typing = try enabled("typing").map { try .init($0) }
         areStickyEventsEnabled = try enabled("org.matrix.msc4354.sticky_events") != nil
+        profiles = try enabled("org.matrix.msc4262.profiles").map { json in
+            .init(
+                fields: try json.optionalStrings("fields").map { Set($0.map { ByteString($0) }) },
+                scope: try .init(json))
+        }
         threadSubscriptions = try enabled("io.element.msc4308.thread_subscriptions").map { json in
             let most = SlidingRequest.ThreadSubscriptions.mostAtOnce
             let limit = try json.optionalInteger("limit") ?? Int64(most)

@@ -35,6 +35,16 @@ struct SlidingRoom {
         var sent: SentRoom
         /// The content of an `m.receipt` event.
         var receipts: JSON?
+        /// Who has sent what the timeline shows.
+        var senders: Set<UserNID> = []
+    }
+
+    /// The people whom the room shows, if it is told for the first time: with lazily loaded members those whose events are
+    /// shown (MSC4262, "Lazy-loading user profiles").
+    func people(_ result: Result, _ reader: any Reader) async throws -> Set<UserNID> {
+        guard isJoined, knownUpTo == nil else { return [] }
+        if required.lazyMembers { return result.senders }
+        return Set(try await database.users(in: room.nid, .join, limit: ProfileUpdates.most, reader))
     }
 
     /// - Returns: nil if there is nothing to tell.
@@ -128,7 +138,8 @@ struct SlidingRoom {
         writer.endArray()
         if isJoined { try await writeCounts(changes, into: &writer, reader) }
         writer.endObject()
-        return Result(bytes: writer.bytes, sent: result, receipts: receipts)
+        return Result(
+            bytes: writer.bytes, sent: result, receipts: receipts, senders: Set(timeline.page.events.map(\.sender)))
     }
 
     /// `bump_stamp`, if the client doesn't know it.

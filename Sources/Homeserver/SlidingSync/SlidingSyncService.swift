@@ -175,6 +175,7 @@ extension SlidingRequest.Extensions {
         if accountData != nil { covered.insert(.accountData) }
         if typing != nil { covered.insert(.typing) }
         if isEncryptionEnabled { covered.insert(.encryption) }
+        if profiles != nil { covered.insert(.profiles) }
         if areStickyEventsEnabled { covered.insert(.stickyEvents) }
         if threadSubscriptions != nil { covered.insert(.threadSubscriptions) }
         return covered

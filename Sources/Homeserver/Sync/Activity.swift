@@ -10,6 +10,8 @@ final class Activity: Sendable {
         var memberships: [UserNID: Int64] = [:]
         /// When any list of devices changed last.
         var deviceLists: Int64 = 0
+        /// When any profile changed last.
+        var profiles: Int64 = 0
         /// What isn't listed has not changed since this position.
         var floor: Int64
     }
@@ -29,6 +31,7 @@ final class Activity: Sendable {
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
                 case .deviceList: table.deviceLists = position
+                case .profile: table.profiles = position
                 case .event, .deviceListIn, .pushRules, .presence, .destination: break
                 case .everything: table = Table(floor: position)
                 }
@@ -71,6 +74,11 @@ final class Activity: Sendable {
     /// Whether anybody's list of devices may have changed after a position.
     func deviceListsMayHaveChanged(after position: Int64) -> Bool {
         table.withLock { table in position < max(table.floor, table.deviceLists) }
+    }
+
+    /// Whether anybody's profile may have changed after a position.
+    func profilesMayHaveChanged(after position: Int64) -> Bool {
+        table.withLock { table in position < max(table.floor, table.profiles) }
     }
 
     /// When the user's memberships changed last, as far as is known: equal answers mean that they didn't in between.

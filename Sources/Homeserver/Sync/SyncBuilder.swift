@@ -31,7 +31,8 @@ struct SyncBuilder {
         let ownChanged = activityConcernsUser
         let presence = try await presence(memberships)
         let devices = try await devices(memberships)
-        if candidates.isEmpty, !ownChanged, presence.isEmpty { return (emptyAnswer(devices), devices.isEmpty) }
+        let wantsProfiles = wantsProfiles(devices)
+        if candidates.isEmpty, !ownChanged, presence.isEmpty, !wantsProfiles { return (emptyAnswer(devices), devices.isEmpty) }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
@@ -43,8 +44,29 @@ struct SyncBuilder {
                 let rules = PushRuleService.content(.defaults(for: self.requester.userID))
                 accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
             }
-            return try await self.build(candidates, accountData, presence, memberships, devices, reader)
+            let profiles = wantsProfiles ? try await self.profiles(devices, reader) : ProfileUpdates()
+            return try await self.build(
+                candidates, accountData, presence, profiles, memberships, devices, reader)
         }
+    }
+
+    /// Whether there may be something to tell of others' profiles.
+    private func wantsProfiles(_ devices: SyncDevices) -> Bool {
+        if filter.profileFields.isEmpty { return false }
+        return since == nil || !devices.lists.isEmpty || service.activity.profilesMayHaveChanged(after: sincePosition)
+    }
+
+    private func profiles(_ devices: SyncDevices, _ reader: any Reader) async throws -> ProfileUpdates {
+        var introduced: Set<UserNID> = []
+        if since == nil {
+            introduced = Set(
+                try await database.accounts(sharingWith: requester.nid, limit: ProfileUpdates.most, reader))
+        }
+        return try await ProfileUpdates.read(
+            .init(
+                requester: requester, fields: filter.profileFields, since: since?.position, upTo: upTo.position,
+                introduced: introduced, lists: devices.lists),
+            database, reader)
     }
 
     private var activityConcernsUser: Bool {
@@ -106,7 +128,7 @@ struct SyncBuilder {
 
     private func build(
         _ candidates: [RoomMembership], _ accountData: [AccountDataEntry], _ presence: [JSON],
-        _ memberships: [RoomMembership], _ devices: SyncDevices, _ reader: any Reader
+        _ profiles: ProfileUpdates, _ memberships: [RoomMembership], _ devices: SyncDevices, _ reader: any Reader
     ) async throws -> ([UInt8], isEmpty: Bool) {
         var join = JSONWriter(capacity: 16_384), invite = JSONWriter(), knock = JSONWriter(), leave = JSONWriter()
         join.beginObject()
@@ -167,6 +189,10 @@ struct SyncBuilder {
             writer.key("presence")
             writer.value(["events": .array(presence)])
         }
+        if !profiles.isEmpty {
+            writer.key("org.matrix.msc4429.users")
+            writer.value(profiles.json)
+        }
         let total = counts.join + counts.invite + counts.knock + counts.leave
         if total > 0 {
             writer.key("rooms")
@@ -181,7 +207,8 @@ struct SyncBuilder {
             writer.endObject()
         }
         writer.endObject()
-        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty)
+        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty
+            && profiles.isEmpty)
     }
 
     /// Whether the user wants no invitations, or doesn't want to hear of the one that this comes from.

@@ -11,6 +11,8 @@ public struct SyncFilter: Sendable {
     public var presence = EventFilter()
     /// The parts of events that are wanted; nil: all.
     var fields: EventFields?
+    /// The fields of others' profiles that are wanted (MSC4429).
+    var profileFields: Set<ByteString> = []
     /// Whether events are wanted as servers exchange them.
     var wantsFederationFormat = false
     /// `rooms` and `not_rooms` of all that has to do with rooms.
@@ -34,6 +36,8 @@ public struct SyncFilter: Sendable {
         accountData = try EventFilter(try json.optionalObject("account_data"))
         presence = try EventFilter(try json.optionalObject("presence"))
         fields = try json.optionalStrings("event_fields").map { EventFields($0) }
+        let profiles = try json.optionalObject("org.matrix.msc4429.profile_fields")
+        profileFields = Set(try profiles?.optionalStrings("ids")?.map { ByteString($0) } ?? [])
         let format = try json.optionalString("event_format") ?? "client"
         guard ["client", "federation"].contains(format) else {
             throw MatrixError.badJSON("“event_format” must be client or federation.")
