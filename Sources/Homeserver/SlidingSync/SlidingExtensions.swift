@@ -204,7 +204,11 @@ struct SlidingExtensions {
             if events.isEmpty { continue }
             var writer = JSONWriter(capacity: 1_024)
             writer.beginArray()
-            let page = try await service.events.page(events, for: builder.requester.nid, reader)
+            var visibility = try await EventVisibility(
+                service.context, room: room, user: builder.requester.userID, nid: builder.requester.nid,
+                access: RoomAccess(leftAt: nil, membership: .join), reader: reader)
+            let page = try await service.events.page(
+                events, for: builder.requester.nid, seenBy: &visibility, reader)
             for event in page.events {
                 try service.events.write(event, of: page, version: room.version, for: builder.audience, into: &writer)
             }

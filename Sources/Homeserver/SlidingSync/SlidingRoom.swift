@@ -222,7 +222,11 @@ struct SlidingRoom {
         events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
         _ reader: any Reader
     ) async throws {
-        let page = try await service.events.page(events, for: requester.nid, memberships: memberships, reader)
+        var visibility = try await EventVisibility(
+            context, room: room, user: requester.userID, nid: requester.nid,
+            access: RoomAccess(leftAt: leftAt, membership: membership.membership), reader: reader)
+        let page = try await service.events.page(
+            events, for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
         for event in page.events {
             try service.events.write(event, of: page, version: room.version, for: builder.audience, into: &writer)
         }
