@@ -191,7 +191,8 @@ struct RoomDraft {
         let stored = StoredEvent(
             nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
             sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
-            flags: stickyUntil == nil ? [] : .sticky, originServerTS: event.originServerTS, redactedBy: nil, replaces: replaces, chain: chain,
+            flags: stickyUntil == nil ? [] : .sticky, originServerTS: event.originServerTS, redactedBy: nil,
+            replaces: replaces, chain: chain,
             previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
             json: event.json, notifying: verdict.mark)
         var before: Membership?

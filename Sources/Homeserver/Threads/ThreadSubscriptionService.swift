@@ -44,7 +44,8 @@ public final class ThreadSubscriptionService: Sendable {
                 type == "m.thread", parent == eventID
             else {
                 throw MatrixError(
-                    .init("IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", status: 400), "The cause is not an event of the thread.")
+                    .init("IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", status: 400), "The cause is not an event of the thread."
+                )
             }
             if let known, !known.isSubscribed, known.position > position {
                 throw MatrixError(
@@ -131,7 +132,8 @@ struct ThreadSubscriptionPage {
             page.before = found.last.map { $0.position - 1 }
         }
         let roots = Dictionary(
-            try await database.events(found.map(\.root), reader).map { ($0.nid, $0.eventID.string) }) { $1 }
+            try await database.events(found.map(\.root), reader).map { ($0.nid, $0.eventID.string) }
+        ) { $1 }
         for one in found where one.isSubscribed || includesEnded {
             guard let root = roots[one.root] else { continue }
             let room = try await rooms.room(one.room).roomID.string
