@@ -25,6 +25,8 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         // Pictures. libvips is loaded when the first one comes, see vips.c.
         .target(name: "CVips"),
+        // Service records, which getaddrinfo doesn't know.
+        .target(name: "CResolver", linkerSettings: [.linkedLibrary("resolv")]),
         // Password hashes of other servers.
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(
@@ -49,7 +51,7 @@ let package = Package(
         .target(
             name: "HomeserverHTTP",
             dependencies: [
-                "MatrixCore", "Database", "Homeserver",
+                "MatrixCore", "Database", "Homeserver", "CResolver",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -78,8 +80,12 @@ let package = Package(
         // What only tests need of the product: a server in a temporary directory, a clock that is set by hand.
         .target(
             name: "RoostTestSupport",
-            dependencies: ["MatrixCore", "Database", "Homeserver", .product(name: "Logging", package: "swift-log")]
+            dependencies: [
+                "MatrixCore", "Database", "Homeserver", "HomeserverHTTP",
+                .product(name: "Logging", package: "swift-log"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]
         ),
+        .testTarget(name: "FederationTests", dependencies: ["HomeserverHTTP", "RoostTestSupport"]),
         .testTarget(
             name: "DatabaseTests", dependencies: ["Database", "RoostTestSupport"], exclude: ["Fixtures"]),
         .testTarget(name: "HomeserverTests", dependencies: ["Homeserver", "RoostTestSupport"]),

@@ -41,7 +41,7 @@ extension Bench {
         let fresh = Loaded(stored, version: version)
         let start = cpuSeconds()
         let parts = try StateResolution.resolve(
-            differing: differing, shared: few, sharedEvent: { base[$0] }, version: version,
+            differing: differing, chains: .of(shared: few), sharedEvent: { base[$0] }, version: version,
             source: EventLookup { fresh.event($0) })
         report("version \(version): differences only", (cpuSeconds() - start) * 1e3, "ms")
         report("version \(version): events loaded for the differences", Double(fresh.count), "of \(stored.count)")

@@ -28,6 +28,9 @@ public final class Homeserver: Sendable {
     public let delayedEvents: DelayedEventService
     public let threadSubscriptions: ThreadSubscriptionService
     public let directory: DirectoryService
+    public let spaces: SpaceHierarchy
+    public let search: SearchService
+    public let pushers: PusherService
     public let receipts: ReceiptService
     public let sync: SyncService
     public let slidingSync: SlidingSyncService
@@ -39,10 +42,13 @@ public final class Homeserver: Sendable {
     public let keyBackups: KeyBackupService
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
+    public let federation: FederationService
+    public let signingKeys: SigningKeys
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
     public let purging: PurgeService
     let redactions: RedactionJob
+    let indexing: SearchIndexing
     let fillings: [BackgroundFilling]
     private let logger: Logger
     /// What runs in the background until it is done. The lock protects the reference alone.
@@ -57,7 +63,8 @@ public final class Homeserver: Sendable {
     /// - Throws: ``DatabaseError/unusable(_:)`` if the database belongs to another server name or the signing key can't
     ///   be used.
     public init(
-        configuration: Configuration, engine: any Engine, surroundings: Surroundings, logger: Logger
+        configuration: Configuration, engine: any Engine, surroundings: Surroundings, logger: Logger,
+        transport: any FederationTransport = NoFederation()
     ) async throws {
         let database = Database(engine: engine)
         self.configuration = configuration
@@ -73,13 +80,34 @@ public final class Homeserver: Sendable {
             configuration.appservices, database: database, serverName: configuration.serverName)
         try await appservices.prepare(at: surroundings.now())
         self.appservices = appservices
+        let node = Hex.encode(surroundings.randomBytes(8))
+        let signingKeys = SigningKeys(
+            try await identity.signingKey(seededFrom: configuration.signingKeyPath), database: database,
+            surroundings: surroundings)
+        self.signingKeys = signingKeys
         let context = RoomContext(
             database: database, serverName: configuration.serverName,
-            signingKey: try await identity.signingKey(seededFrom: configuration.signingKeyPath),
-            surroundings: surroundings,
+            signingKeys: signingKeys,
+            surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let rooms = RoomRegistry(context: context)
+        let health = PeerHealth(surroundings: surroundings)
+        let client = FederationClient(
+            serverName: configuration.serverName, signingKeys: signingKeys,
+            transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
+        let keys = ServerKeyRing(
+            database: database, client: client, surroundings: surroundings,
+            notaries: configuration.federation.keyServers)
+        let intake = EventIntake(keys: keys)
+        let federated = try await FederatedRooms(rooms: rooms)
+        let remoteMemberships = RemoteMemberships(
+            federated: federated, client: client, intake: intake, logger: logger)
+        let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
+        let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
+        let ephemera = OutgoingEphemera()
+        if configuration.federation.enabled { ephemera.connect(federated, sender) }
+        let remoteDevices = RemoteDevices(database: database, client: client, surroundings: surroundings)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
         let pictures = BlockingPool(threads: 2, most: 100)
@@ -96,17 +124,21 @@ public final class Homeserver: Sendable {
                 "default_room_version: there is no room version \(configuration.defaultRoomVersion).")
         }
         let succession = RoomSuccession(rooms: rooms, pushRules: pushRules)
-        memberships = MembershipService(rooms: rooms, succession: succession)
+        memberships = MembershipService(rooms: rooms, succession: succession, remote: remoteMemberships)
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
-        profiles = ProfileService(rooms: rooms)
+        profiles = ProfileService(rooms: rooms, client: client)
         accountData = AccountDataService(rooms: rooms)
         userDirectory = UserDirectoryService(database: database, ignored: ignored)
         creation = RoomCreationService(
             rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
-        sending = SendingService(rooms: rooms)
-        reading = RoomReading(rooms: rooms)
-        directory = DirectoryService(rooms: rooms)
+        reading = RoomReading(rooms: rooms, missing: missing)
+        directory = DirectoryService(rooms: rooms, client: client)
+        sending = SendingService(rooms: rooms, directory: directory)
+        spaces = SpaceHierarchy(
+            directory: directory, remote: RemoteSpaces(client: client, surroundings: surroundings))
+        search = SearchService(reading: reading, directory: directory)
+        pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
         let notifier = Notifier()
         self.notifier = notifier
@@ -114,12 +146,13 @@ public final class Homeserver: Sendable {
         let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
         presence = PresenceService(
             database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
-            isEnabled: configuration.presence.enabled, logger: logger)
-        receipts = ReceiptService(rooms: rooms, typing: typing)
+            isEnabled: configuration.presence.enabled, ephemera: ephemera, logger: logger)
+        receipts = ReceiptService(rooms: rooms, typing: typing, ephemera: ephemera)
         let activity = Activity(position: database.committedPosition)
         let unread = UnreadCounts(context: context, pushRules: pushRules)
         notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
-        deviceKeys = DeviceKeyService(database: database, serverName: configuration.serverName)
+        deviceKeys = DeviceKeyService(
+            database: database, serverName: configuration.serverName, remoteDevices: remoteDevices)
         crossSigning = CrossSigningService(
             database: database, serverName: configuration.serverName, devices: devices)
         deviceLists = DeviceListService(rooms: rooms)
@@ -141,27 +174,50 @@ public final class Homeserver: Sendable {
         filters = FilterService(database: database)
         media = try MediaService(
             database: database, serverName: configuration.serverName, surroundings: surroundings,
-            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures)
+            settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures,
+            client: client)
         purging = PurgeService(rooms: rooms)
-        let node = Hex.encode(surroundings.randomBytes(8))
         delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
+        indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
+        let serving = EventServing(federated: federated, reading: reading)
+        federation = FederationService(
+            rooms: federated, client: client, keys: keys, sender: sender,
+            inbox: FederationInbox(
+                rooms: federated, intake: intake, missing: missing,
+                edus: EDUInbox(
+                    rooms: federated, typing: typing, presence: presence, toDevice: toDevice,
+                    remoteDevices: remoteDevices, logger: logger), logger: logger),
+            events: serving,
+            memberships: MembershipServing(
+                federated: federated, serving: serving, intake: intake, memberships: memberships,
+                remote: remoteMemberships),
+            deviceKeys: deviceKeys, isEnabled: configuration.federation.enabled)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence] commit in
+            CommitObserver { [pushRules, presence, federation, indexing] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)
                 ignored.note(commit.topics)
+                if !commit.isElsewhere { indexing.note(commit.topics) }
                 if commit.isElsewhere { presence.note(commit.topics) }
                 context.erasures.outdate(commit.topics)
                 if commit.isElsewhere { rooms.outdate(commit.topics) }
-            } wake: { commit in
+                if commit.isElsewhere, commit.topics.contains(.everything) {
+                    Task {
+                        do { try await signingKeys.reload() } catch {
+                            logger.error("the signing key can't be read", metadata: ["reason": "\(error)"])
+                        }
+                    }
+                }
+            } wake: { [federation] commit in
                 notifier.publish(commit.topics)
+                federation.note(commit.topics)
             })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)
@@ -171,6 +227,8 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        try await federation.start()
+        indexing.start()
         try await delayedEvents.start()
         filling.withLock { filling in
             filling = Task { [fillings, logger] in
@@ -192,6 +250,8 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        await federation.stop()
+        await indexing.close()
         delayedEvents.stop()
         await presence.close()
         await filling.withLock { $0.take() }?.value

@@ -16,7 +16,7 @@ public final class TestServer: Sendable {
     ///   - logger: where to log; nowhere unless it is given.
     public init(
         directory: TemporaryDirectory = TemporaryDirectory(), clock: ManualSurroundings = ManualSurroundings(),
-        engine: (any Engine)? = nil, logger: Logger? = nil,
+        engine: (any Engine)? = nil, logger: Logger? = nil, transport: any FederationTransport = NoFederation(),
         configure: (inout Configuration) -> Void = { _ in }
     ) async throws {
         var configuration = Configuration()
@@ -34,7 +34,7 @@ public final class TestServer: Sendable {
         homeserver = try await Homeserver(
             configuration: configuration,
             engine: try await engine.asyncOr { try await EngineKind.engine(in: directory, logger: logger) },
-            surroundings: clock.surroundings, logger: logger)
+            surroundings: clock.surroundings, logger: logger, transport: transport)
     }
 
     /// An account with a session. Its password is the name.

@@ -13,6 +13,8 @@ struct Application: Sendable {
     var administration: any AdminService
     /// What `roost db` and `roost backup` do.
     var maintenance: MaintenanceService
+    /// What `roost keys` does.
+    var keys: SigningKeys
     var databaseAnswers: @Sendable () async -> Bool
     /// Whether there is an account yet; without one, `roost serve` says how to make it.
     var hasAccounts: Bool
@@ -23,7 +25,8 @@ struct Application: Sendable {
 
     /// The endpoints of the local socket: the command line's.
     func localEndpoints(_ configuration: Configuration) -> [Endpoint] {
-        AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL) + MaintenanceEndpoints.all(maintenance)
+        AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL)
+            + MaintenanceEndpoints.all(maintenance, keys: keys)
     }
 }
 
@@ -35,7 +38,8 @@ enum Wiring {
         do {
             homeserver = try await Homeserver(
                 configuration: configuration, engine: try await engine(configuration.database, logger),
-                surroundings: .real, logger: logger)
+                surroundings: .real, logger: logger,
+                transport: try NetworkTransport(configuration.federation, now: Surroundings.real.now))
         } catch let error as DatabaseError {
             if case .unusable = error { throw Failure(error.description, status: Failure.configurationStatus) }
             throw Failure(error.description)
@@ -45,8 +49,9 @@ enum Wiring {
         try await homeserver.startJobs()
         let client = ClientAPI(homeserver)
         return Application(
-            endpoints: client.endpoints, admit: client.gate, administration: AccountAdministration(homeserver),
-            maintenance: homeserver.maintenance,
+            endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate,
+            administration: AccountAdministration(homeserver),
+            maintenance: homeserver.maintenance, keys: homeserver.signingKeys,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })
     }

@@ -79,8 +79,9 @@ struct AuthChainTests {
                 )
             }
             #expect(chain == expected[0], "seed \(seed)")
-            let union = expected.reduce(into: Set()) { $0.formUnion($1) }
-            let shared = expected.dropFirst().reduce(expected[0]) { $0.intersection($1) }
+            let whole = zip(sets, expected).map { $1.union($0) }
+            let union = whole.reduce(into: Set()) { $0.formUnion($1) }
+            let shared = whole.dropFirst().reduce(whole[0]) { $0.intersection($1) }
             #expect(difference == union.subtracting(shared), "seed \(seed)")
         }
         await test.close()

@@ -1,3 +1,4 @@
+import MatrixCore
 import Testing
 
 @testable import Database
@@ -43,6 +44,45 @@ struct LeaseTests {
             return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
         }
         #expect(got == 1)
+        await test.close()
+    }
+
+    @Test("whoever has a room's turn is the only one to write into it, until they have or their time is over")
+    func turns() async throws {
+        let test = try await TestDatabase()
+        let database = test.database
+        let before = RoomRecord(nid: RoomNID(1), roomID: RoomID(unchecked: "!room:example.org"), version: "11")
+        var write = Write()
+        write.insert(before, newest: .null, bump: .null)
+        try await database.write(write)
+        var record = before
+        func move(by node: String, at now: Int64) async throws {
+            let read = record
+            record.timelineVersion += 1
+            var write = Write()
+            write.update(record, readAs: read, by: node, at: now)
+            do { try await database.write(write) } catch {
+                record = read
+                throw error
+            }
+        }
+        func take(_ node: String, at now: Int64) async throws {
+            var write = Write()
+            write.takeTurn(in: before.nid, by: node, at: now, until: now + 100)
+            try await database.write(write)
+        }
+        try await move(by: "a", at: 1_000)
+        try await take("b", at: 1_000)
+        try await take("c", at: 1_050)
+        for node in ["a", "c"] {
+            await #expect(throws: DatabaseError.self) { try await move(by: node, at: 1_100) }
+        }
+        try await move(by: "b", at: 1_100)
+        try await move(by: "a", at: 1_100)
+        try await take("b", at: 1_200)
+        await #expect(throws: DatabaseError.self) { try await move(by: "a", at: 1_300) }
+        // The one who had it is gone.
+        try await move(by: "a", at: 1_301)
         await test.close()
     }
 }

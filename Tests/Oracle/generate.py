@@ -61,7 +61,6 @@ class Room:
         self.resolutions = []
         self.clock_ms = 1_600_000_000_000
         self.counter = 0
-        self.by_the_text = False
         self.room_id = None if self.number >= 12 else "!room:hs1"
         self.identity_key = signedjson.key.decode_signing_key_base64(
             "ed25519", "0", "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1")
@@ -73,8 +72,8 @@ class Room:
         return {i: self.by_id[i] for i in ids if i in self.by_id}
 
     def chain_of_state(self, ids):
-        # Synapse's own store counts the events of the state as parts of its auth chain, the text does not.
-        chain = set() if self.by_the_text else set(ids)
+        # The events of a state are parts of its auth chain.
+        chain = set(ids)
         for event_id in ids:
             chain |= self.chains[event_id]
         return chain
@@ -188,35 +187,10 @@ class Room:
             result = await v2.resolve_events_with_store(Clock(), room_id, self.version, states, None, self)
         result = dict(result)
         if record:
-            by_text = await self.resolve_by_the_text(states) if self.number > 1 else result
             self.resolutions.append([
                 [sorted(self.index[e] for e in s.values()) for s in states],
-                sorted(self.index[e] for e in by_text.values()), by_text == result])
+                sorted(self.index[e] for e in result.values())])
         return result
-
-    async def resolve_by_the_text(self, states):
-        """Synapse's algorithm with the two definitions in which it departs from the text; docs/protocol-core.md."""
-        original = v2._reverse_topological_power_sort
-
-        async def whole_chains(clock, room_id, event_ids, event_map, store, full_conflicted_set):
-            powers = list(event_ids)
-            closure = set(powers).union(*(self.chains[e] for e in powers)) if powers else set()
-            selected = closure & full_conflicted_set
-            graph = {e: self.chains[e] & selected for e in selected}
-            order = {}
-            for event_id in selected:
-                event = self.by_id[event_id]
-                level = await v2._get_power_level_for_sender(room_id, event_id, event_map, store)
-                order[event_id] = (-level, event.origin_server_ts, event_id)
-            return list(v2.lexicographical_topological_sort(graph, key=order.__getitem__))
-
-        v2._reverse_topological_power_sort = whole_chains
-        self.by_the_text = True
-        try:
-            return await self.resolve(states, record=False)
-        finally:
-            v2._reverse_topological_power_sort = original
-            self.by_the_text = False
 
     async def state_before(self, prevs):
         states = [self.state_after[p] for p in prevs]
@@ -505,18 +479,15 @@ def main():
         with open(os.path.join(options.output, "events-v%s.jsonl" % version), "w", encoding="utf-8") as file:
             for event in random_events(int(version), base, options.rooms * 10):
                 file.write(json.dumps(event, separators=(",", ":")) + "\n")
-        checks = resolutions = departures = 0
+        checks = resolutions = 0
         with open(path, "w", encoding="utf-8") as file:
             for number in range(options.rooms):
                 seed = base + number
                 room = asyncio.run(Room(version, seed, options.events).run())
                 checks += len(room["checks"])
                 resolutions += len(room["resolutions"])
-                departures += sum(1 for r in room["resolutions"] if not r[2])
                 file.write(json.dumps(room, separators=(",", ":"), ensure_ascii=False) + "\n")
-        print(
-            "version %s: seeds %d to %d, %d checks, %d resolutions, of which %d where Synapse departs from the text" % (
-                version, base, seed, checks, resolutions, departures))
+        print("version %s: seeds %d to %d, %d checks, %d resolutions" % (version, base, seed, checks, resolutions))
         sys.stdout.flush()
 
 

@@ -131,9 +131,10 @@ extension Write {
         expect(1, otherwise: "the device is gone", Self.rename, user.value, .text(deviceID), .optional(name))
     }
 
-    /// Ends a device, and its access tokens and keys with it. Who must hear of it: ``Database/announceDevices(of:in:)``.
+    /// Ends a device, and its access tokens, keys and pushers with it. Who must hear of it: ``Database/announceDevices(of:in:)``.
     public mutating func deleteDevice(_ deviceID: String, of user: UserNID) {
         deleteKeys(ofDevice: deviceID, of: user)
+        deletePushers(ofDevice: deviceID, of: user)
         endTokens(of: deviceID, of: user)
         endSlidingConnections(of: deviceID, of: user)
         run(Self.deleteDevice, user.value, .text(deviceID))
@@ -141,6 +142,7 @@ extension Write {
 
     public mutating func deleteAllDevices(of user: UserNID) {
         deleteKeysOfDevices(of: user)
+        deletePushers(of: user)
         run(Self.deleteAllTokens, user.value)
         run(Self.deleteAllRefresh, user.value)
         endBriefTokens(of: user)

@@ -55,6 +55,13 @@ extension Database {
         return moved
     }
 
+    private static let changedAt = Statement("SELECT position FROM device_lists WHERE user_nid = $1")
+
+    /// When a user's devices or cross-signing keys changed last; 0 if never.
+    public func deviceListPosition(of user: UserNID) async throws -> Int64 {
+        try await read { try await $0.first(Self.changedAt, [user.value]) { $0.integer(0) } } ?? 0
+    }
+
     private static let joinedRooms = Statement(
         "SELECT room_nid FROM memberships WHERE user_nid = $1 AND membership = 1")
 

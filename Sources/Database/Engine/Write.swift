@@ -81,6 +81,8 @@ public enum Topic: Sendable, Hashable {
     case deviceList(UserNID)
     /// The same of a member of the room; the room itself is as it was.
     case deviceListIn(RoomNID)
+    /// Something waits to be sent to another server.
+    case destination(ServerNID)
     /// A user's profile is another now.
     case profile(UserNID)
     /// What has changed is not known; it may be anything.

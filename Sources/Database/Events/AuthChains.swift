@@ -27,6 +27,20 @@ public struct ChainDraft: Sendable {
 
     public init() {}
 
+    fileprivate func links(from range: (chain: Int64, after: Int64, upTo: Int64)) -> [ChainPlace] {
+        links.compactMap { link in
+            link.from.chain == range.chain && link.from.place > range.after && link.from.place <= range.upTo
+                ? link.to : nil
+        }
+    }
+
+    fileprivate func events(_ range: (chain: Int64, after: Int64, upTo: Int64)) -> [EventNID] {
+        places.compactMap { entry in
+            entry.place.chain == range.chain && entry.place.place > range.after && entry.place.place <= range.upTo
+                ? entry.event : nil
+        }
+    }
+
     /// Finds a place for an event behind one that authorises it, or in a new chain.
     ///
     /// - Parameter replacing: the event whose place in the state it takes: its chain is the one to go on with, where it
@@ -60,18 +74,15 @@ public struct ChainDraft: Sendable {
         return place
     }
 
-    private func places(
+    fileprivate func places(
         of events: [EventNID], _ database: Database, _ reader: any Reader
     ) async throws -> [ChainPlace] {
-        var found: [ChainPlace] = []
-        for event in events {
-            if let fresh = places.last(where: { $0.event == event }) {
-                found.append(fresh.place)
-            } else if let place = try await database.events([event], reader).first?.chain {
-                found.append(place)
-            }
-        }
-        return found
+        if places.isEmpty { return try await database.events(events, reader).compactMap(\.chain) }
+        let fresh = Dictionary(places.map { ($0.event, $0.place) }) { $1 }
+        let stored = Dictionary(
+            try await database.events(events.filter { fresh[$0] == nil }, reader).map { ($0.nid, $0.chain) }
+        ) { $1 }
+        return events.compactMap { fresh[$0] ?? stored[$0] ?? nil }
     }
 
     private static let occupant = Statement("SELECT 1 FROM chain_places WHERE chain_nid = $1 AND place = $2")
@@ -112,7 +123,9 @@ extension Database {
         "SELECT event_nid FROM chain_places WHERE chain_nid = $1 AND place > $2 AND place <= $3")
 
     /// How far a set of places reaches in each chain. Each link is looked at once.
-    private func reach(of starts: [ChainPlace], _ reader: any Reader) async throws -> [Int64: Int64] {
+    private func reach(
+        of starts: [ChainPlace], _ draft: ChainDraft, _ reader: any Reader
+    ) async throws -> [Int64: Int64] {
         var reached: [Int64: Int64] = [:]
         var frontier = starts
         while !frontier.isEmpty {
@@ -126,42 +139,55 @@ extension Database {
             frontier = try await reader.queryEach(
                 Self.links, ranges.map { [.integer($0.chain), .integer($0.after), .integer($0.upTo)] }
             ) { ChainPlace(chain: $1.integer(0), place: $1.integer(1)) }
+            for range in ranges { frontier += draft.links(from: range) }
         }
         return reached
     }
 
     private func events(
-        _ ranges: [(chain: Int64, after: Int64, upTo: Int64)], _ reader: any Reader
+        _ ranges: [(chain: Int64, after: Int64, upTo: Int64)], _ draft: ChainDraft, _ reader: any Reader
     ) async throws -> [EventNID] {
-        try await reader.queryEach(
+        let stored = try await reader.queryEach(
             Self.range, ranges.map { [.integer($0.chain), .integer($0.after), .integer($0.upTo)] }
         ) { EventNID($1.integer(0)) }
-    }
-
-    private func authPlaces(of events: [EventNID], _ reader: any Reader) async throws -> [ChainPlace] {
-        let auth = Set(try await self.events(events, reader).flatMap(\.auth))
-        return try await self.events(auth.sorted(), reader).compactMap(\.chain)
+        return stored + ranges.flatMap { draft.events($0) }
     }
 
     /// The events that authorise a set of events, and all that authorise those, rejected ones included.
     ///
     /// Reads the links of the chains that are reached once, and one range for each chain.
-    public func authChain(of events: [EventNID], _ reader: any Reader) async throws -> Set<EventNID> {
-        let reached = try await reach(of: try await authPlaces(of: events, reader), reader)
-        return Set(try await self.events(reached.map { ($0.key, 0, $0.value) }, reader))
+    ///
+    /// - Parameter auth: the auth events of those events.
+    public func authChain(
+        through auth: [EventNID], with draft: ChainDraft = ChainDraft(), _ reader: any Reader
+    ) async throws -> Set<EventNID> {
+        let reached = try await reach(of: try await draft.places(of: auth, self, reader), draft, reader)
+        return Set(try await self.events(reached.map { ($0.key, 0, $0.value) }, draft, reader))
     }
 
-    /// The events that are in the auth chain of some of the sets and not of all: what state resolution adds to the
-    /// conflicted set (room version 2, "auth difference"). Reads no event that all sets share.
-    public func authDifference(of sets: [[EventNID]], _ reader: any Reader) async throws -> Set<EventNID> {
+    /// The same for events that are stored.
+    public func authChain(of events: [EventNID], _ reader: any Reader) async throws -> Set<EventNID> {
+        let auth = Set(try await self.events(events, reader).flatMap(\.auth))
+        return try await authChain(through: auth.sorted(), reader)
+    }
+
+    /// The events that some of the sets hold or have in their auth chains, and not all: what state resolution adds to the
+    /// conflicted set (room version 2, "auth difference"; `docs/protocol-core.md`, D1). Reads no event that all sets share.
+    ///
+    /// - Parameter draft: the places of events that are not written yet.
+    public func authDifference(
+        of sets: [[EventNID]], with draft: ChainDraft = ChainDraft(), _ reader: any Reader
+    ) async throws -> Set<EventNID> {
         var reaches: [[Int64: Int64]] = []
-        for set in sets { reaches.append(try await reach(of: try await authPlaces(of: set, reader), reader)) }
+        for set in sets {
+            reaches.append(try await reach(of: try await draft.places(of: set, self, reader), draft, reader))
+        }
         var ranges: [(chain: Int64, after: Int64, upTo: Int64)] = []
         for chain in Set(reaches.flatMap(\.keys)) {
             let places = reaches.map { $0[chain] ?? 0 }
             let (least, most) = (places.min() ?? 0, places.max() ?? 0)
             if least < most { ranges.append((chain, least, most)) }
         }
-        return Set(try await events(ranges, reader))
+        return Set(try await events(ranges, draft, reader))
     }
 }

@@ -39,6 +39,26 @@ extension Database {
         return event
     }
 
+    /// Events by their IDs, whatever their standing; those that are not there are left out. A point read for each.
+    public func events(_ ids: [EventID], _ reader: any Reader) async throws -> [EventID: StoredEvent] {
+        let found = try await reader.queryEach(Self.byKey, ids.map { [.blob(StoredEvent.key(of: $0))] }) {
+            (ids[$0], try StoredEvent(row: $1))
+        }
+        var events: [EventID: StoredEvent] = [:]
+        for (id, event) in found where event.eventID == id {
+            events[id] = event
+            storedEvents.insert(event)
+        }
+        return events
+    }
+
+    private static let redactionsOf = Statement("SELECT event_nid FROM redactions WHERE target_key = $1")
+
+    /// The redactions that wait for an event to come. One range of one index.
+    public func redactions(of event: EventID, _ reader: any Reader) async throws -> [EventNID] {
+        try await reader.query(Self.redactionsOf, [.blob(StoredEvent.key(of: event))]) { EventNID($0.integer(0)) }
+    }
+
     /// A place in a room's order, between events: `/messages` goes on from it in either direction.
     public struct OrderedPlace: Sendable, Hashable, Comparable {
         public let depth: Int64

@@ -5,10 +5,9 @@ extension Write {
         """
         INSERT INTO events (event_nid, event_key, event_id, room_nid, position, order_depth, type_nid, sender_nid,
             state_key_nid, state_before, flags, origin_server_ts, redacted_by, replaces, chain_nid,
-            chain_place, previous, auth, transaction_key, cuts, json, notifying)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-            (SELECT min(event_nid) FROM redactions WHERE target_key = $2), $13, $14, $15, $16, $17, $18, $19,
-            $20, $21)
+            chain_place, previous, auth, transaction_key, cuts, json, notifying, state_after)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+            $23)
         """)
 
     /// Adds an event. `position` is the one taken for it, or null; the event's own `position` does not count.
@@ -18,12 +17,32 @@ extension Write {
             .identifier(event.eventID.string),
             event.room.value, position, .integer(event.orderDepth), event.type.value, event.sender.value,
             .optional(event.stateKey?.rawValue), .optional(event.stateBefore?.rawValue), .integer(event.flags.rawValue),
-            .integer(event.originServerTS), .optional(event.replaces?.rawValue), .optional(event.chain?.chain),
+            .integer(event.originServerTS), .optional(event.redactedBy?.rawValue), .optional(event.replaces?.rawValue),
+            .optional(event.chain?.chain),
             .optional(event.chain?.place),
             .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
             .blob(PackedNumbers.pack(event.auth.map(\.rawValue))),
             event.transactionKey.map(SQLValue.identifier) ?? .null,
-            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json), .optional(event.notifying?.rawValue))
+            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json), .optional(event.notifying?.rawValue),
+            .optional(event.stateAfter?.rawValue))
+    }
+
+    private static let placeEvent = Statement(
+        """
+        UPDATE events SET position = $2, order_depth = $3, state_before = $4, state_after = $5, flags = $6, replaces = $7,
+            notifying = $8, previous = $9, auth = $10, redacted_by = $11
+        WHERE event_nid = $1 AND position IS NULL
+        """)
+
+    /// Gives an event that was known as an outlier its place in the room.
+    public mutating func place(_ event: StoredEvent, position: SQLValue) {
+        expect(
+            1, otherwise: "event \(event.eventID) has a place already", Self.placeEvent, event.nid.value, position,
+            .integer(event.orderDepth), .optional(event.stateBefore?.rawValue), .optional(event.stateAfter?.rawValue),
+            .integer(event.flags.rawValue), .optional(event.replaces?.rawValue),
+            .optional(event.notifying?.rawValue), .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
+            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))), .optional(event.redactedBy?.rawValue))
+        topics.append(.event(event.nid))
     }
 
     private static let insertRedaction = Statement(
@@ -43,6 +62,16 @@ extension Write {
         run(Self.insertRedaction, key, redaction.value)
         run(Self.markRedacted, key, redaction.value)
         run(Self.planOverwrite, key, .integer(due))
+    }
+
+    /// Plans to overwrite the bytes of an event that came after its redaction.
+    public mutating func planOverwrite(of event: EventID, at due: Int64) {
+        run(Self.planOverwrite, .blob(StoredEvent.key(of: event)), .integer(due))
+    }
+
+    /// Notes a redaction whose target has not come yet.
+    public mutating func remember(redaction: EventNID, of target: EventID) {
+        run(Self.insertRedaction, .blob(StoredEvent.key(of: target)), redaction.value)
     }
 
     private static let insertTransaction = Statement(

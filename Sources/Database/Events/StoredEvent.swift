@@ -18,6 +18,9 @@ public final class StoredEvent: Sendable {
         /// It is, or was, to be delivered to everybody for a time.
         public static let sticky = Flags(rawValue: 16)
 
+        /// This server tells the other servers of the room about it: its own events, and those it let in.
+        public static let outgoing = Flags(rawValue: 32)
+
         /// What keeps an event from being shown.
         public static let hidden: Flags = [.rejected, .softFailed, .outlier]
     }
@@ -34,6 +37,8 @@ public final class StoredEvent: Sendable {
     public let stateKey: StateKeyNID?
     /// The room's state before the event; nil where it is not known.
     public let stateBefore: StateNID?
+    /// The room's state after the event; nil where it is not known. Kept for state events: messages change nothing.
+    public let stateAfter: StateNID?
     public let flags: Flags
     public let originServerTS: Int64
     /// The redaction that took effect on it.
@@ -58,7 +63,8 @@ public final class StoredEvent: Sendable {
         redactedBy: EventNID?, replaces: EventNID?, chain: ChainPlace?, previous: [EventNID], auth: [EventNID],
         transactionKey: String?,
         cuts: [Range<Int>],
-        json: [UInt8], notifying: NotifyingMark? = nil
+        json: [UInt8], notifying: NotifyingMark? = nil,
+        stateAfter: StateNID? = nil
     ) {
         self.nid = nid
         self.eventID = eventID
@@ -80,15 +86,17 @@ public final class StoredEvent: Sendable {
         self.cuts = cuts
         self.json = json
         self.notifying = notifying
+        self.stateAfter = stateAfter
     }
 
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \
-        origin_server_ts, redacted_by, replaces, chain_nid, chain_place, previous, auth, transaction_key, cuts, json, notifying
+        origin_server_ts, redacted_by, replaces, chain_nid, chain_place, previous, auth, transaction_key, cuts, json, notifying, \
+        state_after
         """
 
-    static let columnCount = 21
+    static let columnCount = 22
 
     convenience init(row: any Row) throws {
         self.init(
@@ -102,7 +110,8 @@ public final class StoredEvent: Sendable {
             previous: try PackedNumbers.unpack(row.blob(15)).map { EventNID($0) },
             auth: try PackedNumbers.unpack(row.blob(16)).map { EventNID($0) }, transactionKey: row.optionalText(17),
             cuts: try Self.unpackCuts(row.blob(18)), json: row.blob(19),
-            notifying: row.optionalInteger(20).map { NotifyingMark(rawValue: $0) })
+            notifying: row.optionalInteger(20).map { NotifyingMark(rawValue: $0) },
+            stateAfter: row.optionalInteger(21).map { StateNID($0) })
     }
 
     /// Cuts are packed as the bytes kept before each and the bytes of each.
@@ -152,7 +161,7 @@ public final class StoredEvent: Sendable {
             stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
             redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
             transactionKey: transactionKey,
-            cuts: cuts, json: json, notifying: notifying)
+            cuts: cuts, json: json, notifying: notifying, stateAfter: stateAfter)
     }
 
     /// Bytes the event takes in a cache, about.

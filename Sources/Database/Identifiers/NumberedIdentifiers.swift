@@ -199,6 +199,28 @@ extension Database {
         try await eventTypes.numbers(types, engine)
     }
 
+    public func number(ofServer server: ServerName) async throws -> ServerNID {
+        guard let number = try await servers.numbers([server], engine)[server] else {
+            throw DatabaseError.corrupt("server \(server) has got no number")
+        }
+        return number
+    }
+
+    public func number(ofType type: String) async throws -> EventTypeNID {
+        let type = EventType(type)
+        guard let number = try await eventTypes.numbers([type], engine)[type] else {
+            throw DatabaseError.corrupt("event type \(type) has got no number")
+        }
+        return number
+    }
+
+    public func number(ofStateKey key: StateKey) async throws -> StateKeyNID {
+        guard let number = try await stateKeys.numbers([key], engine)[key] else {
+            throw DatabaseError.corrupt("state key \(key) has got no number")
+        }
+        return number
+    }
+
     public func existingNumbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
         try await eventTypes.existing(types, engine)
     }
@@ -213,6 +235,13 @@ extension Database {
 
     public func existingNumbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
         try await stateKeys.existing(keys, engine)
+    }
+
+    private static let ofType = Statement("SELECT state_key_nid FROM state_keys WHERE type = $1")
+
+    /// The numbers of all state keys of a type, in whatever room they are used. One range of one index.
+    public func numbers(ofStateKeysOfType type: String, _ reader: any Reader) async throws -> Set<StateKeyNID> {
+        Set(try await reader.query(Self.ofType, [.identifier(type)]) { StateKeyNID($0.integer(0)) })
     }
 
     public func stateKeys(_ numbers: [StateKeyNID]) async throws -> [StateKeyNID: StateKey] {

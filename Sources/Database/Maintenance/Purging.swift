@@ -1,3 +1,5 @@
+import MatrixCore
+
 /// Deleting rooms, and old messages of rooms, for good. What is deleted leaves a tombstone of its ID, so that it is not fetched
 /// from another server again. A purge is noted in the database and done in batches, so that it goes on after a crash.
 public struct Purge: Sendable {
@@ -38,10 +40,13 @@ extension Database {
     }
 
     private static let someOfRoom = Statement(
-        "SELECT event_nid, event_key, chain_nid FROM events WHERE room_nid = $1 ORDER BY event_nid LIMIT $2")
+        """
+        SELECT event_nid, event_key, chain_nid, origin_server_ts, json FROM events
+        WHERE room_nid = $1 ORDER BY event_nid LIMIT $2
+        """)
     private static let someMessages = Statement(
         """
-        SELECT event_nid, event_key, chain_nid FROM events
+        SELECT event_nid, event_key, chain_nid, origin_server_ts, json FROM events
         WHERE room_nid = $1 AND position IS NOT NULL AND (order_depth, position) < ($3, $4) AND state_key_nid IS NULL
         ORDER BY order_depth, position LIMIT $2
         """)
@@ -55,14 +60,30 @@ extension Database {
             var values = [purge.room.value, limit]
             if let before = purge.before { values += [.integer(before.depth), .integer(before.position)] }
             return try await reader.query(purge.before == nil ? Self.someOfRoom : Self.someMessages, values) {
-                (nid: EventNID($0.integer(0)), key: $0.blob(1), chain: $0.optionalInteger(2))
+                (
+                    nid: EventNID($0.integer(0)), key: $0.blob(1), chain: $0.optionalInteger(2),
+                    timestamp: $0.integer(3), json: $0.blob(4)
+                )
             }
         }
         var write = Write()
-        for event in doomed { write.purge(event.nid, key: event.key, chain: event.chain, room: purge.room) }
+        for event in doomed {
+            write.purge(event.nid, key: event.key, chain: event.chain, room: purge.room)
+            // Of a whole room the index goes at the end, at once.
+            if purge.before != nil {
+                write.unindex(
+                    event.nid, in: purge.room, timestamp: event.timestamp, try Self.searchWords(of: event.json))
+            }
+        }
         if doomed.isEmpty { write.finish(purge) }
         try await self.write(write)
         return doomed.map(\.nid)
+    }
+
+    private static func searchWords(of json: [UInt8]) throws -> Set<[UInt8]> {
+        let event = try JSONDocument(parsing: json).root
+        guard let type = event["type"]?.string, let content = event["content"] else { return [] }
+        return SearchWords.words(type: type, content: content)
     }
 
     private static let purged = Statement("SELECT 1 FROM purged_events WHERE event_key = $1")
@@ -91,10 +112,11 @@ extension Write {
     /// What makes a room visible, and goes first.
     private static let visible = [
         "memberships", "room_aliases", "published_rooms", "receipts", "room_servers", "notifications", "open_rooms",
+        "network_rooms", "search_queue",
         "delayed_events", "sticky_events", "thread_subscriptions",
     ].map { Statement("DELETE FROM \($0) WHERE room_nid = $1") }
     /// What goes last.
-    private static let remains = ["state_nodes", "room_states", "gaps", "rooms"].map {
+    private static let remains = ["search_words", "state_nodes", "room_states", "gaps", "rooms"].map {
         Statement("DELETE FROM \($0) WHERE room_nid = $1")
     }
 

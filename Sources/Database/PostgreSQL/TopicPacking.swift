@@ -18,7 +18,8 @@ extension Topic {
             case .presence(let user): add(7, user.rawValue)
             case .deviceList(let user): add(8, user.rawValue)
             case .deviceListIn(let room): add(9, room.rawValue)
-            case .profile(let user): add(10, user.rawValue)
+            case .destination(let server): add(10, server.rawValue)
+            case .profile(let user): add(11, user.rawValue)
             }
         }
         return bytes
@@ -42,7 +43,8 @@ extension Topic {
             case 7: if let user = number() { topics.append(.presence(UserNID(user))) }
             case 8: if let user = number() { topics.append(.deviceList(UserNID(user))) }
             case 9: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
-            case 10: if let user = number() { topics.append(.profile(UserNID(user))) }
+            case 10: if let server = number() { topics.append(.destination(ServerNID(server))) }
+            case 11: if let user = number() { topics.append(.profile(UserNID(user))) }
             default: return topics + [.everything]
             }
         }

@@ -50,10 +50,49 @@ extension Write {
 
 extension Database {
     private static let published = Statement("SELECT room_nid FROM published_rooms ORDER BY room_nid")
+    private static let ofNetwork = Statement(
+        "SELECT room_nid FROM network_rooms WHERE appservice_id = $1 AND network_id = $2 ORDER BY room_nid")
+    private static let all = Statement(
+        "SELECT room_nid FROM published_rooms UNION SELECT room_nid FROM network_rooms ORDER BY room_nid")
 
-    /// The rooms of the public directory.
-    public func publishedRooms() async throws -> [RoomNID] {
-        try await read { try await $0.query(Self.published, []) { RoomNID($0.integer(0)) } }
+    /// The rooms of a list of the public directory.
+    public func publishedRooms(_ lists: PublishedLists) async throws -> [RoomNID] {
+        try await read { reader in
+            let decode: (any Row) -> RoomNID = { RoomNID($0.integer(0)) }
+            switch lists {
+            case .own: return try await reader.query(Self.published, [], decode)
+            case .all: return try await reader.query(Self.all, [], decode)
+            case .network(let network, let appservice):
+                return try await reader.query(Self.ofNetwork, [.text(appservice), .text(network)], decode)
+            }
+        }
+    }
+}
+
+/// Lists of the public directory.
+public enum PublishedLists: Sendable, Hashable {
+    /// The server's own.
+    case own
+    /// That of a network which an application service connects.
+    case network(String, of: String)
+    case all
+}
+
+extension Write {
+    private static let publishForNetwork = Statement(
+        """
+        INSERT INTO network_rooms (appservice_id, network_id, room_nid) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+        """)
+    private static let unpublishForNetwork = Statement(
+        "DELETE FROM network_rooms WHERE appservice_id = $1 AND network_id = $2 AND room_nid = $3")
+
+    /// Lists a room for a network that an application service connects.
+    public mutating func publish(_ room: RoomNID, for network: String, of appservice: String) {
+        run(Self.publishForNetwork, .text(appservice), .text(network), room.value)
+    }
+
+    public mutating func unpublish(_ room: RoomNID, for network: String, of appservice: String) {
+        run(Self.unpublishForNetwork, .text(appservice), .text(network), room.value)
     }
 }
 

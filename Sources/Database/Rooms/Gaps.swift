@@ -26,6 +26,13 @@ extension Database {
         }
     }
 
+    private static let anyIn = Statement("SELECT 1 FROM gaps WHERE room_nid = $1 LIMIT 1")
+
+    /// Whether this server lacks any of a room's history between what it has.
+    public func hasGaps(in room: RoomNID, _ reader: any Reader) async throws -> Bool {
+        try await reader.first(Self.anyIn, [room.value]) { _ in true } ?? false
+    }
+
     /// Positions for events that are fetched from before what is known: the first of `count` consecutive ones, from which they go
     /// *down*. The event that is nearest to what is known gets the first, the oldest the last; all get the order depth of
     /// the event behind the gap. So they stand right before it, whatever has been fetched before or comes later.

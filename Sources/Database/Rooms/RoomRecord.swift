@@ -100,26 +100,39 @@ extension Write {
     private static let updateRoom = Statement(
         """
         UPDATE rooms SET state_nid = $2, next_state_nid = $3, extremities = $4, depth = $5, state_version = $6,
-            timeline_version = $7, newest_position = coalesce($10, newest_position),
-            bump_position = coalesce($11, bump_position, $10), room_type = $12, is_encrypted = $13
-        WHERE room_nid = $1 AND state_version = $8 AND timeline_version = $9
+            timeline_version = $7, turn_until = 0, newest_position = coalesce($12, newest_position),
+            bump_position = coalesce($13, bump_position, $12), room_type = $14, is_encrypted = $15
+        WHERE room_nid = $1 AND state_version = $8 AND timeline_version = $9 AND (turn_until < $10 OR turn = $11)
         """)
 
-    /// Moves a room on from what it was read as. Fails as a conflict if somebody else has moved it meanwhile.
+    /// Moves a room on from what it was read as. Fails as a conflict if somebody else has moved it meanwhile, or has been
+    /// given the next turn.
     ///
     /// - Parameters:
+    ///   - node: a name of the process.
+    ///   - now: milliseconds since 1970, by the clock that all nodes go by.
     ///   - newest: the position of the newest of the events that are added; null if there are none.
     ///   - bump: the same of those that are activity of people.
     public mutating func update(
-        _ room: RoomRecord, readAs before: RoomRecord, newest: SQLValue, bump: SQLValue
+        _ room: RoomRecord, readAs before: RoomRecord, by node: String, at now: Int64, newest: SQLValue = .null,
+        bump: SQLValue = .null
     ) {
         expect(
             1, otherwise: "room \(room.roomID) has moved on", Self.updateRoom, room.nid.value, room.state.value,
             .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
             .integer(room.depth),
             .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
-            .integer(before.timelineVersion), newest, bump, (room.facts?.type).map { .identifier($0) } ?? .null,
-            (room.facts?.isEncrypted).map { .flag($0) } ?? .null)
+            .integer(before.timelineVersion), .integer(now), .text(node), newest, bump,
+            (room.facts?.type).map { .identifier($0) } ?? .null, (room.facts?.isEncrypted).map { .flag($0) } ?? .null)
+    }
+
+    private static let takeTurn = Statement(
+        "UPDATE rooms SET turn = $2, turn_until = $3 WHERE room_nid = $1 AND turn_until < $4")
+
+    /// Has everybody else's writes into a room fail until this node has written, or until the turn is over: for a node that
+    /// another one is always faster than. Does nothing while somebody else has the turn.
+    public mutating func takeTurn(in room: RoomNID, by node: String, at now: Int64, until end: Int64) {
+        run(Self.takeTurn, room.value, .text(node), .integer(end), .integer(now))
     }
 
     private static let insertNodes = Statement(
@@ -128,7 +141,12 @@ extension Write {
         "INSERT INTO room_states (room_nid, position, state_nid) VALUES ($1, $2, $3)")
 
     public mutating func insert(_ change: StateTree.Change, room: RoomNID) {
-        for row in change.rows { run(Self.insertNodes, room.value, .integer(row.number), .blob(row.bytes)) }
+        for row in change.rows { insert(stateRow: row.number, row.bytes, room: room) }
+    }
+
+    /// Adds a row of the room's state tree.
+    public mutating func insert(stateRow number: Int64, _ bytes: [UInt8], room: RoomNID) {
+        run(Self.insertNodes, room.value, .integer(number), .blob(bytes))
     }
 
     /// Notes what the room's current state is from a position on.

@@ -8,6 +8,13 @@ extension Database {
         try await reader.query(Self.ofRoom, [room.value]) { (ServerNID($0.integer(0)), Int($0.integer(1))) }
     }
 
+    private static let joinedOf = Statement("SELECT joined FROM room_servers WHERE room_nid = $1 AND server_nid = $2")
+
+    /// How many joined members of a server a room has. One point read.
+    public func joinedMembers(of server: ServerNID, in room: RoomNID, _ reader: any Reader) async throws -> Int {
+        try await reader.first(Self.joinedOf, [room.value, server.value]) { Int($0.integer(0)) } ?? 0
+    }
+
     private static let joined = Statement("SELECT sum(joined) FROM room_servers WHERE room_nid = $1")
 
     /// How many joined members a room has. One range of one index, as long as the number of its servers.

@@ -3,7 +3,7 @@ extension Migration {
     static let third = Migration(
         version: 3, oldestBinary: 1,
         sql: ThirdSchema.accounts + ThirdSchema.media + ThirdSchema.encryption + ThirdSchema.reading
-            + ThirdSchema.sync)
+            + ThirdSchema.rooms + ThirdSchema.federation + ThirdSchema.discovery + ThirdSchema.sync)
 }
 
 /// The parts of ``Migration/third``.

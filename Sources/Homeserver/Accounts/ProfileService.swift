@@ -6,7 +6,12 @@ public final class ProfileService: Sendable {
     private let rooms: RoomRegistry
     private var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    private let client: FederationClient
+
+    init(rooms: RoomRegistry, client: FederationClient) {
+        self.rooms = rooms
+        self.client = client
+    }
 
     /// A field's name has up to 255 bytes, a whole profile up to 64 KiB.
     private static let longestName = 255
@@ -16,6 +21,7 @@ public final class ProfileService: Sendable {
     ///
     /// - Throws: `M_NOT_FOUND` if there is no such user.
     public func profile(of user: UserID) async throws -> JSONObject {
+        if user.server != rooms.context.serverName { return try await profileElsewhere(of: user) }
         guard let account = try await database.account(of: user), !account.isDeactivated else {
             throw MatrixError.notFound("There is no user \(user).")
         }
@@ -26,6 +32,24 @@ public final class ProfileService: Sendable {
             profile[field] = try JSONDocument(parsing: value).root.json
         }
         return profile
+    }
+
+    /// What another server says of its user (Server-Server API, `GET /query/profile`).
+    private func profileElsewhere(of user: UserID) async throws -> JSONObject {
+        let path = FederationClient.path("/_matrix/federation/v1/query/profile", query: [("user_id", user.string)])
+        do {
+            let answer = try await client.get(
+                path, from: user.server, timeout: 10_000, mostBytes: 2 * Self.largestProfile)
+            var profile = JSONObject()
+            for (field, value) in answer.members.prefix(100) {
+                // Names and pictures that are none can't be shown (A17).
+                if ["displayname", "avatar_url"].contains(field), value.string == nil { continue }
+                profile[field] = value.json
+            }
+            return profile
+        } catch let error as FederationFailure {
+            throw error.clientError
+        }
     }
 
     /// Sets a field, or removes it (nil). A name or picture is then shown in all rooms that the user is in.

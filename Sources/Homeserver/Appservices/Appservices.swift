@@ -82,6 +82,17 @@ public final class Appservices: Sendable {
             isUnlimited: userID == own || !registration.isRateLimited)
     }
 
+    /// Why a ping fails (Application Service API, "Pinging"): nothing is sent to application services yet.
+    public func pingFailure(_ id: String, by requester: Requester) -> MatrixError {
+        guard let own = requester.appservice, own.utf8.elementsEqual(id.utf8) else {
+            return MatrixError.forbidden("Only the application service itself can ask to be pinged.")
+        }
+        guard registration(own)?.url != nil else {
+            return MatrixError(.urlNotSet, "The registration of this application service has no URL.")
+        }
+        return MatrixError(.connectionFailed, "This server doesn't connect to application services yet.")
+    }
+
     // MARK: - Namespaces
 
     private static let exclusive = MatrixError(.exclusive, "This name is kept for an application service.")

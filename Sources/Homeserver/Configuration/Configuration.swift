@@ -144,6 +144,10 @@ public struct Configuration: Sendable, Hashable {
         public var verifyCertificates = true
         /// Files with certificate authorities to trust besides the system's.
         public var caCertificates: [String] = []
+        /// Where other servers reach this one, as `/.well-known/matrix/server` says; nil: it says nothing.
+        public var publicAddress: ServerName?
+        /// Servers that are believed about the keys of others which can't be reached.
+        public var keyServers: [ServerName] = []
         /// Addresses that are never connected to; nil: private ranges.
         public var ipDenylist: [AddressRange]?
         public init() {}

@@ -15,7 +15,10 @@ public final class DeviceKeyService: Sendable {
     /// Keys that one write claims: it holds up others while it is carried out.
     private static let claimsPerWrite = 100
 
-    init(database: Database, serverName: ServerName) {
+    let remoteDevices: RemoteDevices
+
+    init(database: Database, serverName: ServerName, remoteDevices: RemoteDevices) {
+        self.remoteDevices = remoteDevices
         self.database = database
         self.serverName = serverName
     }
@@ -107,9 +110,9 @@ public final class DeviceKeyService: Sendable {
     /// gets, or else the fallback key.
     ///
     /// - Parameter asked: a map from user ID to a map from device ID to algorithm.
-    public func claim(_ asked: JSONView) async throws -> JSON {
+    public func claim(_ asked: JSONView, timeout: Int64 = usualTimeout) async throws -> JSON {
         var wanted: [(user: UserID, deviceID: String, algorithm: String)] = []
-        var failures: JSONObject = [:]
+        var remote: [ServerName: [UserID: [String: String]]] = [:]
         for (name, devices) in asked.members {
             guard let user = UserID(name) else { throw MatrixError.invalidParam("“\(name)” is not a user ID.") }
             guard devices.isObject else { throw MatrixError.badJSON("The devices of \(user) must be an object.") }
@@ -118,8 +121,10 @@ public final class DeviceKeyService: Sendable {
                     throw MatrixError.badJSON("The algorithm for a device of \(user) must be a string.")
                 }
                 wanted.append((user, deviceID, algorithm))
+                if user.server != serverName {
+                    remote[user.server, default: [:]][user, default: [:]][deviceID] = algorithm
+                }
             }
-            if user.server != serverName { failures[user.server.string] = Self.unreachable }
         }
         guard wanted.count <= Self.mostAsked else {
             throw MatrixError.invalidParam("A request may claim \(Self.mostAsked) keys.")
@@ -129,14 +134,15 @@ public final class DeviceKeyService: Sendable {
             guard one.user.server == serverName, let nid = numbers[one.user] else { return nil }
             return Claim(user: one.user, nid: nid, deviceID: one.deviceID, algorithm: one.algorithm)
         }
-        var result: [UserID: JSONObject] = [:]
+        let others = await remoteDevices.claim(remote, timeout: Self.bounded(timeout))
+        var result = others.keys
         for start in stride(from: 0, to: claims.count, by: Self.claimsPerWrite) {
             try await take(claims[start..<min(start + Self.claimsPerWrite, claims.count)], into: &result)
         }
         return [
             "one_time_keys": .object(
                 JSONObject(result.sorted { $0.key < $1.key }.map { ($0.key.string, .object($0.value)) })),
-            "failures": .object(failures),
+            "failures": .object(JSONObject(others.failures.map { ($0.key.string, $0.value) })),
         ]
     }
 
@@ -156,11 +162,6 @@ public final class DeviceKeyService: Sendable {
             result[claim.user] = devices
         }
     }
-
-    /// Why there is nothing of another server's users.
-    static let unreachable: JSON = [
-        "errcode": "M_UNKNOWN", "error": "This server doesn't talk to others yet.",
-    ]
 }
 
 extension SQLValue {

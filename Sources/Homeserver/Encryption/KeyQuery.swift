@@ -7,10 +7,12 @@ extension DeviceKeyService {
     /// Whether a user exists is not told: a user of this server who has no keys is there with no devices.
     ///
     /// - Parameter asked: a map from user ID to the IDs of devices, none meaning all.
-    public func query(_ asked: JSONView, for requester: Requester) async throws -> JSON {
+    public func query(
+        _ asked: JSONView, timeout: Int64 = usualTimeout, for requester: Requester
+    ) async throws -> JSON {
         var users: [UserID] = []
+        var others: [UserID] = []
         var wanted: [UserID: Set<ByteString>] = [:]
-        var failures: JSONObject = [:]
         var count = 0
         for (name, devices) in asked.members {
             guard let user = UserID(name) else { throw MatrixError.invalidParam("“\(name)” is not a user ID.") }
@@ -20,7 +22,8 @@ extension DeviceKeyService {
             }
             count += 1 + ids.count
             guard user.server == serverName else {
-                failures[user.server.string] = Self.unreachable
+                others.append(user)
+                if !ids.isEmpty { wanted[user] = Set(ids.map { ByteString($0) }) }
                 continue
             }
             users.append(user)
@@ -29,21 +32,78 @@ extension DeviceKeyService {
         guard count <= Self.mostAsked else {
             throw MatrixError.invalidParam("A request may ask for \(Self.mostAsked) devices.")
         }
+        let remote = try await remoteDevices.keys(of: others, timeout: Self.bounded(timeout))
+        let own = try await self.own(users, wanted, for: requester)
+        return try await add(remote, wanted, to: own, for: requester)
+    }
+
+    /// Milliseconds that other servers are given to answer, unless the client says otherwise.
+    public static let usualTimeout: Int64 = 10_000
+
+    static func bounded(_ timeout: Int64) -> Int64 { min(max(timeout, 1_000), 60_000) }
+
+    /// What other servers say of their users, with the signatures that the requester has made on their keys.
+    private func add(
+        _ remote: RemoteDevices.Answer, _ wanted: [UserID: Set<ByteString>], to answer: JSON, for requester: Requester
+    ) async throws -> JSON {
+        var answer = answer
+        let numbers = try await database.existingNumbers(ofUsers: Array(remote.users.keys))
+        let signatures = try await database.read { reader in
+            try await self.database.keySignatures(on: numbers.values.sorted(), visibleTo: requester.nid, reader)
+        }
+        let byKey = Dictionary(grouping: signatures) { SignedKey(user: $0.user, keyID: ByteString($0.keyID)) }
+        for (user, keys) in remote.users {
+            var devices = JSONObject()
+            for device in keys.devices where wanted[user]?.contains(ByteString(device.id)) ?? true {
+                devices[device.id] = device.keys
+            }
+            answer["device_keys"]?[user.string] = .object(devices)
+            if var master = keys.master {
+                if let nid = numbers[user] {
+                    for key in master["keys"]?.objectValue ?? [:] {
+                        let name = ByteString(key.value.stringValue ?? "")
+                        let added = byKey[SignedKey(user: nid, keyID: name)] ?? []
+                        Self.add(added.filter { $0.signer == requester.nid }, to: &master, of: user, requester)
+                    }
+                }
+                answer["master_keys"]?[user.string] = master
+            }
+            if let key = keys.selfSigning { answer["self_signing_keys"]?[user.string] = key }
+        }
+        for (server, failure) in remote.failures { answer["failures"]?[server.string] = failure }
+        return answer
+    }
+
+    /// What everybody may know of the keys of users of this server.
+    ///
+    /// - Parameter asked: for each user the IDs of devices, none meaning all.
+    func publicKeys(of asked: [UserID: [String]]) async throws -> JSON {
+        var wanted: [UserID: Set<ByteString>] = [:]
+        for (user, devices) in asked where !devices.isEmpty { wanted[user] = Set(devices.map { ByteString($0) }) }
+        var answer = try await own(asked.keys.sorted(), wanted, for: nil).objectValue ?? [:]
+        for field in ["failures", "user_signing_keys"] { answer.remove(field) }
+        return .object(answer)
+    }
+
+    private func own(
+        _ users: [UserID], _ wanted: [UserID: Set<ByteString>], for requester: Requester?
+    ) async throws -> JSON {
         let numbers = try await database.existingNumbers(ofUsers: users)
         let known = users.compactMap { numbers[$0] }
         let names = Dictionary(uniqueKeysWithValues: numbers.map { ($0.value, $0.key) })
         let found = try await database.read { reader in
             let whole = known.filter { nid in names[nid].map { wanted[$0] == nil } ?? false }
-            let single = wanted.sorted { $0.key < $1.key }.flatMap { user, devices in
+            let single = wanted.filter { numbers[$0.key] != nil }.sorted { $0.key < $1.key }.flatMap { user, devices in
                 numbers[user].map { nid in devices.sorted().map { (user: nid, deviceID: $0.string) } } ?? []
             }
             return Found(
                 devices: try await self.database.deviceKeys(of: whole, reader)
                     + self.database.deviceKeys(of: single, reader),
                 keys: try await self.database.crossSigningKeys(of: known, reader),
-                signatures: try await self.database.keySignatures(on: known, visibleTo: requester.nid, reader))
+                signatures: try await self.database.keySignatures(
+                    on: known, visibleTo: requester?.nid ?? UserNID(0), reader))
         }
-        return answer(users, numbers, found, failures, for: requester)
+        return answer(users, numbers, found, for: requester)
     }
 
     private struct Found: Sendable {
@@ -58,8 +118,8 @@ extension DeviceKeyService {
     }
 
     private func answer(
-        _ users: [UserID], _ numbers: [UserID: UserNID], _ found: Found, _ failures: JSONObject,
-        for requester: Requester
+        _ users: [UserID], _ numbers: [UserID: UserNID], _ found: Found,
+        for requester: Requester?
     ) -> JSON {
         let signatures = Dictionary(grouping: found.signatures) {
             SignedKey(user: $0.user, keyID: ByteString($0.keyID))
@@ -90,25 +150,25 @@ extension DeviceKeyService {
                 case .master: answers.master[user.string] = json
                 case .selfSigning: answers.selfSigning[user.string] = json
                 // Whom somebody has verified is nobody else's business.
-                case .userSigning: if nid == requester.nid { answers.userSigning[user.string] = json }
+                case .userSigning: if nid == requester?.nid { answers.userSigning[user.string] = json }
                 }
             }
         }
         return [
             "device_keys": .object(answers.devices), "master_keys": .object(answers.master),
             "self_signing_keys": .object(answers.selfSigning), "user_signing_keys": .object(answers.userSigning),
-            "failures": .object(failures),
+            "failures": [:],
         ]
     }
 
     /// Signatures stand by the user who has made them: the key's owner, or who asks.
     private static func add(
-        _ added: [KeySignature], to json: inout JSON, of owner: UserID, _ requester: Requester
+        _ added: [KeySignature], to json: inout JSON, of owner: UserID, _ requester: Requester?
     ) {
         guard !added.isEmpty else { return }
         var all = json["signatures"] ?? [:]
         for signature in added {
-            let signer = signature.signer == requester.nid ? requester.userID : owner
+            let signer = signature.signer == requester?.nid ? requester?.userID ?? owner : owner
             var own = all[signer.string] ?? [:]
             own[signature.signerKeyID] = .string(signature.signature)
             all[signer.string] = own

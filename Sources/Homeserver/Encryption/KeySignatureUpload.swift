@@ -42,10 +42,11 @@ extension CrossSigningService {
         }
         let numbers = try await database.existingNumbers(ofUsers: targets.map(\.user))
         let users = Array(Set(numbers.values).union([requester.nid]))
+        let elsewhere = try await masterKeys(ofOthers: numbers)
         let known = try await database.read { reader in
             Known(
                 numbers: numbers, devices: try await self.database.deviceKeys(of: users, reader),
-                keys: try await self.database.crossSigningKeys(of: users, reader))
+                keys: try await self.database.crossSigningKeys(of: users, reader) + elsewhere)
         }
         var failures: JSONObject = [:]
         var signatures: [KeySignature] = []
@@ -58,6 +59,21 @@ extension CrossSigningService {
         }
         if !signatures.isEmpty { try await publish(signatures, for: requester) }
         return failures
+    }
+
+    /// The master keys of users of other servers, as those have told them: whoever signs one has asked for it before.
+    private func masterKeys(ofOthers numbers: [UserID: UserNID]) async throws -> [StoredCrossSigningKey] {
+        var keys: [StoredCrossSigningKey] = []
+        for (user, nid) in numbers where user.server != serverName {
+            guard let told = try await database.remoteDevices(of: nid),
+                let key = (try? JSONDocument(parsing: told))?.root["master_key"],
+                key["user_id"]?.isString(user.string) == true,
+                let publicKey = key["keys"]?.members.first(where: { _ in true })?.value.string,
+                let canonical = try? key.canonical(omitting: ["signatures", "unsigned"])
+            else { continue }
+            keys.append(StoredCrossSigningKey(user: nid, usage: .master, publicKey: publicKey, json: canonical))
+        }
+        return keys
     }
 
     private func publish(_ signatures: [KeySignature], for requester: Requester) async throws {

@@ -60,11 +60,61 @@ public final class ToDeviceService: Sendable {
             write.sendToDevices(contents, type: type, from: requester.nid)
             boundQueues(contents, in: &write)
         }
+        try await sendToOthers(asked, type, from: requester.userID, in: &write)
         do { try await database.write(write) } catch DatabaseError.constraint {
             // The same request came twice at once.
             guard try await database.event(ofTransaction: key, by: requester.nid) != nil else {
                 throw MatrixError.stopping
             }
+        }
+    }
+
+    /// Has messages for devices of other servers sent there (Server-Server API, "Send-to-device messaging").
+    private func sendToOthers(
+        _ asked: [Asked], _ type: String, from sender: UserID, in write: inout Write
+    ) async throws {
+        var messages: [ServerName: JSON] = [:]
+        for one in asked where one.user.server != serverName {
+            var users = messages[one.user.server] ?? [:]
+            var devices = users[one.user.string] ?? [:]
+            devices[one.deviceID] = .raw(one.content)
+            users[one.user.string] = devices
+            messages[one.user.server] = users
+        }
+        if messages.isEmpty { return }
+        let position = write.takePosition()
+        for (place, server) in messages.keys.sorted().enumerated() {
+            let content: JSON = [
+                "sender": .string(sender.string), "type": .string(type),
+                "message_id": .string(surroundings.randomText(24)), "messages": messages[server] ?? [:],
+            ]
+            guard let canonical = try? content.canonical() else {
+                throw MatrixError.badJSON("A message to a device of another server must be canonical JSON.")
+            }
+            write.sendToDevices(
+                of: try await database.number(ofServer: server), position: position, place: Int64(place),
+                content: canonical)
+        }
+    }
+
+    /// Takes messages that another server's user sends to devices here. The same message again changes nothing.
+    func receive(_ content: JSONView, from server: ServerName) async throws {
+        guard let sender = content["sender"]?.string.flatMap({ UserID($0) }), sender.server == server,
+            let type = content["type"]?.string, (1...Self.longestType).contains(type.utf8.count),
+            let id = content["message_id"]?.string, (1...Self.longestType).contains(id.utf8.count),
+            let messages = content["messages"], messages.isObject
+        else { throw MatrixError.badJSON("This is no message to devices.") }
+        let serverNID = try await database.number(ofServer: server)
+        if try await database.hasReceived(toDeviceMessage: id, of: serverNID) { return }
+        let contents = try await resolve(try Self.parse(messages))
+        var write = Write()
+        write.remember(toDeviceMessage: id, of: serverNID, at: surroundings.now())
+        if !contents.isEmpty {
+            write.sendToDevices(contents, type: type, from: try await database.number(ofUser: sender))
+            boundQueues(contents, in: &write)
+        }
+        do { try await database.write(write) } catch DatabaseError.constraint {
+            // It came twice at once.
         }
     }
 

@@ -42,6 +42,7 @@ public final class PresenceService: Sendable {
     private let serial: EphemeralSerial
     private let isEnabled: Bool
     private let logger: Logger
+    private let ephemera: OutgoingEphemera
     /// The lock protects the table; nothing is awaited while it is held.
     private let table = Mutex(Table())
 
@@ -64,8 +65,9 @@ public final class PresenceService: Sendable {
 
     init(
         database: Database, notifier: Notifier, surroundings: Surroundings, serial: EphemeralSerial, isEnabled: Bool,
-        logger: Logger
+        ephemera: OutgoingEphemera, logger: Logger
     ) {
+        self.ephemera = ephemera
         self.database = database
         self.notifier = notifier
         self.surroundings = surroundings
@@ -111,6 +113,27 @@ public final class PresenceService: Sendable {
         // Who doesn't sync isn't shown as being there because a program sends in their name.
         guard isKnown else { return }
         change(requester.nid) { $0.record.lastActiveTS = now }
+    }
+
+    private static let states: [String: State] = [
+        "online": .online, "offline": .offline, "unavailable": .unavailable,
+    ]
+
+    /// What another server says of one of its users.
+    func told(_ state: String, status: String?, of user: UserNID, lastActiveAgo: Int64?) async throws {
+        guard isEnabled, let state = PresenceService.states[state] else { return }
+        try await load([user])
+        let now = surroundings.now()
+        table.withLock { table in
+            guard var entry = table.users[user] else { return }
+            entry.record.state = state
+            entry.record.status = status.map { String($0.prefix(Self.longestStatus)) }
+            entry.record.lastActiveTS = now - min(max(lastActiveAgo ?? 0, 0), now)
+            entry.wasRead = false
+            table.users[user] = entry
+            table.pending.insert(user)
+        }
+        plan()
     }
 
     private func change(_ user: UserNID, _ change: (inout Entry) -> Void) {
@@ -196,6 +219,7 @@ public final class PresenceService: Sendable {
             for (_, rooms) in seenIn { concerned.formUnion(rooms) }
             notifier.publish(concerned.map { .room($0) } + users.map { .user($0) })
             if !write.isEmpty { try await database.write(write) }
+            try await ephemera.tellPresence(of: users) { try await self.content(of: $0) }
         } catch {
             logger.warning("presence was not told", metadata: ["reason": "\(error)"])
         }

@@ -7,7 +7,10 @@ public final class ReceiptService: Sendable {
     let typing: Typing
     var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry, typing: Typing) {
+    private let ephemera: OutgoingEphemera
+
+    init(rooms: RoomRegistry, typing: Typing, ephemera: OutgoingEphemera) {
+        self.ephemera = ephemera
         self.rooms = rooms
         self.typing = typing
     }
@@ -25,9 +28,39 @@ public final class ReceiptService: Sendable {
         _ type: String, on eventID: EventID, thread: String?, in roomID: RoomID, by requester: Requester
     ) async throws {
         let room = try await joined(roomID, requester)
+        if let thread { try await check(eventID, isIn: thread, room) }
         var write = Write()
         try add(type, eventID, thread, room, requester, to: &write)
         try await database.write(write)
+        if type == "m.read" { try await ephemera.tellReceipt(on: eventID, thread: thread, in: room, by: requester) }
+    }
+
+    /// How far an event may be from the one that is in a thread: an edit of a reaction to a threaded message is three away.
+    private static let mostSteps = 3
+
+    /// A threaded receipt is for an event of that thread (Client-Server API, "Threaded read receipts"). An event that this server
+    /// doesn't know may be one.
+    ///
+    /// - Throws: `M_INVALID_PARAM`.
+    private func check(_ eventID: EventID, isIn thread: String, _ room: Room) async throws {
+        if thread.utf8.elementsEqual(eventID.string.utf8) { return }
+        var step: EventID? = eventID
+        var root: EventID?
+        for _ in 0..<Self.mostSteps {
+            guard let id = step else { break }
+            guard let stored = try await database.event(id), stored.room == room.nid else { return }
+            // What is redacted doesn't tell any more what it referred to.
+            if stored.redactedBy != nil { return }
+            let relation = RoomDraft.relation(of: try rooms.context.parse(stored, room.version))
+            if let (parent, type) = relation, type == "m.thread" {
+                root = parent
+                break
+            }
+            step = relation?.0
+        }
+        guard (root?.string ?? "main").utf8.elementsEqual(thread.utf8) else {
+            throw MatrixError.invalidParam("The event is not in the thread that “thread_id” names.")
+        }
     }
 
     /// Moves the read marker and receipts together (`POST /rooms/{roomId}/read_markers`).
@@ -40,6 +73,7 @@ public final class ReceiptService: Sendable {
         if let read { try add("m.read", read, nil, room, requester, to: &write) }
         if let readPrivate { try add("m.read.private", readPrivate, nil, room, requester, to: &write) }
         if !write.isEmpty { try await database.write(write) }
+        if let read { try await ephemera.tellReceipt(on: read, thread: nil, in: room, by: requester) }
     }
 
     private func add(
@@ -63,5 +97,6 @@ public final class ReceiptService: Sendable {
     public func setTyping(_ milliseconds: Int64?, in roomID: RoomID, by requester: Requester) async throws {
         let room = try await joined(roomID, requester)
         typing.set(requester.userID, in: room.nid, for: milliseconds)
+        try await ephemera.tellTyping(milliseconds != nil, in: room, by: requester)
     }
 }

@@ -42,7 +42,7 @@ struct BackgroundFilling: Sendable {
 
     /// All there are.
     static func all(rooms: RoomRegistry, node: String) -> [BackgroundFilling] {
-        [.relations(rooms, node), .userWords(rooms, node), .openRooms(rooms, node)]
+        [.relations(rooms, node), .userWords(rooms, node), .openRooms(rooms, node), .searchQueue(rooms, node)]
     }
 
     /// Relations of events (schema 2).
@@ -86,6 +86,19 @@ struct BackgroundFilling: Sendable {
                 }
             }
             return found.last?.rawValue
+        }
+    }
+
+    /// Events that are found by words (schema 3).
+    static func searchQueue(_ rooms: RoomRegistry, _ node: String) -> BackgroundFilling {
+        BackgroundFilling(rooms: rooms, node: node, name: "search queue") { cursor, write in
+            let events = try await rooms.database.events(after: cursor, limit: batch)
+            for stored in events where stored.redactedBy == nil && stored.flags.isDisjoint(with: .hidden) {
+                let version = try await rooms.room(stored.room).version
+                guard let words = try? rooms.context.searchWords(of: stored, version), !words.isEmpty else { continue }
+                write.enqueueForSearch(stored.nid, in: stored.room)
+            }
+            return events.last?.nid.rawValue
         }
     }
 }

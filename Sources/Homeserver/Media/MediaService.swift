@@ -12,14 +12,16 @@ public final class MediaService: Sendable {
     private let settings: Configuration.Media
     private let disk: BlockingPool
     private let thumbnails: ThumbnailService
+    private let remote: RemoteMedia
 
     /// The most bytes of an upload.
     public var largestUpload: Int { settings.maxUploadSize }
 
     init(
         database: Database, serverName: ServerName, surroundings: Surroundings, settings: Configuration.Media,
-        notifier: Notifier, disk: BlockingPool, pictures: BlockingPool
+        notifier: Notifier, disk: BlockingPool, pictures: BlockingPool, client: FederationClient
     ) throws {
+        remote = RemoteMedia(client: client, database: database)
         self.database = database
         self.serverName = serverName
         self.surroundings = surroundings
@@ -154,9 +156,46 @@ public final class MediaService: Sendable {
             tag: Hex.encode(thumbnail.hash.prefix(16)))
     }
 
+    /// Keeps a file of another server.
+    private func keep(
+        _ content: ArraySlice<UInt8>, mediaID: String, type: String?, name: String?
+    ) async throws -> MediaRecord {
+        let bytes = Array(content)
+        let hash = Hashing.sha256(bytes)
+        let file = try store.begin(surroundings.randomText(24))
+        try await disk.run { [store] in
+            do { try bytes.withUnsafeBytes { try file.write($0) } } catch {
+                file.abandon()
+                throw error
+            }
+            try store.keep(file, as: hash)
+        }
+        return MediaRecord(
+            mediaID: mediaID, uploader: UserNID(0), createdTS: surroundings.now(),
+            contentType: type.flatMap { $0.utf8.count <= 255 ? $0 : nil },
+            fileName: name.map { String($0.prefix(255)) },
+            size: Int64(bytes.count), contentHash: hash)
+    }
+
+    /// The bytes of a file.
+    public func content(of file: Download) async throws -> [UInt8] {
+        try await disk.run {
+            guard let bytes = Files.read(file.path, limit: Int(file.size)) else { throw Self.none }
+            return bytes
+        }
+    }
+
     private func record(_ reference: Reference) async throws -> MediaRecord {
-        // Files of other servers are fetched and kept from here on, once this one talks to them.
-        guard reference.server == serverName.string, Self.isMediaID(reference.mediaID) else { throw Self.none }
+        guard Self.isMediaID(reference.mediaID) else { throw Self.none }
+        guard reference.server == serverName.string else {
+            // Nothing is fetched for those who don't say who they are.
+            guard !reference.isUnauthenticated, let server = ServerName(reference.server) else { throw Self.none }
+            return try await remote.record(
+                reference.mediaID, of: server, mostBytes: largestUpload, wait: reference.wait
+            ) { content, type, name in
+                try await self.keep(content, mediaID: reference.mediaID, type: type, name: name)
+            }
+        }
         guard reference.isUnauthenticated else { return try await record(of: reference.mediaID, wait: reference.wait) }
         // "Freeze" of the deprecated endpoints (Client-Server API, "Content repository", client behaviour): what is still to
         // come is newer than it, too.

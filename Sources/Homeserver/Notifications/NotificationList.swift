@@ -103,13 +103,17 @@ public final class NotificationList: Sendable {
             return nil
         }
         let room = try await rooms.room(found.room)
+        let page: ClientEvents.Page
         let isOwnInvitation = stored.nid == membership.event && membership.membership == .invite
-        if !isOwnInvitation {
+        if isOwnInvitation {
+            page = try await events.page([stored], for: requester.nid, reader)
+        } else {
             guard membership.membership == .join else { return nil }
             var visibility = try await EventVisibility(
                 rooms.context, room: room, user: requester.userID, nid: requester.nid,
                 access: RoomAccess(leftAt: nil, membership: .join), reader: reader)
             guard try await visibility.allows(stored) else { return nil }
+            page = try await events.page([stored], for: requester.nid, seenBy: &visibility, reader)
         }
         let event = try rooms.context.parse(stored, room.version)
         let rules = try await pushRules.compiled(for: requester.userID, requester.nid)
@@ -117,7 +121,6 @@ public final class NotificationList: Sendable {
             memberCount: try await database.joinedMembers(of: room.nid, reader), displayName: nil,
             powerLevels: PowerLevels(event: nil, create: event))
         let actions = rules.rules.actions(for: event, user: requester.userID, in: context)
-        let page = try await events.page([stored], for: requester.nid, reader)
         var writer = JSONWriter()
         let now = rooms.context.surroundings.now()
         try events.write(

@@ -17,6 +17,10 @@ struct ClientEvents: Sendable {
         fileprivate let memberships: [EventNID: Membership]
         /// Those that are shown as if they were redacted, because their senders are erased.
         fileprivate let pruned: Set<EventNID>
+        /// State events of which isn't told whose place they took: the reader may not see that.
+        fileprivate let withheld: Set<EventNID>
+        /// The number of the type of redactions; nil if there are none yet.
+        fileprivate let redactionType: EventTypeNID?
     }
 
     /// Whose answer it is.
@@ -38,29 +42,66 @@ struct ClientEvents: Sendable {
         }
     }
 
-    /// Reads what the events refer to. One query for all of them.
+    /// Reads what the events refer to, for a reader who may see all of it: an invitation, which is the reader's own. One query
+    /// for all of them.
     func page(
-        _ events: [StoredEvent], for user: UserNID? = nil, memberships: [EventNID: Membership] = [:],
-        _ reader: any Reader
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:], _ reader: any Reader
+    ) async throws -> Page {
+        var nobodys: EventVisibility?
+        return try await page(events, for: user, memberships: memberships, &nobodys, reader)
+    }
+
+    /// Reads what the events refer to, as far as somebody may see it.
+    func page(
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership] = [:],
+        seenBy visibility: inout EventVisibility, _ reader: any Reader
+    ) async throws -> Page {
+        var sight: EventVisibility? = visibility
+        defer { if let sight { visibility = sight } }
+        return try await page(events, for: user, memberships: memberships, &sight, reader)
+    }
+
+    private func page(
+        _ events: [StoredEvent], for user: UserNID, memberships: [EventNID: Membership],
+        _ visibility: inout EventVisibility?, _ reader: any Reader
     ) async throws -> Page {
         var children: [EventNID: Database.RelationSummary] = [:]
         var wanted: [EventNID] = []
         for event in events {
             if let replaced = event.replaces { wanted.append(replaced) }
             if let redaction = event.redactedBy { wanted.append(redaction) }
-            if let user, event.redactedBy == nil,
-                let summary = try await context.database.relationSummary(of: event, for: user, reader)
+            if event.redactedBy == nil, event.flags.contains(.hasRelations),
+                let summary = try await summarise(event, for: user, &visibility, reader)
             {
                 children[event.nid] = summary
                 wanted += [summary.edit, summary.thread?.latest].compactMap { $0 }
             }
         }
         let read = wanted.isEmpty ? [] : try await context.database.events(wanted, reader)
-        var pruned: Set<EventNID> = []
-        if let user { pruned = try await context.erasures.pruned(events + read, for: user, reader) }
+        let pruned = try await context.erasures.pruned(events + read, for: user, reader)
+        let related = Dictionary(read.map { ($0.nid, $0) }) { $1 }
+        var withheld: Set<EventNID> = []
+        for event in events + read {
+            guard let replaced = event.replaces.flatMap({ related[$0] }) else { continue }
+            if try await visibility?.allowsPrevious(of: event, replaced) == false { withheld.insert(event.nid) }
+        }
         return Page(
-            events: events, related: Dictionary(read.map { ($0.nid, $0) }) { $1 }, children: children,
-            memberships: memberships, pruned: pruned)
+            events: events, related: related, children: children, memberships: memberships, pruned: pruned,
+            withheld: withheld, redactionType: try await redactionType())
+    }
+
+    private func redactionType() async throws -> EventTypeNID? {
+        let type = EventType("m.room.redaction")
+        return try await context.database.existingNumbers(ofTypes: [type])[type]
+    }
+
+    private func summarise(
+        _ event: StoredEvent, for user: UserNID, _ visibility: inout EventVisibility?, _ reader: any Reader
+    ) async throws -> Database.RelationSummary? {
+        guard visibility != nil else {
+            return try await context.database.relationSummary(of: event, for: user, reader)
+        }
+        return try await summary(of: event, for: user, &visibility!, reader)
     }
 
     /// Writes one event of a page as an object, as the reader wants it.
@@ -90,6 +131,8 @@ struct ClientEvents: Sendable {
         if redaction != nil || page.pruned.contains(event.nid) {
             let pruned = try context.parse(event, version).redacted()
             appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
+        } else if event.type == page.redactionType {
+            try appendRedaction(event, version, into: &writer, continuing: isNested)
         } else {
             appendKept(event.json, event.cuts, into: &writer, continuing: isNested)
         }
@@ -120,7 +163,7 @@ struct ClientEvents: Sendable {
         {
             writer.append(#","msc4354_sticky_duration_ttl_ms":\#(end - reader.now)"#.utf8)
         }
-        if let replaced = event.replaces.flatMap({ page.related[$0] }) {
+        if !page.withheld.contains(event.nid), let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)
             let isWhole = replaced.redactedBy == nil && !page.pruned.contains(replaced.nid)
             let shown = isWhole ? content : content.redacted()
@@ -134,7 +177,7 @@ struct ClientEvents: Sendable {
         }
         if let redaction {
             writer.append(#","redacted_because":"#.utf8)
-            appendKept(redaction.json, redaction.cuts, into: &writer, continuing: true)
+            try appendRedaction(redaction, version, into: &writer, continuing: true)
             writer.append(#","event_id":"#.utf8)
             writer.append(JSON.string(redaction.eventID.string).encoded())
             writer.append("}".utf8)
@@ -179,6 +222,24 @@ struct ClientEvents: Sendable {
 
     private static func isPlain(_ text: String) -> Bool {
         text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x22 && $0 != 0x5C }
+    }
+
+    /// Writes a redaction without the last brace. What it redacts stands both where its room version says and where the others
+    /// do, for clients that know one of them (room version 11, "Moving the redacts property").
+    private func appendRedaction(
+        _ event: StoredEvent, _ version: RoomVersion, into writer: inout JSONWriter, continuing: Bool
+    ) throws {
+        guard let target = try context.parse(event, version).redacts else {
+            return appendKept(event.json, event.cuts, into: &writer, continuing: continuing)
+        }
+        var kept = JSONWriter(capacity: event.json.count)
+        appendKept(event.json, event.cuts, into: &kept)
+        kept.append("}".utf8)
+        var json = try JSONDocument(parsing: kept.bytes).root.json
+        json["redacts"] = .string(target.string)
+        json["content"]?["redacts"] = .string(target.string)
+        let bytes = json.encoded().dropLast()
+        if continuing { writer.append(bytes) } else { writer.raw(bytes) }
     }
 
     /// Writes the parts of an event that are not cut, without the last brace.

@@ -6,14 +6,55 @@ public final class DirectoryService: Sendable {
     let rooms: RoomRegistry
     var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    let client: FederationClient
+
+    init(rooms: RoomRegistry, client: FederationClient) {
+        self.rooms = rooms
+        self.client = client
+    }
+
+    /// The room that an ID or an alias stands for, and servers by which it can be reached.
+    public func resolve(_ roomIDOrAlias: String) async throws -> (RoomID, servers: [ServerName]) {
+        if let roomID = RoomID(roomIDOrAlias) { return (roomID, []) }
+        guard let alias = RoomAlias(roomIDOrAlias) else {
+            throw MatrixError.invalidParam("“\(roomIDOrAlias)” is neither a room ID nor a room alias.")
+        }
+        return try await resolve(alias)
+    }
 
     /// The room an alias points to, and servers through which it can be joined.
     public func resolve(_ alias: RoomAlias) async throws -> (RoomID, servers: [ServerName]) {
+        if alias.server != rooms.context.serverName { return try await resolveElsewhere(alias) }
         guard let (room, _) = try await database.room(ofAlias: alias) else {
             throw MatrixError.notFound("There is no room named \(alias).")
         }
-        return (try await rooms.room(room).roomID, [rooms.context.serverName])
+        let others = try await database.read { try await self.database.servers(in: room, $0) }
+        let names = try await database.servers(others.prefix(Self.mostServers).map(\.server))
+        let servers = others.compactMap { names[$0.server] }.filter { $0 != rooms.context.serverName }
+        return (try await rooms.room(room).roomID, [rooms.context.serverName] + servers)
+    }
+
+    /// Servers that are told with an alias at most.
+    private static let mostServers = 20
+
+    /// Server-Server API, `GET /query/directory`.
+    private func resolveElsewhere(_ alias: RoomAlias) async throws -> (RoomID, servers: [ServerName]) {
+        let path = FederationClient.path(
+            "/_matrix/federation/v1/query/directory", query: [("room_alias", alias.string)])
+        do {
+            let answer = try await client.get(path, from: alias.server)
+            guard let roomID = answer["room_id"]?.string.flatMap({ RoomID($0) }) else {
+                throw MatrixError.notFound("\(alias.server) knows no room named \(alias).")
+            }
+            var servers =
+                answer["servers"]?.elements.prefix(Self.mostServers).compactMap {
+                    $0.string.flatMap { ServerName($0) }
+                } ?? []
+            if !servers.contains(alias.server) { servers.append(alias.server) }
+            return (roomID, servers)
+        } catch let error as FederationFailure {
+            throw error.clientError
+        }
     }
 
     /// Points an alias to a room.

@@ -31,10 +31,12 @@ extension RoomReading {
             var writer = JSONWriter(capacity: 16_384)
             writer.beginObject()
             writer.key("event")
-            try await self.write([stored], room, requester, into: &writer, reader, asArray: false)
+            try await self.write(
+                [stored], room, requester, seenBy: &visibility, into: &writer, reader, asArray: false)
             for (name, events) in [("events_before", before.events), ("events_after", after.events), ("state", state)] {
                 writer.key(name)
-                try await self.write(events, room, requester, into: &writer, reader, asArray: true)
+                try await self.write(
+                    events, room, requester, seenBy: &visibility, into: &writer, reader, asArray: true)
             }
             writer.key("start")
             writer.string(PaginationToken(before.end).text)
@@ -45,13 +47,16 @@ extension RoomReading {
         }
     }
 
-    private func write(
-        _ events: [StoredEvent], _ room: Room, _ requester: Requester, into writer: inout JSONWriter,
-        _ reader: any Reader,
-        asArray: Bool
+    /// Writes events, either as an array or, one, as itself; with what the requester was at each of them.
+    func write(
+        _ events: [StoredEvent], _ room: Room, _ requester: Requester, seenBy visibility: inout EventVisibility,
+        into writer: inout JSONWriter, _ reader: any Reader, asArray: Bool
     ) async throws {
+        var memberships: [EventNID: Membership] = [:]
+        for event in events { memberships[event.nid] = try await visibility.membership(at: event) }
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await self.events.page(events, for: requester.nid, reader)
+        let page = try await self.events.page(
+            events, for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
         if asArray { writer.beginArray() }
         for event in page.events {
             try self.events.write(event, of: page, version: room.version, for: audience, into: &writer)
@@ -60,13 +65,13 @@ extension RoomReading {
     }
 
     /// Up to `limit` events on one side of a place, and the place where that side goes on.
-    private func around(
+    func around(
         _ room: Room, from start: Database.OrderedPlace, backwards: Bool, _ limit: Int, _ filter: RoomEventFilter,
         _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> (events: [StoredEvent], end: Database.OrderedPlace) {
         var found: [StoredEvent] = []
         var end = start
-        if limit == 0 { return (found, end) }
+        guard limit > 0, filter.admits(room.roomID) else { return (found, end) }
         let numbers = try await database.timeline(
             of: room.nid, from: start, backwards: backwards, limit: min(4 * limit, Self.mostExamined), reader)
         for event in try await database.events(numbers, reader) {
@@ -79,13 +84,15 @@ extension RoomReading {
         return (found, end)
     }
 
-    /// The state before the last event shown; of members only those of the shown senders when they are loaded lazily.
+    /// The state before the last event shown, filtered; of members only those of the shown senders when they are loaded lazily.
     private func state(
         around room: Room, _ last: StoredEvent, _ shown: [StoredEvent], _ filter: RoomEventFilter, _ reader: any Reader
     ) async throws -> [StoredEvent] {
-        guard let state = last.stateBefore else { return [] }
+        guard let state = last.stateBefore, filter.admits(room.roomID) else { return [] }
         let tree = StateTree(rows: database.stateRows, room: room.nid)
-        let events = try await database.events(try await tree.entries(in: state, reader).map(\.event), reader)
+        var events: [StoredEvent] = []
+        for event in try await database.events(try await tree.entries(in: state, reader).map(\.event), reader)
+        where try await filter.admits(event, context, room.version) { events.append(event) }
         guard filter.lazyLoadsMembers else { return events }
         let users = Set(try await database.users(Array(Set(shown.map(\.sender)))).values.map(\.string))
         return try events.filter { event in

@@ -10,12 +10,17 @@ extension DirectoryService {
         public var searchTerm: String?
         /// Room types that are wanted; null stands for rooms without one. nil: all.
         public var roomTypes: [String?]?
+        /// Whose list is wanted.
+        public var lists: PublishedLists
 
-        public init(limit: Int?, since: String?, searchTerm: String?, roomTypes: [String?]?) {
+        public init(
+            limit: Int?, since: String?, searchTerm: String?, roomTypes: [String?]?, lists: PublishedLists = .own
+        ) {
             self.limit = limit
             self.since = since
             self.searchTerm = searchTerm
             self.roomTypes = roomTypes
+            self.lists = lists
         }
     }
 
@@ -39,7 +44,7 @@ extension DirectoryService {
             offset = number
         }
         var listings: [Listing] = []
-        for nid in try await database.publishedRooms() {
+        for nid in try await database.publishedRooms(request.lists) {
             let listing = try await listing(try await rooms.room(nid))
             if Self.matches(listing, request) { listings.append(listing) }
         }
@@ -53,6 +58,39 @@ extension DirectoryService {
         if offset + page.count < listings.count { answer["next_batch"] = .string("p\(offset + page.count)") }
         if offset > 0 { answer["prev_batch"] = .string("p\(max(0, offset - limit))") }
         return .object(answer)
+    }
+
+    /// The rooms that another server lists (Server-Server API, "Public Room Directory").
+    public func publishedRooms(_ request: PublishedRoomsRequest, of server: ServerName) async throws -> JSON {
+        var body: JSONObject = ["limit": .integer(Int64(min(max(request.limit ?? 100, 1), 100)))]
+        if let since = request.since { body["since"] = .string(since) }
+        var filter = JSONObject()
+        if let term = request.searchTerm { filter["generic_search_term"] = .string(term) }
+        if let types = request.roomTypes {
+            filter["room_types"] = .array(types.map { $0.map { .string($0) } ?? .null })
+        }
+        if !filter.isEmpty { body["filter"] = .object(filter) }
+        do {
+            let answer = try await client.post("/_matrix/federation/v1/publicRooms", .object(body), to: server)
+            // Only what is a room is shown (A17).
+            let rooms = answer["chunk"]?.elements.filter { entry in
+                entry["room_id"]?.string.flatMap({ RoomID($0) }) != nil && entry["num_joined_members"]?.integer != nil
+            }.prefix(500).map { entry -> JSON in
+                var json = entry.json
+                for flag in ["world_readable", "guest_can_join"] where entry[flag]?.bool == nil { json[flag] = false }
+                return json
+            }
+            var list: JSON = ["chunk": .array(rooms ?? [])]
+            for token in ["next_batch", "prev_batch"] {
+                if let text = answer[token]?.string { list[token] = .string(text) }
+            }
+            if let total = answer["total_room_count_estimate"]?.integer {
+                list["total_room_count_estimate"] = .integer(total)
+            }
+            return list
+        } catch let error as FederationFailure {
+            throw error.clientError
+        }
     }
 
     private static func matches(_ listing: Listing, _ request: PublishedRoomsRequest) -> Bool {
@@ -75,7 +113,7 @@ extension DirectoryService {
                 guard let nid = try await tree.event(for: number, in: room.record.state, reader),
                     let stored = try await self.database.events([nid], reader).first
                 else { continue }
-                content[key] = try self.rooms.context.parse(stored, room.version).content
+                content[key] = try self.rooms.context.shownContent(of: stored, room.version)
             }
             let members = try await self.database.count(of: .join, in: room.nid, reader)
             let visibility = content[.historyVisibility]?["history_visibility"]?.string
@@ -104,7 +142,7 @@ extension DirectoryService {
         guard let room = try await rooms.room(roomID) else {
             throw MatrixError.notFound("This server doesn't know the room.")
         }
-        return try await database.publishedRooms().contains(room.nid)
+        return try await database.publishedRooms(.own).contains(room.nid)
     }
 
     /// Lists a room, or takes it off the list: who may name the room may.
@@ -120,6 +158,31 @@ extension DirectoryService {
         guard mayChange else { throw MatrixError.forbidden("Only who may name the room can list it.") }
         var write = Write()
         if isPublished { write.publish(room.nid) } else { write.unpublish(room.nid) }
+        try await database.write(write)
+    }
+
+    /// Lists a room for a network that an application service connects, or takes it off that list (Application Service API,
+    /// "Application service room directories").
+    ///
+    /// - Throws: `M_FORBIDDEN` for everybody else.
+    public func setPublished(
+        _ isPublished: Bool, _ roomID: RoomID, network: String, by requester: Requester
+    ) async throws {
+        guard let appservice = requester.appservice else {
+            throw MatrixError.forbidden("Only application services have such lists.")
+        }
+        guard network.utf8.count <= 255 else {
+            throw MatrixError.invalidParam("The name of a network has at most 255 bytes.")
+        }
+        guard let room = try await rooms.room(roomID) else {
+            throw MatrixError.notFound("This server doesn't know the room.")
+        }
+        var write = Write()
+        if isPublished {
+            write.publish(room.nid, for: network, of: appservice)
+        } else {
+            write.unpublish(room.nid, for: network, of: appservice)
+        }
         try await database.write(write)
     }
 }

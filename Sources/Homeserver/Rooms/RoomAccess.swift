@@ -28,6 +28,7 @@ struct EventVisibility {
     private var memberKey: StateKeyNID?
     private let ignored: Set<UserNID>
     private var verdicts: [StateNID: Standing] = [:]
+    private var sees: Bool?
 
     private struct Standing {
         var visibility: HistoryVisibility
@@ -73,6 +74,30 @@ struct EventVisibility {
             return Membership(try context.parse(event, room.version).content["membership"]) ?? .leave
         }
         return try await standing(before).membership
+    }
+
+    /// Whether the user may see what a state event took the place of (`unsigned.prev_content`): whoever was in the room just
+    /// before the event knew the room's state.
+    mutating func allowsPrevious(of event: StoredEvent, _ replaced: StoredEvent) async throws -> Bool {
+        if try await seesAllHistory() { return true }
+        if let memberKey, event.stateKey == memberKey { return true }
+        if let before = event.stateBefore, try await standing(before).membership == .join { return true }
+        return try await allows(replaced)
+    }
+
+    /// Whether the user is in a room whose whole history has always been for its members: most rooms are like this, and there
+    /// nothing has to be looked up for each event.
+    private mutating func seesAllHistory() async throws -> Bool {
+        if let known = sees { return known }
+        var answer = access.membership == .join
+        if answer, let visibilityKey, let nid = try await tree.event(for: visibilityKey, in: room.record.state, reader),
+            let stored = try await context.database.events([nid], reader).first
+        {
+            let visibility = HistoryVisibility(event: try context.parse(stored, room.version))
+            answer = stored.replaces == nil && [.shared, .worldReadable].contains(visibility)
+        }
+        sees = answer
+        return answer
     }
 
     private mutating func standing(_ state: StateNID) async throws -> Standing {

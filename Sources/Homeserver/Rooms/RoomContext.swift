@@ -6,8 +6,11 @@ import Synchronization
 final class RoomContext: Sendable {
     let database: Database
     let serverName: ServerName
-    let signingKey: SigningKey
+    let signingKeys: SigningKeys
+    var signingKey: SigningKey { signingKeys.current }
     let surroundings: Surroundings
+    /// A name of this process, which no other one on the same database has.
+    let node: String
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
     let notifications: NotificationJudge
@@ -20,7 +23,7 @@ final class RoomContext: Sendable {
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))
 
     init(
-        database: Database, serverName: ServerName, signingKey: SigningKey, surroundings: Surroundings,
+        database: Database, serverName: ServerName, signingKeys: SigningKeys, surroundings: Surroundings, node: String,
         keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
         appservices: Appservices
     ) {
@@ -31,8 +34,9 @@ final class RoomContext: Sendable {
         self.keepRedacted = keepRedacted
         self.database = database
         self.serverName = serverName
-        self.signingKey = signingKey
+        self.signingKeys = signingKeys
         self.surroundings = surroundings
+        self.node = node
     }
 
     /// The event has other bytes now, or is gone.
@@ -49,6 +53,12 @@ final class RoomContext: Sendable {
         }
         parsed.withLock { $0.insert(event, for: stored.nid, size: 2 * stored.json.count + 500) }
         return event
+    }
+
+    /// The content of a stored event as it is shown: without what a redaction took away.
+    func shownContent(of stored: StoredEvent, _ version: RoomVersion) throws -> JSONView {
+        let event = try parse(stored, version)
+        return stored.redactedBy == nil ? event.content : event.redacted().content
     }
 
     func sign(_ template: EventTemplate) throws -> Event {

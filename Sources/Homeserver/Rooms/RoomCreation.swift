@@ -98,7 +98,7 @@ public final class RoomCreationService: Sendable {
             for (key, content) in try self.furnishings(request, version, requester, alias) {
                 try await self.append(key, content, to: &draft, by: requester)
             }
-            for (user, profile) in guests {
+            for (user, profile) in guests where user.server == self.context.serverName {
                 try await draft.append(
                     "m.room.member", stateKey: user.string,
                     content: MembershipService.content(
@@ -110,7 +110,14 @@ public final class RoomCreationService: Sendable {
         guard var draft else { preconditionFailure("the draft was made above") }
         if let alias { draft.write.addAlias(alias, to: record.nid, by: requester.nid, at: context.surroundings.now()) }
         if request.isPublished { draft.write.publish(record.nid) }
-        return try await rooms.make(&draft).roomID
+        let room = try await rooms.make(&draft)
+        for (user, _) in guests where user.server != context.serverName {
+            await memberships.remote.inviteIfPossible(
+                user, to: room,
+                content: MembershipService.content(
+                    "invite", profile: nil, reason: nil, isDirect: request.isDirect), by: requester.userID)
+        }
+        return room.roomID
     }
 
     static let aliasInUse = MatrixError(.roomInUse, "This alias points to a room already; choose another one.")

@@ -9,39 +9,86 @@ struct RoomDraft {
     let version: RoomVersion
     /// The room as it was read; nil for a room that is being made.
     let before: RoomRecord?
-    private(set) var record: RoomRecord
-    private(set) var added: [Added] = []
+    var record: RoomRecord
+    var added: [Added] = []
     /// What is to be written besides the events.
     var write = Write()
     /// Events that are to be read anew once this is committed: redactions took effect on them.
-    private(set) var outdated: [EventNID] = []
-    private(set) var tree: StateTree
+    var outdated: [EventNID] = []
+    var tree: StateTree
     /// Where the state events of this draft stand in the auth graph's chain cover.
-    private(set) var chains = ChainDraft()
-    private let reader: any Reader
+    var chains = ChainDraft()
+    let reader: any Reader
     /// State that has been looked up.
-    private var known: [StateKey: Event?] = [:]
+    var known: [StateKey: Event?] = [:]
     /// The numbers of the state events that have been looked up, so that naming them as auth events reads nothing again.
     private var knownNumbers: [EventID: EventNID] = [:]
-    private var tips: [Tip]
+    var tips: [Tip]
+    /// New rows of the state tree.
+    var stateRows: [(number: Int64, bytes: [UInt8])] = []
+    /// The event that is being added: its state may be asked for already.
+    var upcoming: (stored: StoredEvent, parsed: Event)?
+    /// Redactions of this draft whose targets have not come yet.
+    var waitingRedactions: [EventID: [EventNID]] = [:]
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
 
     struct Added {
         let event: StoredEvent
         let parsed: Event
-        /// The user and the new membership, for member events.
-        let membership: MembershipChange?
-        let stateChange: StateTree.Change?
-        let notifications: NotificationVerdict
+        /// Where it gets its place in the room.
+        let placing: Placing
+        /// The memberships that are others after it: for a member event one, more where states were merged.
+        var memberships: [MembershipChange] = []
+        /// The room's current state, if it is another one now.
+        var currentState: StateNID?
+        var notifications = NotificationVerdict()
         /// Until when it is sticky; nil if it isn't.
-        let stickyUntil: Int64?
+        var stickyUntil: Int64?
+
+        /// Whether people may find it by its words.
+        var isSearchable: Bool {
+            placing.isShown && event.redactedBy == nil
+                && !SearchWords.texts(type: parsed.type, content: parsed.content).isEmpty
+        }
+    }
+
+    enum Placing {
+        /// At the end of the timeline.
+        case newest
+        /// At the end of the timeline; it was known as an outlier before.
+        case newestOfOutlier
+        /// Nowhere: outliers, rejected and soft-failed events.
+        case nowhere
+        /// Nowhere; it was known as an outlier before.
+        case nowhereOfOutlier
+        /// In what was before, at a position given out for it.
+        case before(Int64)
+        /// The same for one that was known as an outlier.
+        case beforeOfOutlier(Int64)
+
+        /// Whether it gets a position at the end of the timeline.
+        var isNewest: Bool {
+            switch self {
+            case .newest, .newestOfOutlier: true
+            case .nowhere, .nowhereOfOutlier, .before, .beforeOfOutlier: false
+            }
+        }
+
+        /// Whether it is part of the room's history.
+        var isShown: Bool {
+            switch self {
+            case .newest, .newestOfOutlier, .before, .beforeOfOutlier: true
+            case .nowhere, .nowhereOfOutlier: false
+            }
+        }
     }
 
     /// What a member event changes.
     struct MembershipChange {
         let user: UserNID
         let membership: StoredMembership
+        let event: EventNID
         let server: ServerNID
         /// How many more joined members the user's server has in the room: 1, 0 or −1.
         let joined: Int64
@@ -50,7 +97,7 @@ struct RoomDraft {
     }
 
     /// A forward extremity: what the next event comes after.
-    private struct Tip {
+    struct Tip {
         let nid: EventNID
         let eventID: EventID
         let depth: Int64
@@ -94,12 +141,11 @@ struct RoomDraft {
         return try await tree.event(for: number, in: record.state, reader)
     }
 
-    private func event(_ nid: EventNID) async throws -> Event? {
-        if let fresh = added.last(where: { $0.event.nid == nid }) { return fresh.parsed }
-        guard let stored = try await context.database.events([nid], reader).first else {
+    func event(_ nid: EventNID) async throws -> Event? {
+        guard let stored = try await stored([nid]).first else {
             throw DatabaseError.corrupt("state event \(nid) is missing")
         }
-        return try context.parse(stored, version)
+        return try parsed(stored)
     }
 
     /// An event by its ID, of this draft or stored.
@@ -141,6 +187,17 @@ struct RoomDraft {
         _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
         transactionKey: String? = nil, timestamp: Int64? = nil, sticky: Int64? = nil
     ) async throws -> StoredEvent {
+        let template = try await template(
+            type, stateKey: stateKey, content: content, sender: sender, redacts: redacts, timestamp: timestamp,
+            sticky: sticky)
+        return try await append(try context.sign(template), transactionKey: transactionKey)
+    }
+
+    /// An event upon the forward extremities that is still to be signed, by this server or another one.
+    mutating func template(
+        _ type: String, stateKey: String? = nil, content: JSON, sender: UserID, redacts: EventID? = nil,
+        timestamp: Int64? = nil, sticky: Int64? = nil
+    ) async throws -> EventTemplate {
         var authEvents: [EventID] = []
         let required = Authorization.requiredStateKeys(
             type: type, stateKey: stateKey, sender: sender, content: content, version: version)
@@ -149,79 +206,106 @@ struct RoomDraft {
         }
         // A peer's depth is a claim of up to 2^53 − 1; the next one stays within bounds.
         let depth = min((tips.map(\.depth).max() ?? 0) + 1, 1 << 53 - 1)
-        let template = EventTemplate(
+        let previous = tips.prefix(Self.mostPrevious)
+        return EventTemplate(
             version: version, roomID: record.roomID, sender: sender, type: type, stateKey: stateKey, content: content,
-            prevEvents: tips.map(\.eventID).prefix(20).map { $0 }, authEvents: authEvents, depth: depth,
+            prevEvents: previous.map(\.eventID), authEvents: authEvents, depth: depth,
             originServerTS: timestamp ?? context.surroundings.now(), redacts: redacts,
             eventID: version.rules.eventIDs == .assigned
                 ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil,
             members: sticky.map { [StickyEvents.member: ["duration_ms": .integer($0)]] } ?? [:])
-        let event = try context.sign(template)
-        return try await append(event, transactionKey: transactionKey)
     }
 
-    /// Adds an event of this server that has been built already.
+    /// Previous events that an event of ours has at most; more than that many forward extremities are merged step by step.
+    private static let mostPrevious = 20
+
+    /// Adds an event of this server that has been built already on the forward extremities.
     @discardableResult
     mutating func append(_ event: Event, transactionKey: String? = nil) async throws -> StoredEvent {
         try await authorize(event)
-        let database = context.database
-        let type = EventType(event.type)
-        let nid = try await database.newEventNumbers(1)
-        var stateKey: StateKeyNID?
-        var replaces: EventNID?
-        if let key = event.stateMapKey {
-            stateKey = try await database.numbers(ofStateKeys: [key])[key]
-            if let stateKey { replaces = try await tree.event(for: stateKey, in: record.state, reader) }
-        }
         var auth: [EventNID] = []
         for eventID in event.authEvents {
             if let nid = try await number(ofAuthEvent: eventID) { auth.append(nid) }
         }
-        guard let typeNID = try await database.numbers(ofTypes: [type])[type] else {
-            throw DatabaseError.corrupt("event type \(type) has got no number")
-        }
+        let previous = tips.prefix(Self.mostPrevious).map(\.nid)
+        return try await add(
+            event, nid: nil, flags: .outgoing, stateBefore: record.state, previous: previous, auth: auth,
+            transactionKey: transactionKey)
+    }
+
+    /// Adds an event to the end of the timeline, with what follows from it; the current state becomes that after the event
+    /// where it was sent upon the whole of the room, and is merged otherwise.
+    ///
+    /// - Parameter nid: its number, if it was known as an outlier.
+    mutating func add(
+        _ event: Event, nid known: EventNID?, flags: StoredEvent.Flags, stateBefore: StateNID, previous: [EventNID],
+        auth: [EventNID], redactedBy: EventNID? = nil, transactionKey: String? = nil
+    ) async throws -> StoredEvent {
+        let database = context.database
+        let nid = try await known.orNew(database)
+        let after = try await stateAfter(event, nid, in: stateBefore)
         var chain: ChainPlace?
-        if event.isState {
-            chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader)
+        if known == nil, event.isState {
+            chain = try await chains.place(nid, authorisedBy: auth, replacing: after.replaces, database, reader)
         }
-        let reader = reader
         let verdict = try await context.notifications.judge(event, in: &self, reader)
         record.depth += 1
         let stickyUntil = StickyEvents.end(of: event, receivedAt: context.surroundings.now())
         let stored = StoredEvent(
-            nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth, type: typeNID,
-            sender: try await database.number(ofUser: event.sender), stateKey: stateKey, stateBefore: record.state,
-            flags: stickyUntil == nil ? [] : .sticky, originServerTS: event.originServerTS, redactedBy: nil,
-            replaces: replaces, chain: chain,
-            previous: tips.map(\.nid), auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
-            json: event.json, notifying: verdict.mark)
-        var before: Membership?
-        if event.type == "m.room.member", let key = event.stateMapKey {
-            before = try await state(key).flatMap { Membership($0.content["membership"]) }
-        }
-        var change: StateTree.Change?
-        if let stateKey, let key = event.stateMapKey {
-            let made = try await tree.change([stateKey: nid], in: record.state, nextRow: record.nextStateRow, reader)
-            record.state = made.state
-            record.nextStateRow += Int64(made.rows.count)
-            record.stateVersion += 1
-            known[key] = .some(event)
-            change = made
-        }
+            nid: nid, eventID: event.eventID, room: record.nid, position: nil, orderDepth: record.depth,
+            type: try await database.number(ofType: event.type),
+            sender: try await database.number(ofUser: event.sender), stateKey: after.key, stateBefore: stateBefore,
+            flags: stickyUntil == nil ? flags : flags.union(.sticky), originServerTS: event.originServerTS,
+            redactedBy: redactedBy, replaces: after.replaces,
+            chain: chain, previous: previous, auth: auth, transactionKey: transactionKey, cuts: event.clientCuts,
+            json: event.json, notifying: verdict.mark, stateAfter: after.key == nil ? nil : after.state)
+        var entry = Added(event: stored, parsed: event, placing: known == nil ? .newest : .newestOfOutlier)
+        entry.notifications = verdict
+        entry.stickyUntil = stickyUntil
+        upcoming = (stored, event)
+        try await moveOn(to: stored, event, stateAfter: after.state, &entry)
         try await updateFacts(event.stateMapKey)
-        if event.type == "m.room.redaction", let target = event.redacts { try await redact(target, by: event, nid) }
-        if let (parent, type) = Self.relation(of: event) { try await relate(stored, to: parent, type: type, event) }
-        if event.stateMapKey == .joinRules || event.stateMapKey == .historyVisibility {
-            write.setOpen(try await isOpen(), record.nid)
+        if redactedBy == nil, let (parent, type) = Self.relation(of: event) {
+            try await relate(stored, to: parent, type: type, event)
         }
-        added.append(
-            Added(
-                event: stored, parsed: event, membership: try await membershipChange(event, from: before),
-                stateChange: change, notifications: verdict, stickyUntil: stickyUntil))
-        tips = [Tip(nid: nid, eventID: event.eventID, depth: event.depth)]
-        record.extremities = [nid]
+        added.append(entry)
+        upcoming = nil
+        if event.type == "m.room.redaction", let target = event.redacts {
+            try await redact(target, by: event, nid, isOurs: flags.contains(.outgoing))
+        }
         record.timelineVersion += 1
         return stored
+    }
+
+    /// Makes the event a forward extremity in place of those that it names, and takes up the state that follows.
+    private mutating func moveOn(
+        to stored: StoredEvent, _ event: Event, stateAfter: StateNID, _ entry: inout Added
+    ) async throws {
+        let before = record.state
+        let kept = tips.filter { !stored.previous.contains($0.nid) }
+        let isUponAll = kept.isEmpty && stored.stateBefore == before
+        tips = kept + [Tip(nid: stored.nid, eventID: stored.eventID, depth: event.depth)]
+        record.extremities = tips.map(\.nid)
+        if stored.stateBefore == before, kept.isEmpty || stored.flags.contains(.outgoing) {
+            record.state = stateAfter
+        } else {
+            var states = [stateAfter]
+            for tip in kept { states.append(try await state(after: tip.nid)) }
+            record.state = try await merge(states)
+        }
+        guard record.state != before else { return }
+        record.stateVersion += 1
+        entry.currentState = record.state
+        if isUponAll || stored.stateBefore == before && stored.flags.contains(.outgoing), let key = event.stateMapKey {
+            let was = try await self.state(key, in: before)
+            known[key] = .some(event)
+            if let change = try await membershipChange(event, stored.nid, from: was) { entry.memberships = [change] }
+            if key == .joinRules || key == .historyVisibility { write.setOpen(try await isOpen(), record.nid) }
+        } else {
+            known = [:]
+            try await renewFacts()
+            try await noteDifferences(from: before, &entry)
+        }
     }
 
     /// What an event refers to, and how; nil for those that refer to nothing, redacted ones among them.
@@ -233,7 +317,7 @@ struct RoomDraft {
         return (parent, type)
     }
 
-    private mutating func relate(
+    mutating func relate(
         _ stored: StoredEvent, to parent: EventID, type: String, _ event: Event
     ) async throws {
         write.relate(stored, to: parent, type: type)
@@ -249,7 +333,7 @@ struct RoomDraft {
         else { return false }
         let start = Database.OrderedPlace(depth: .max, position: .max)
         let children = try await context.database.children(
-            of: parent, from: start, backwards: true, limit: 10_000, reader)
+            of: parent, in: record.nid, from: start, backwards: true, limit: 10_000, reader)
         let own = try await context.database.events(children.filter { $0.type == "m.annotation" }.map(\.event), reader)
             .filter { $0.sender == user }
         for stored in own {
@@ -259,7 +343,7 @@ struct RoomDraft {
         return false
     }
 
-    private mutating func authorize(_ event: Event) async throws {
+    mutating func authorize(_ event: Event) async throws {
         var needed = Authorization.requiredStateKeys(for: event)
         if !needed.contains(.create) { needed.append(.create) }
         var state: [StateKey: Event] = [:]
@@ -277,19 +361,24 @@ struct RoomDraft {
         return try await context.database.event(eventID)?.nid
     }
 
-    private func membershipChange(_ event: Event, from before: Membership?) async throws -> MembershipChange? {
+    /// What a member event changes; `before` is the one whose place it takes.
+    func membershipChange(_ event: Event, _ nid: EventNID, from before: Event?) async throws -> MembershipChange? {
         guard event.type == "m.room.member", let user = event.stateKey.flatMap({ UserID($0) }),
             let membership = Membership(event.content["membership"])
         else { return nil }
-        let servers = try await context.database.numbers(ofServers: [user.server])
-        guard let server = servers[user.server] else {
-            throw DatabaseError.corrupt("server \(user.server) has got no number")
-        }
-        return MembershipChange(
-            user: try await context.database.number(ofUser: user), membership: StoredMembership(membership),
-            server: server,
+        return try await membershipChange(
+            of: user, to: membership, nid, from: before.flatMap { Membership($0.content["membership"]) },
+            byOther: event.sender != user)
+    }
+
+    func membershipChange(
+        of user: UserID, to membership: Membership, _ nid: EventNID, from before: Membership?, byOther: Bool
+    ) async throws -> MembershipChange {
+        MembershipChange(
+            user: try await context.database.number(ofUser: user), membership: StoredMembership(membership), event: nid,
+            server: try await context.database.number(ofServer: user.server),
             joined: (membership == .join ? 1 : 0) - (before == .join ? 1 : 0),
-            ending: Self.ending(membership, after: before, byOther: event.sender != user))
+            ending: Self.ending(membership, after: before, byOther: byOther))
     }
 
     private static func ending(
@@ -303,17 +392,28 @@ struct RoomDraft {
     }
 
     /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
-    private mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID) async throws {
-        guard let stored = try await context.database.event(target), stored.room == record.nid else { return }
+    private mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID, isOurs: Bool) async throws {
+        guard let stored = try await storedEvent(target) else {
+            // It may be told before what it redacts.
+            waitingRedactions[target, default: []].append(nid)
+            write.remember(redaction: nid, of: target)
+            return
+        }
+        guard stored.room == record.nid else { return }
         let event = try context.parse(stored, version)
         let levels = try await powerLevels()
         // Other servers accept whatever one server does to its own users' events; who of its users may, it decides itself
         // (Client-Server API, "Redactions"): the author, and those with the power to redact.
-        let mayRedact = event.sender == redaction.sender || levels.level(of: redaction.sender) >= .finite(levels.redact)
+        let mayRedact =
+            !isOurs || event.sender == redaction.sender || levels.level(of: redaction.sender) >= .finite(levels.redact)
         guard mayRedact, Authorization.redactionApplies(redaction, to: event, powerLevels: levels) else {
-            throw MatrixError.forbidden("You may not redact this message.")
+            if isOurs { throw MatrixError.forbidden("You may not redact this message.") }
+            return
         }
         write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
+        write.unindex(
+            stored.nid, in: record.nid, timestamp: stored.originServerTS,
+            SearchWords.words(type: event.type, content: event.content))
         outdated.append(stored.nid)
         if let (parent, _) = Self.relation(of: event) {
             write.unrelate(stored.nid)
@@ -340,10 +440,26 @@ struct RoomDraft {
         }
     }
 
+    /// The same where the state may be another one altogether.
+    mutating func renewFacts() async throws {
+        let type = try await state(.create)?.content["type"]?.string
+        let isEncrypted = try await state(.encryption) != nil
+        record.facts?.type = type
+        record.facts?.isEncrypted = isEncrypted
+    }
+
     /// Notes the positions that the newest events have got.
     mutating func moveFacts(newest: Int64, bump: Int64?) {
         record.facts?.newest = newest
         if let bump = bump ?? (record.facts?.bump == 0 ? newest : nil) { record.facts?.bump = bump }
+    }
+}
+
+extension EventNID? {
+    /// The number, or one that nobody has had.
+    fileprivate func orNew(_ database: Database) async throws -> EventNID {
+        if let self { return self }
+        return try await database.newEventNumbers(1)
     }
 }
 

@@ -5,10 +5,12 @@ import MatrixCore
 public final class MembershipService: Sendable {
     let rooms: RoomRegistry
     let succession: RoomSuccession
+    let remote: RemoteMemberships
     var database: Database { rooms.database }
     var serverName: ServerName { rooms.context.serverName }
 
-    init(rooms: RoomRegistry, succession: RoomSuccession) {
+    init(rooms: RoomRegistry, succession: RoomSuccession, remote: RemoteMemberships) {
+        self.remote = remote
         self.rooms = rooms
         self.succession = succession
     }
@@ -20,22 +22,46 @@ public final class MembershipService: Sendable {
         return room
     }
 
-    /// The room that an ID or an alias of this server stands for.
-    public func resolve(_ roomIDOrAlias: String) async throws -> RoomID {
-        if let roomID = RoomID(roomIDOrAlias) { return roomID }
-        guard let alias = RoomAlias(roomIDOrAlias) else {
-            throw MatrixError.invalidParam("“\(roomIDOrAlias)” is neither a room ID nor a room alias.")
-        }
-        guard let (room, _) = try await database.room(ofAlias: alias) else {
-            throw MatrixError.notFound("There is no room named \(alias).")
-        }
-        return try await rooms.room(room).roomID
+    /// The room if this server is in it, or nobody else is either: then what happens in it is decided here.
+    private func home(_ roomID: RoomID) async throws -> Room? {
+        guard let room = try await rooms.room(roomID), !room.record.extremities.isEmpty else { return nil }
+        if try await remote.federated.isResident(room) { return room }
+        return try await remote.federated.servers(in: room).isEmpty ? room : nil
     }
 
     /// Joins a room; being in it already is success.
-    public func join(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
-        let room = try await known(roomID)
+    ///
+    /// - Parameter servers: by which the room can be reached, where this one isn't in it.
+    public func join(
+        _ roomID: RoomID, reason: String?, via servers: [ServerName] = [], by requester: Requester
+    ) async throws {
         let profile = try await profile(of: requester.userID)
+        guard let room = try await home(roomID) else {
+            return try await joinElsewhere(roomID, profile, reason, servers, requester)
+        }
+        do {
+            try await join(room, profile, reason, requester)
+        } catch let error as MatrixError where Self.needsOthers.contains(error.code) {
+            // Somebody on another server may let the user in.
+            guard try await !remote.federated.servers(in: room).isEmpty else { throw error }
+            try await joinElsewhere(roomID, profile, reason, servers, requester)
+        }
+    }
+
+    /// What another server may know better.
+    private static let needsOthers: Set<MatrixError.Code> = [.unableToAuthoriseJoin, .unableToGrantJoin]
+
+    private func joinElsewhere(
+        _ roomID: RoomID, _ profile: Profile, _ reason: String?, _ servers: [ServerName], _ requester: Requester
+    ) async throws {
+        guard !requester.isGuest else { throw MatrixError.guestsForbidden }
+        let room = try await remote.join(
+            roomID, by: requester.userID, requester.nid,
+            content: Self.content("join", profile: profile, reason: reason), via: servers)
+        try await succession.joined(room, by: requester)
+    }
+
+    private func join(_ room: Room, _ profile: Profile, _ reason: String?, _ requester: Requester) async throws {
         let isNew = try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .join { return false }
             try await GuestRules.checkMayJoin(requester, &draft)
@@ -51,9 +77,15 @@ public final class MembershipService: Sendable {
     }
 
     /// Asks to be let in (Client-Server API, "Knocking on rooms"); asking again changes nothing.
-    public func knock(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
-        let room = try await known(roomID)
+    public func knock(
+        _ roomID: RoomID, reason: String?, via servers: [ServerName] = [], by requester: Requester
+    ) async throws {
         let profile = try await profile(of: requester.userID)
+        guard let room = try await home(roomID) else {
+            return try await remote.knock(
+                roomID, by: requester.userID, requester.nid,
+                content: Self.content("knock", profile: profile, reason: reason), via: servers)
+        }
         try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .knock { return }
             try await draft.append(
@@ -66,6 +98,19 @@ public final class MembershipService: Sendable {
     public func invite(_ user: UserID, to roomID: RoomID, reason: String?, by requester: Requester) async throws {
         let room = try await known(roomID)
         let profile = try await invitable(user)
+        if user.server != serverName {
+            guard
+                try await rooms.perform(
+                    in: room,
+                    { draft in
+                        guard try await draft.membership(of: requester.userID) == .join else { throw Self.notInRoom }
+                        return try await draft.membership(of: user) != .invite
+                    })
+            else { return }
+            return try await remote.invite(
+                user, to: room, content: Self.content("invite", profile: profile, reason: reason),
+                by: requester.userID)
+        }
         try await rooms.perform(in: room) { draft in
             guard try await draft.membership(of: requester.userID) == .join else { throw Self.notInRoom }
             if try await draft.membership(of: user) == .invite { return }
@@ -77,12 +122,12 @@ public final class MembershipService: Sendable {
 
     /// The profile of a user who may be invited.
     func invitable(_ user: UserID) async throws -> Profile {
-        guard user.server == serverName else {
-            throw MatrixError.forbidden("\(user) is on another server, and this server doesn't speak to others yet.")
-        }
+        // What a user of another server is called, that server says.
+        guard user.server == serverName else { return Profile() }
         guard let account = try await database.account(of: user), !account.isDeactivated else {
             throw MatrixError.notFound("There is no user \(user).")
         }
+        try await InvitePermission(database: database).check(user)
         return Profile(displayName: account.displayName, avatarURL: account.avatarURL)
     }
 
@@ -91,12 +136,27 @@ public final class MembershipService: Sendable {
     /// Leaves a room, or turns an invitation or a knock down; having left already is success.
     public func leave(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
         let room = try await known(roomID)
+        guard try await home(roomID) != nil else { return try await leaveElsewhere(room, reason, requester) }
         try await rooms.perform(in: room) { draft in
             guard let current = try await draft.state(.member(requester.userID)) else { throw Self.notInRoom }
             if Membership(current.content["membership"]) == .leave { return }
             try await draft.append(
                 "m.room.member", stateKey: requester.userID.string,
                 content: Self.content("leave", profile: nil, reason: reason), sender: requester.userID)
+        }
+    }
+
+    private func leaveElsewhere(_ room: Room, _ reason: String?, _ requester: Requester) async throws {
+        let membership = try await database.read { reader in
+            try await self.database.membership(of: requester.nid, in: room.nid, reader)
+        }
+        switch membership?.membership {
+        case .invite, .knock:
+            try await remote.leave(
+                room, by: requester.userID, requester.nid,
+                content: Self.content("leave", profile: nil, reason: reason))
+        case .leave: return
+        case .join, .ban, nil: throw Self.notInRoom
         }
     }
 

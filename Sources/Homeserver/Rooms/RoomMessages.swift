@@ -32,6 +32,7 @@ extension RoomReading {
         let (room, access) = try await rooms.readable(roomID, by: requester)
         let start = try await place(request.from, in: room, backwards: request.backwards, access)
         let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards, access) }
+        if request.backwards, access.isMember { try await fillGaps(in: room, from: start, limit: request.limit) }
         return try await database.read { reader in
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
@@ -40,7 +41,26 @@ extension RoomReading {
             let state =
                 request.filter.lazyLoadsMembers
                 ? try await self.senders(of: selection.events, room, reader) : []
-            return try await self.encode(selection, state, from: start, room, requester, reader)
+            return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
+        }
+    }
+
+    /// Gaps that are filled for one page.
+    private static let mostFilled = 3
+
+    /// Fetches what a page of history lacks from servers that have it. What nobody has stays a gap.
+    private func fillGaps(in room: Room, from start: Database.OrderedPlace, limit: Int) async throws {
+        guard try await database.read({ try await self.database.hasGaps(in: room.nid, $0) }) else { return }
+        let most = min(max(limit, 10), Self.largestPage)
+        for _ in 0..<Self.mostFilled {
+            let gap = try await database.read { reader -> Gap? in
+                let numbers = try await self.database.timeline(
+                    of: room.nid, from: start, backwards: true, limit: most, reader)
+                return try await self.database.gaps(
+                    before: try await self.database.events(numbers, reader), reader
+                ).first
+            }
+            guard let gap, try await missing.backfill(gap, in: room, limit: most) else { return }
         }
     }
 
@@ -58,6 +78,8 @@ extension RoomReading {
     ) async throws -> Selection {
         let limit = min(max(request.limit, 1), Self.largestPage)
         var selection = Selection()
+        // A filter that leaves this room out leaves nothing of it.
+        guard request.filter.admits(room.roomID) else { return selection }
         var place = start
         var examined = 0
         while selection.events.count < limit, examined < Self.mostExamined {
@@ -127,12 +149,12 @@ extension RoomReading {
 
     private func encode(
         _ selection: Selection, _ state: [StoredEvent], from start: Database.OrderedPlace, _ room: Room,
-        _ requester: Requester, _ reader: any Reader
+        _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> [UInt8] {
         let client = ClientEvents.Audience(requester, now: context.surroundings.now())
         let page = try await events.page(
-            selection.events, for: requester.nid, memberships: selection.memberships, reader)
-        let statePage = try await events.page(state, for: requester.nid, reader)
+            selection.events, for: requester.nid, memberships: selection.memberships, seenBy: &visibility, reader)
+        let statePage = try await events.page(state, for: requester.nid, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * selection.events.count + 256)
         writer.beginObject()
         writer.key("chunk")

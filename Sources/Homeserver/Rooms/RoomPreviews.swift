@@ -83,7 +83,10 @@ public final class RoomPreviews: Sendable {
                 found.append(try await copy(of: room, access, limit, requester))
             case .invite:
                 guard let stored = try await database.events([membership.event]).first else { continue }
-                let event = try await encode([stored], room, requester)
+                let page = try await database.read { reader in
+                    try await self.reading.events.page([stored], for: requester.nid, reader)
+                }
+                let event = try encode(page, room, requester)
                 found.append([
                     "room_id": .string(room.roomID.string), "membership": "invite", "invite": event.first ?? [:],
                 ])
@@ -145,7 +148,7 @@ public final class RoomPreviews: Sendable {
         _ room: Room, _ access: RoomAccess, _ start: SyncToken, _ end: SyncToken, _ requester: Requester
     ) async throws -> [(Int64, JSON)] {
         guard !sync.activity.changed([room.nid], after: start.position).isEmpty else { return [] }
-        let events = try await database.read { reader -> [StoredEvent] in
+        return try await database.read { reader in
             let numbers = try await self.database.newestEvents(
                 in: room.nid, after: start.position, upTo: end.position, limit: Self.largestPage, reader)
             var visibility = try await EventVisibility(
@@ -155,21 +158,18 @@ public final class RoomPreviews: Sendable {
             for event in try await self.database.events(numbers, reader) where try await visibility.allows(event) {
                 allowed.append(event)
             }
-            return allowed
+            let page = try await self.reading.events.page(allowed, for: requester.nid, seenBy: &visibility, reader)
+            let encoded = try self.encode(page, room, requester)
+            return zip(allowed, encoded).map { ($0.position ?? 0, $1) }
         }
-        let encoded = try await encode(events, room, requester)
-        return zip(events, encoded).map { ($0.position ?? 0, $1) }
     }
 
-    private func encode(_ events: [StoredEvent], _ room: Room, _ requester: Requester) async throws -> [JSON] {
+    private func encode(_ page: ClientEvents.Page, _ room: Room, _ requester: Requester) throws -> [JSON] {
         let audience = ClientEvents.Audience(requester, now: rooms.context.surroundings.now())
-        return try await database.read { reader in
-            let page = try await self.reading.events.page(events, for: requester.nid, reader)
-            return try page.events.map { event in
-                var writer = JSONWriter()
-                try self.reading.events.write(event, of: page, version: room.version, for: audience, into: &writer)
-                return try JSONDocument(parsing: writer.bytes).root.json
-            }
+        return try page.events.map { event in
+            var writer = JSONWriter()
+            try reading.events.write(event, of: page, version: room.version, for: audience, into: &writer)
+            return try JSONDocument(parsing: writer.bytes).root.json
         }
     }
 

@@ -5,11 +5,13 @@ import MatrixCore
 public final class RoomReading: Sendable {
     let rooms: RoomRegistry
     let events: ClientEvents
+    let missing: MissingEvents
     var context: RoomContext { rooms.context }
     var database: Database { context.database }
 
-    init(rooms: RoomRegistry) {
+    init(rooms: RoomRegistry, missing: MissingEvents) {
         self.rooms = rooms
+        self.missing = missing
         events = ClientEvents(context: rooms.context)
     }
 
@@ -19,6 +21,14 @@ public final class RoomReading: Sendable {
     private func visibleState(_ room: Room, _ access: RoomAccess, _ reader: any Reader) async throws -> StateNID {
         guard let leftAt = access.leftAt else { return room.record.state }
         return try await database.state(of: room.nid, at: leftAt, reader)
+    }
+
+    /// What the requester may see of a room.
+    func visibility(
+        _ room: Room, _ access: RoomAccess, _ requester: Requester, _ reader: any Reader
+    ) async throws -> EventVisibility {
+        try await EventVisibility(
+            context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
     }
 
     private func client(_ requester: Requester) -> ClientEvents.Audience {
@@ -33,14 +43,16 @@ public final class RoomReading: Sendable {
         return try await database.read { reader in
             let state = try await self.visibleState(room, access, reader)
             let entries = try await self.tree(room).entries(in: state, reader)
-            return try await self.encode(entries.map(\.event), room, requester, reader)
+            return try await self.encode(entries.map(\.event), room, access, requester, reader)
         }
     }
 
     private func encode(
-        _ numbers: [EventNID], _ room: Room, _ requester: Requester, _ reader: any Reader
+        _ numbers: [EventNID], _ room: Room, _ access: RoomAccess, _ requester: Requester, _ reader: any Reader
     ) async throws -> [UInt8] {
-        let page = try await events.page(try await database.events(numbers, reader), for: requester.nid, reader)
+        var visibility = try await visibility(room, access, requester, reader)
+        let page = try await events.page(
+            try await database.events(numbers, reader), for: requester.nid, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * numbers.count + 16)
         writer.beginArray()
         for event in page.events {
@@ -65,7 +77,9 @@ public final class RoomReading: Sendable {
                 let stored = try await self.database.events([nid], reader).first
             else { throw none }
             if wholeEvent {
-                let page = try await self.events.page([stored], for: requester.nid, reader)
+                var visibility = try await self.visibility(room, access, requester, reader)
+                let page = try await self.events.page(
+                    [stored], for: requester.nid, seenBy: &visibility, reader)
                 var writer = JSONWriter()
                 try self.events.write(
                     stored, of: page, version: room.version, for: self.client(requester), into: &writer)
@@ -91,8 +105,14 @@ public final class RoomReading: Sendable {
             self.at = at
         }
 
+        /// Both together are an “or”: either it is the one, or it is not the other.
         func admits(_ membership: String) -> Bool {
-            (self.membership.map { $0 == membership } ?? true) && notMembership != membership
+            switch (self.membership, notMembership) {
+            case (nil, nil): true
+            case (let wanted?, nil): membership == wanted
+            case (nil, let unwanted?): membership != unwanted
+            case (let wanted?, let unwanted?): membership == wanted || membership != unwanted
+            }
         }
     }
 
@@ -112,7 +132,8 @@ public final class RoomReading: Sendable {
                 let membership = try self.context.parse(stored, room.version).content["membership"]?.string ?? ""
                 if filter.admits(membership) { chosen.append(stored) }
             }
-            let page = try await self.events.page(chosen, for: requester.nid, reader)
+            var visibility = try await self.visibility(room, access, requester, reader)
+            let page = try await self.events.page(chosen, for: requester.nid, seenBy: &visibility, reader)
             var writer = JSONWriter(capacity: 600 * chosen.count + 16)
             writer.beginObject()
             writer.key("chunk")
@@ -148,11 +169,12 @@ public final class RoomReading: Sendable {
                 guard Membership(event.content["membership"]) == .join, let user = event.stateKey else { continue }
                 writer.key(user)
                 writer.beginObject()
-                if let name = event.content["displayname"]?.string {
+                let content = try self.context.shownContent(of: stored, room.version)
+                if let name = content["displayname"]?.string {
                     writer.key("display_name")
                     writer.string(name)
                 }
-                if let avatar = event.content["avatar_url"]?.string {
+                if let avatar = content["avatar_url"]?.string {
                     writer.key("avatar_url")
                     writer.string(avatar)
                 }
@@ -190,7 +212,7 @@ public final class RoomReading: Sendable {
             guard try await visibility.allows(stored) else { throw none }
             let memberships = [stored.nid: try await visibility.membership(at: stored)]
             let page = try await self.events.page(
-                [stored], for: requester.nid, memberships: memberships, reader)
+                [stored], for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
             var writer = JSONWriter()
             try self.events.write(stored, of: page, version: room.version, for: self.client(requester), into: &writer)
             return writer.bytes

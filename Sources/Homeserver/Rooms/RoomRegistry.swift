@@ -104,9 +104,11 @@ public final class RoomRegistry: Sendable {
         for job in others { job.continuation?.resume(returning: .done) }
     }
 
-    /// How often a batch is built anew when somebody else keeps moving the room.
-    /// Against a node that writes without a pause about every tenth try succeeds; some milliseconds each.
+    /// How often a batch is built anew when somebody else keeps moving the room, some milliseconds each; and after how many
+    /// times this node asks for a turn, which lasts so many milliseconds if it dies meanwhile.
     private static let attempts = 1_000
+    private static let attemptsBeforeTurn = 4
+    private static let turn: Int64 = 1_000
 
     private func carryOut(_ jobs: [RoomJob], in room: Room) async {
         for attempt in 0..<Self.attempts {
@@ -120,6 +122,7 @@ public final class RoomRegistry: Sendable {
             } catch DatabaseError.conflict {
                 // Another node was faster.
                 do {
+                    if attempt % Self.attemptsBeforeTurn == Self.attemptsBeforeTurn - 1 { try await takeTurn(in: room) }
                     if let record = try await database.room(room.nid) { room.moved(to: record) }
                 } catch {
                     return fail(jobs, error)
@@ -129,6 +132,13 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    private func takeTurn(in room: Room) async throws {
+        let now = context.surroundings.now()
+        var write = Write()
+        write.takeTurn(in: room.nid, by: context.node, at: now, until: now + Self.turn)
+        try await database.write(write)
     }
 
     private func fail(_ jobs: [RoomJob], _ error: any Error) {
@@ -166,16 +176,37 @@ public final class RoomRegistry: Sendable {
         var write = draft.write
         let room = draft.record.nid
         let firstOwn = write.positions
-        let positions = draft.added.map { _ in write.takePosition() }
-        let bump = draft.added.lastIndex { RoomFacts.bumpingTypes.contains(EventType($0.parsed.type)) }
-        let newest = positions.last ?? .null
+        let positions = draft.added.map { $0.placing.isNewest ? write.takePosition() : .null }
+        let bump = draft.added.lastIndex { added in
+            added.placing.isNewest && RoomFacts.bumpingTypes.contains(EventType(added.parsed.type))
+        }
+        let newest = draft.added.lastIndex { $0.placing.isNewest }.map { positions[$0] } ?? .null
         if let before = draft.before {
-            write.update(draft.record, readAs: before, newest: newest, bump: bump.map { positions[$0] } ?? .null)
+            write.update(
+                draft.record, readAs: before, by: context.node, at: context.surroundings.now(), newest: newest,
+                bump: bump.map { positions[$0] } ?? .null)
         } else {
             write.insert(draft.record, newest: newest, bump: bump.map { positions[$0] } ?? newest)
         }
+        for row in draft.stateRows { write.insert(stateRow: row.number, row.bytes, room: room) }
         for (added, position) in zip(draft.added, positions) {
-            write.insert(added.event, position: position)
+            if added.isSearchable { write.enqueueForSearch(added.event.nid, in: room) }
+            switch added.placing {
+            case .newest: write.insert(added.event, position: position)
+            case .newestOfOutlier: write.place(added.event, position: position)
+            case .nowhere:
+                write.insert(added.event, position: .null)
+                continue
+            case .nowhereOfOutlier:
+                write.place(added.event, position: .null)
+                continue
+            case .before(let position):
+                write.insert(added.event, position: .integer(position))
+                continue
+            case .beforeOfOutlier(let position):
+                write.place(added.event, position: .integer(position))
+                continue
+            }
             for (user, outcome) in added.notifications.exceptions {
                 write.notify(
                     user, of: added.event, position: position, thread: added.notifications.thread, outcome)
@@ -184,27 +215,32 @@ public final class RoomRegistry: Sendable {
                 write.stick(
                     added.event.nid, in: room, position: position, until: until, now: context.surroundings.now())
             }
-            if let change = added.stateChange {
-                write.insert(change, room: room)
-                write.setState(change.state, of: room, from: position)
-            }
-            if let change = added.membership {
+            if let state = added.currentState { write.setState(state, of: room, from: position) }
+            for change in added.memberships {
                 write.setMembership(
-                    change.membership, of: change.user, in: room, event: added.event.nid, position: position,
+                    change.membership, of: change.user, in: room, event: change.event, position: position,
                     ending: change.ending)
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
+        }
+        for added in draft.added where added.event.redactedBy != nil {
+            write.planOverwrite(
+                of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
         }
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
-        for (offset, added) in draft.added.enumerated() {
-            database.storedEvents.insert(added.event.at(position: first + Int64(offset)))
+        var offset: Int64 = 0
+        var bumped: Int64?
+        for (index, added) in draft.added.enumerated() where added.placing.isNewest {
+            let position = first + offset
+            offset += 1
+            if index == bump { bumped = position }
+            // What was an outlier before is read anew.
+            if case .newest = added.placing { database.storedEvents.insert(added.event.at(position: position)) }
         }
-        if !draft.added.isEmpty {
-            draft.moveFacts(newest: first + Int64(draft.added.count) - 1, bump: bump.map { first + Int64($0) })
-        }
+        if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
     }
 

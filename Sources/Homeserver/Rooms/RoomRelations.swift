@@ -46,24 +46,26 @@ extension RoomReading {
             var found: [StoredEvent] = []
             var place = start
             var next: Database.OrderedPlace?
-            let tree = request.recurses ? try await self.descendants(of: eventID, reader) : nil
+            var examined = 0
+            let tree = request.recurses ? try await self.descendants(of: eventID, in: room.nid, reader) : nil
             search: while true {
                 let children: [(event: EventNID, type: String)]
                 if let tree {
                     children = Self.page(of: tree, from: place, backwards: request.backwards, limit: 2 * limit)
                 } else {
                     children = try await self.database.children(
-                        of: eventID, from: place, backwards: request.backwards, limit: 2 * limit, reader)
+                        of: eventID, in: room.nid, from: place, backwards: request.backwards, limit: 2 * limit, reader)
                 }
                 let events = try await self.database.events(children.map(\.event), reader)
                 for (child, event) in zip(children, events) {
                     guard let position = event.position else { continue }
                     let at = Database.OrderedPlace(depth: event.orderDepth, position: position)
                     if let end, request.backwards == (at < end) { break search }
-                    if found.count == limit {
+                    if found.count == limit || examined == Self.mostExamined {
                         next = place
                         break search
                     }
+                    examined += 1
                     place = request.backwards ? Database.OrderedPlace(depth: at.depth, position: position - 1) : at
                     guard request.relType.map({ $0 == child.type }) ?? true, try await visibility.allows(event),
                         try self.isOfType(event, request.eventType, room)
@@ -74,7 +76,7 @@ extension RoomReading {
             }
             return try await self.encode(
                 found, previous: request.from, next: next.map { PaginationToken($0).text },
-                depth: request.recurses ? Self.mostLevels : nil, room, requester, reader)
+                depth: request.recurses ? Self.mostLevels : nil, room, requester, &visibility, reader)
         }
     }
 
@@ -90,7 +92,9 @@ extension RoomReading {
     }
 
     /// The children of an event, their children and so on, oldest first. A query for each event that has any.
-    private func descendants(of root: EventID, _ reader: any Reader) async throws -> [Descendant] {
+    private func descendants(
+        of root: EventID, in room: RoomNID, _ reader: any Reader
+    ) async throws -> [Descendant] {
         var found: [EventNID: Descendant] = [:]
         var level = [root]
         let start = Database.OrderedPlace(depth: .max, position: .max)
@@ -100,7 +104,7 @@ extension RoomReading {
                 let left = Self.mostDescendants - found.count
                 if left <= 0 { break }
                 let children = try await database.children(
-                    of: parent, from: start, backwards: true, limit: left, reader)
+                    of: parent, in: room, from: start, backwards: true, limit: left, reader)
                 for (event, child) in zip(try await database.events(children.map(\.event), reader), children) {
                     guard found[event.nid] == nil, let position = event.position else { continue }
                     found[event.nid] = Descendant(
@@ -140,11 +144,13 @@ extension RoomReading {
 
     private func encode(
         _ events: [StoredEvent], previous: String?, next: String?, depth: Int? = nil, _ room: Room,
-        _ requester: Requester,
-        _ reader: any Reader
+        _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
     ) async throws -> [UInt8] {
         let audience = ClientEvents.Audience(requester, now: context.surroundings.now())
-        let page = try await self.events.page(events, for: requester.nid, reader)
+        var memberships: [EventNID: Membership] = [:]
+        for event in events { memberships[event.nid] = try await visibility.membership(at: event) }
+        let page = try await self.events.page(
+            events, for: requester.nid, memberships: memberships, seenBy: &visibility, reader)
         var writer = JSONWriter(capacity: 600 * events.count + 64)
         writer.beginObject()
         writer.key("chunk")
@@ -184,7 +190,8 @@ extension RoomReading {
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
             var found: [StoredEvent] = []
             var isEnd = false
-            while found.count < limit, !isEnd {
+            var examined = 0
+            while found.count < limit, !isEnd, examined < Self.mostExamined {
                 let roots = try await self.database.threads(in: room.nid, before: depth, limit: limit, reader)
                 isEnd = roots.count < limit
                 for (root, event) in zip(roots, try await self.database.events(roots.map(\.root), reader)) {
@@ -193,15 +200,20 @@ extension RoomReading {
                         break
                     }
                     depth = root.latest
+                    examined += 1
                     guard try await visibility.allows(event) else { continue }
-                    let summary = try await self.database.relationSummary(of: event, for: requester.nid, reader)
+                    let summary = try await self.events.summary(
+                        of: event, for: requester.nid, &visibility, reader)
+                    // A thread of which the requester may see nothing isn't one to them.
+                    guard summary?.thread != nil else { continue }
                     if onlyOwn, summary?.thread?.participated != true { continue }
                     found.append(event)
                 }
             }
             let next = isEnd ? nil : PaginationToken(Database.OrderedPlace(depth: depth, position: 0)).text
             return try await self.encode(
-                found, previous: from == nil || start == depth ? nil : from, next: next, room, requester, reader)
+                found, previous: from == nil || start == depth ? nil : from, next: next, room, requester, &visibility,
+                reader)
         }
     }
 }

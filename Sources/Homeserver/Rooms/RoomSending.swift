@@ -6,7 +6,24 @@ public final class SendingService: Sendable {
     let rooms: RoomRegistry
     var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    private let directory: DirectoryService
+
+    init(rooms: RoomRegistry, directory: DirectoryService) {
+        self.rooms = rooms
+        self.directory = directory
+    }
+
+    /// Aliases of other servers that are looked up for one event.
+    private static let mostLookedUp = 20
+
+    /// Where the aliases of other servers that content names point to; those that can't be looked up are left out.
+    private func aliasesElsewhere(_ content: JSON) async -> [RoomAlias: RoomID] {
+        var found: [RoomAlias: RoomID] = [:]
+        for alias in CanonicalAlias.others(in: content, than: rooms.context.serverName).prefix(Self.mostLookedUp) {
+            found[alias] = try? await directory.resolve(alias).0
+        }
+        return found
+    }
 
     private func known(_ roomID: RoomID) async throws -> Room {
         guard let room = try await rooms.room(roomID) else { throw MembershipService.notInRoom }
@@ -56,11 +73,21 @@ public final class SendingService: Sendable {
         by requester: Requester
     ) async throws -> EventID {
         let room = try await known(roomID)
+        if key.type == "m.room.member", content["membership"] == "invite", let user = UserID(key.key) {
+            try await InvitePermission(database: database).check(user)
+        }
+        let elsewhere = key == StateKey("m.room.canonical_alias") ? await aliasesElsewhere(content) : [:]
         return try await rooms.perform(in: room) { draft in
             if sticky == nil, let current = try await draft.state(key), current.sender == requester.userID,
                 let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted
             {
                 return current.eventID
+            }
+            if key == StateKey("m.room.canonical_alias") {
+                let aliases = CanonicalAlias(
+                    database: self.database, serverName: self.rooms.context.serverName, elsewhere: elsewhere)
+                try await aliases.check(
+                    content, replacing: try await draft.state(key)?.content, in: room.nid, room.roomID)
             }
             return try await draft.append(
                 key.type, stateKey: key.key, content: content, sender: requester.userID, timestamp: timestamp,

@@ -16,22 +16,29 @@ extension DirectoryService {
         } else {
             throw MatrixError.invalidParam("“\(roomIDOrAlias)” is neither a room ID nor a room alias.")
         }
+        guard try await isShown(room, to: requester) else { throw none }
+        var json = try await summary(of: room)
+        if let requester {
+            let membership = try await database.read { reader in
+                try await self.database.membership(of: requester.nid, in: room.nid, reader)
+            }
+            json["membership"] = .string(membership?.membership.name ?? "leave")
+        }
+        return .object(json)
+    }
+
+    /// What a room shows of itself, whoever asks.
+    func summary(of room: Room) async throws -> JSONObject {
         let rules = try await contents(room, [.joinRules, StateKey("m.room.encryption")])
-        let membership: RoomMembership? = try await requester.asyncMap { requester in
-            try await self.database.read { try await self.database.membership(of: requester.nid, in: room.nid, $0) }
-        }.flatMap { $0 }
-        let rule = rules[.joinRules]?["join_rule"]?.string ?? "invite"
-        let allowed = Self.allowedRooms(rules[.joinRules])
-        guard try await isShown(room, rule, allowed, membership, to: requester) else { throw none }
         var json = try await listing(room).json
-        json["join_rule"] = .string(rule)
+        json["join_rule"] = .string(rules[.joinRules]?["join_rule"]?.string ?? "invite")
         json["room_version"] = .string(room.version.identifier)
         if let encryption = rules[StateKey("m.room.encryption")]?["algorithm"]?.string {
             json["encryption"] = .string(encryption)
         }
+        let allowed = Self.allowedRooms(rules[.joinRules])
         if !allowed.isEmpty { json["allowed_room_ids"] = .array(allowed.map { .string($0.string) }) }
-        if requester != nil { json["membership"] = .string(membership?.membership.name ?? "leave") }
-        return .object(json)
+        return json
     }
 
     static func allowedRooms(_ rules: JSONView?) -> [RoomID] {
@@ -47,17 +54,20 @@ extension DirectoryService {
 
     /// Whether somebody may know of a room: everybody of those that anybody may enter, knock at or look into; members and
     /// invited users of theirs; and those whom another room lets in.
-    func isShown(
-        _ room: Room, _ rule: String, _ allowed: [RoomID], _ membership: RoomMembership?, to requester: Requester?
-    ) async throws -> Bool {
+    func isShown(_ room: Room, to requester: Requester?) async throws -> Bool {
+        let rules = try await contents(room, [.joinRules])[.joinRules]
+        let rule = rules?["join_rule"]?.string ?? "invite"
         if ["public", "knock", "knock_restricted"].contains(rule) { return true }
         if try await rooms.isWorldReadable(room) { return true }
+        guard let requester else { return false }
+        let membership = try await database.read { reader in
+            try await self.database.membership(of: requester.nid, in: room.nid, reader)
+        }
         switch membership?.membership {
         case .join, .invite: return true
         default: break
         }
-        guard let requester else { return false }
-        for roomID in allowed {
+        for roomID in Self.allowedRooms(rules) {
             guard let other = try await rooms.room(roomID) else { continue }
             let membership = try await database.read { reader in
                 try await self.database.membership(of: requester.nid, in: other.nid, reader)
@@ -77,7 +87,7 @@ extension DirectoryService {
                 guard let nid = try await tree.event(for: number, in: room.record.state, reader),
                     let stored = try await self.database.events([nid], reader).first
                 else { continue }
-                contents[key] = try self.rooms.context.parse(stored, room.version).content
+                contents[key] = try self.rooms.context.shownContent(of: stored, room.version)
             }
             return contents
         }

@@ -84,7 +84,7 @@ extension RoomCreationService {
             &draft, version, creators, requester)
         inheritance.canonicalAlias = try await draft.state(StateKey("m.room.canonical_alias"))?.content.json
         inheritance.aliases = try await database.aliases(of: old.nid)
-        inheritance.isPublished = try await database.publishedRooms().contains(old.nid)
+        inheritance.isPublished = try await database.publishedRooms(.own).contains(old.nid)
         inheritance.bans = try await bans(in: old, &draft)
         return inheritance
     }
@@ -173,7 +173,7 @@ extension RoomCreationService {
         if !write.isEmpty { try await database.write(write) }
         if inheritance.canonicalAlias != nil {
             do {
-                try await rooms.perform(in: old) { draft in
+                _ = try await rooms.perform(in: old) { draft in
                     try await draft.append(
                         "m.room.canonical_alias", stateKey: "", content: [:], sender: requester.userID)
                 }

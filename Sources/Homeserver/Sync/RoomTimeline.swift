@@ -48,7 +48,11 @@ struct RoomTimeline {
         paging: while true {
             let ask = max(wanted.limit - newestFirst.count + 1, 8)
             let numbers = try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
-            for stored in try await database.events(numbers, reader) {
+            let events = try await database.events(numbers, reader)
+            let behindGaps =
+                try await database.hasGaps(in: room.nid, reader)
+                ? Set(try await database.gaps(before: events, reader).map(\.before)) : []
+            for stored in events {
                 guard let position = stored.position else { continue }
                 // A gap, or older than what the client knows.
                 if position < 0 || position <= wanted.after ?? 0 {
@@ -72,6 +76,11 @@ struct RoomTimeline {
                     }
                 }
                 place = Database.OrderedPlace(depth: stored.orderDepth, position: position - 1)
+                if position <= wanted.upTo, behindGaps.contains(stored.nid) {
+                    // Who goes back from here has what is missing fetched.
+                    result.isLimited = true
+                    break paging
+                }
             }
             if numbers.count < ask { break }
         }

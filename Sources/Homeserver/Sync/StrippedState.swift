@@ -3,11 +3,6 @@ import MatrixCore
 
 /// The state that somebody who is not in a room is shown of it (Client-Server API, "Stripped state").
 enum StrippedState {
-    private static let types = [
-        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
-        "m.room.encryption", "m.room.topic",
-    ]
-
     /// Writes an array: the state before the user was invited or knocked, and the user's own member event. Of whoever was neither
     /// invited nor had knocked, that event alone.
     static func write(
@@ -29,7 +24,7 @@ enum StrippedState {
             invitation = before == .invite || before == .knock ? replaced : nil
         }
         if let before = invitation?.stateBefore {
-            let keys = types.map { StateKey($0) }
+            let keys = RoomDraft.strippedTypes.map { StateKey($0) }
             let known = try await database.existingNumbers(ofStateKeys: keys)
             for key in keys {
                 guard let number = known[key], let event = try await tree.event(for: number, in: before, reader) else {
@@ -39,9 +34,23 @@ enum StrippedState {
             }
         }
         writer.beginArray()
+        if own.stateBefore == nil, let user = own.stateKey {
+            try await writeTold(of: room, to: user, database, into: &writer, reader)
+        }
         for stored in try await database.events(numbers, reader) + [own] {
             events.writeStripped(try events.context.parse(stored, room.version), into: &writer)
         }
         writer.endArray()
+    }
+
+    /// Of a room that this server isn't in another one has told it, with the invitation or in answer to the knock.
+    private static func writeTold(
+        of room: Room, to user: StateKeyNID, _ database: Database, into writer: inout JSONWriter, _ reader: any Reader
+    ) async throws {
+        guard let name = try await database.stateKeys([user])[user].flatMap({ UserID($0.key) }),
+            let nid = try await database.existingNumbers(ofUsers: [name])[name],
+            let told = try await database.strippedState(of: room.nid, for: nid, reader)
+        else { return }
+        for event in try JSONDocument(parsing: told.events).root.elements { writer.raw(event.raw) }
     }
 }

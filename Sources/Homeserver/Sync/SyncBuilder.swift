@@ -216,8 +216,9 @@ struct SyncBuilder {
         )
     }
 
-    /// Whether the invitation comes from somebody of whom the user doesn't want to hear.
+    /// Whether the user wants no invitations, or doesn't want to hear of the one that this comes from.
     private func isIgnored(_ invitation: RoomMembership, _ reader: any Reader) async throws -> Bool {
+        if try await InvitePermission(database: database).isBlocked(for: requester.nid) { return true }
         let ignored = try await context.ignored.list(of: requester.nid)
         if ignored.isEmpty { return false }
         return try await database.events([invitation.event], reader).first.map { ignored.contains($0.sender) } ?? false

@@ -105,14 +105,22 @@ struct SyncRoom {
         _ events: [StoredEvent], _ memberships: [EventNID: Membership], into writer: inout JSONWriter,
         _ reader: any Reader
     ) async throws {
+        var visibility = try await EventVisibility(
+            context, room: room, user: builder.requester.userID, nid: builder.requester.nid, access: access,
+            reader: reader)
         let page = try await builder.service.events.page(
-            events, for: builder.requester.nid, memberships: memberships, reader)
+            events, for: builder.requester.nid, memberships: memberships, seenBy: &visibility, reader)
         writer.beginArray()
         for event in page.events {
             try builder.service.events.write(
                 event, of: page, version: room.version, for: builder.audience, into: &writer)
         }
         writer.endArray()
+    }
+
+    /// How far the user may read.
+    private var access: RoomAccess {
+        RoomAccess(leftAt: isJoined ? nil : membership.position, membership: membership.membership)
     }
 
     /// Writes what is told to those who were not in the room when their membership ended: an invitation that was turned down or

@@ -3,8 +3,11 @@ import MatrixCore
 
 /// The command line's look after the database: `roost db check` and `roost backup`, while the server runs.
 public enum MaintenanceEndpoints {
-    public static func all(_ service: MaintenanceService) -> [Endpoint] {
+    public static func all(_ service: MaintenanceService, keys: SigningKeys) -> [Endpoint] {
         [
+            Endpoint(
+                .POST, "/_roost/admin/v1/keys/rotate", api: .local, authentication: .localSocket, rateLimit: .none
+            ) { _ in .json(["key_id": .string(try await keys.rotate())]) },
             Endpoint(
                 .POST, "/_roost/admin/v1/database/check", api: .local, authentication: .localSocket, rateLimit: .none
             ) { _ in

@@ -49,7 +49,8 @@ enum AccountRestrictions {
         "GET /capabilities",
         "GET /profile/{userId}", "GET /profile/{userId}/{keyName}", "GET /directory/room/{roomAlias}",
         "GET /publicRooms", "POST /user/{userId}/filter", "GET /user/{userId}/filter/{filterId}", "GET /pushrules/",
-        "GET /media/config", "GET /voip/turnServer", "POST /org.matrix.simplified_msc3575/sync",
+        "GET /media/config", "GET /voip/turnServer", "GET /room_summary/{roomIdOrAlias}",
+        "POST /org.matrix.simplified_msc3575/sync",
 
         // MSC4140, "Guest accounts".
         "PUT /org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",

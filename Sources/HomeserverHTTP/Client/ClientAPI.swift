@@ -20,7 +20,8 @@ public struct ClientAPI: Sendable {
             + publishedRoomEndpoints + relationEndpoints + presenceEndpoints + userDirectoryEndpoints
             + roomUpgradeEndpoints + roomSummaryEndpoints + notificationEndpoints + previewEndpoints
             + fallbackEndpoints + moderationEndpoints + reportEndpoints + contactEndpoints + keyEndpoints
-            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints + slidingSyncEndpoints
-            + delayedEventEndpoints + threadSubscriptionEndpoints
+            + toDeviceEndpoints + keyBackupEndpoints + dehydratedDeviceEndpoints + pusherEndpoints + spaceEndpoints
+            + thirdPartyNetworkEndpoints + searchEndpoints + slidingSyncEndpoints + delayedEventEndpoints
+            + threadSubscriptionEndpoints
     }
 }

@@ -22,7 +22,8 @@ extension ClientAPI {
                 .POST, PathPattern("\(base)/delayed_events/{delayId}/{action:send|cancel|restart}"),
                 authentication: .accessToken
             ) { request in
-                try await self.perform(request["action"], request)
+                _ = try await request.json(emptyIsObject: true)
+                return try await self.perform(request["action"], request)
             },
             // As clients do it that know an earlier form of the proposal.
             Endpoint(.POST, PathPattern("\(base)/delayed_events/{delayId}"), authentication: .accessToken) { request in

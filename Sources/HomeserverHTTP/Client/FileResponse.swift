@@ -17,20 +17,27 @@ enum FileResponse {
         object-src 'self';
         """
 
-    /// - Parameter name: the name that the client asks for, instead of the uploader's.
-    static func make(_ file: MediaService.Download, named name: String = "", for request: Request) -> Response {
+    /// What the file is, and how it may be shown.
+    static func headers(of file: MediaService.Download, named name: String = "") -> HTTPHeaders {
         let type = file.contentType.flatMap { isHeaderText($0) ? $0 : nil } ?? "application/octet-stream"
         let isInline = inlineTypes.contains(type.prefix { $0 != ";" }.lowercased())
+        return [
+            "Content-Type": type,
+            "Content-Disposition": disposition(
+                isInline ? "inline" : "attachment", name.isEmpty ? file.fileName : name),
+        ]
+    }
+
+    /// - Parameter name: the name that the client asks for, instead of the uploader's.
+    static func make(_ file: MediaService.Download, named name: String = "", for request: Request) -> Response {
         let tag = "\"\(file.tag)\""
         var response = Response(
             headers: [
-                "Content-Type": type,
-                "Content-Disposition": disposition(
-                    isInline ? "inline" : "attachment", name.isEmpty ? file.fileName : name),
                 "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff",
                 "Cross-Origin-Resource-Policy": "cross-origin", "Referrer-Policy": "no-referrer",
                 "Cache-Control": "private, max-age=86400, immutable", "ETag": tag, "Accept-Ranges": "bytes",
             ], body: .file(path: file.path, size: file.size))
+        response.headers.add(contentsOf: headers(of: file, named: name))
         if request.headers[canonicalForm: "If-None-Match"].contains(where: { $0 == tag || $0 == "*" }) {
             response.status = .notModified
             response.body = .none

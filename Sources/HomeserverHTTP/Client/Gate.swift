@@ -22,8 +22,7 @@ struct Gate: Sendable {
         case .localSocket:
             guard request.isLocalSocket else { throw MatrixError.unrecognizedPath }
         case .signedByServer:
-            // No endpoint of this kind is served yet; letting one through would be worse than failing.
-            throw MatrixError.unrecognizedPath
+            try await recogniseServer(&request)
         }
         if !isUnlimited, let kind = RateLimiter.Kind(endpoint.rateLimit) {
             try limit(kind, request)
@@ -49,6 +48,29 @@ struct Gate: Sendable {
         try await homeserver.lastSeen.note(
             requester, address: request.remoteAddress.description, userAgent: request.headers.first(name: "User-Agent"))
         return false
+    }
+
+    /// The largest body of another server: fifty events and a hundred EDUs.
+    private static let largestTransaction = 32 << 20
+
+    /// Finds out which server has signed the request.
+    private func recogniseServer(_ request: inout Request) async throws {
+        guard homeserver.federation.isEnabled else { throw MatrixError.unrecognizedPath }
+        let headers = request.headers["Authorization"]
+        guard headers.contains(where: { RequestSignature(header: $0) != nil }) else {
+            throw MatrixError(
+                .unauthorized, "The request is not signed: it has no Authorization header of the scheme X-Matrix.")
+        }
+        let bytes = try await request.collect(upTo: Self.largestTransaction)
+        if !bytes.isEmpty {
+            do {
+                request.signedContent = try JSONDocument(parsing: bytes, limits: .envelope)
+            } catch { throw MatrixError.notJSON("\(error)") }
+        }
+        request.origin = try await homeserver.federation.authenticate(
+            headers, method: request.method.rawValue,
+            target: request.rawQuery.isEmpty ? request.path : "\(request.path)?\(request.rawQuery)",
+            content: request.signedContent?.root)
     }
 
     private func limit(_ kind: RateLimiter.Kind, _ request: Request) throws {

@@ -16,20 +16,21 @@ extension ClientAPI {
             },
             Endpoint(.POST, PathPattern("\(keys)/query"), authentication: .accessToken) { request in
                 let body = try await request.json().root
-                // Other servers aren't waited for yet; what is asked for must be right all the same.
-                _ = try body.optionalInteger("timeout")
+                let timeout = try body.optionalInteger("timeout") ?? DeviceKeyService.usualTimeout
                 guard let asked = try body.optionalObject("device_keys") else {
                     throw MatrixError.missingParam("device_keys")
                 }
-                return .json(try await self.homeserver.deviceKeys.query(asked, for: try request.authenticated()))
+                return .json(
+                    try await self.homeserver.deviceKeys.query(
+                        asked, timeout: timeout, for: try request.authenticated()))
             },
             Endpoint(.POST, PathPattern("\(keys)/claim"), authentication: .accessToken) { request in
                 let body = try await request.json().root
-                _ = try body.optionalInteger("timeout")
+                let timeout = try body.optionalInteger("timeout") ?? DeviceKeyService.usualTimeout
                 guard let asked = try body.optionalObject("one_time_keys") else {
                     throw MatrixError.missingParam("one_time_keys")
                 }
-                return .json(try await self.homeserver.deviceKeys.claim(asked))
+                return .json(try await self.homeserver.deviceKeys.claim(asked, timeout: timeout))
             },
             Endpoint(.GET, PathPattern("\(keys)/changes"), authentication: .accessToken) { request in
                 guard let from = request.query["from"] else { throw MatrixError.missingParam("from") }

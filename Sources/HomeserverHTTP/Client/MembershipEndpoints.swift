@@ -18,9 +18,10 @@ extension ClientAPI {
                 rateLimit: .join
             ) { request in
                 let body = try await request.json(emptyIsObject: true).root
-                let roomID = try await self.homeserver.memberships.resolve(request["roomIdOrAlias"])
+                let (roomID, servers) = try await self.homeserver.directory.resolve(request["roomIdOrAlias"])
                 try await self.homeserver.memberships.knock(
-                    roomID, reason: try body.optionalString("reason"), by: try request.authenticated())
+                    roomID, reason: try body.optionalString("reason"), via: try Self.servers(request) + servers,
+                    by: try request.authenticated())
                 return .json(["room_id": .string(roomID.string)])
             },
             Endpoint(
@@ -62,10 +63,21 @@ extension ClientAPI {
     private func join(_ request: Request, _ room: String) async throws -> Response {
         let body = try await request.json(emptyIsObject: true).root
         _ = try body.optionalObject("third_party_signed")
-        let roomID = try await homeserver.memberships.resolve(room)
+        let (roomID, servers) = try await homeserver.directory.resolve(room)
         try await homeserver.memberships.join(
-            roomID, reason: try body.optionalString("reason"), by: try request.authenticated())
+            roomID, reason: try body.optionalString("reason"), via: try Self.servers(request) + servers,
+            by: try request.authenticated())
         return .json(["room_id": .string(roomID.string)])
+    }
+
+    /// The servers by which a client says that a room can be reached; the second name is the one from before.
+    private static func servers(_ request: Request) throws -> [ServerName] {
+        try (request.query.all("via") + request.query.all("server_name")).prefix(50).map { name in
+            guard let server = ServerName(name) else {
+                throw MatrixError.invalidParam("“\(name)” is not a server's name.")
+            }
+            return server
+        }
     }
 
     private func removal(_ name: String, _ removal: MembershipService.Removal) -> Endpoint {

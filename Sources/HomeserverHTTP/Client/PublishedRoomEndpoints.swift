@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import MatrixCore
 
@@ -8,11 +9,13 @@ extension ClientAPI {
         let room: PathPattern = "/_matrix/client/{version:v3|r0}/directory/list/room/{roomId}"
         return [
             Endpoint(.GET, list, authentication: .optionalAccessToken) { request in
-                try self.checkServer(request)
                 let limit = try request.integer("limit").map { Int(clamping: $0) }
-                return .json(
-                    try await self.homeserver.directory.publishedRooms(
-                        .init(limit: limit, since: request.query["since"], searchTerm: nil, roomTypes: nil)))
+                let wanted = DirectoryService.PublishedRoomsRequest(
+                    limit: limit, since: request.query["since"], searchTerm: nil, roomTypes: nil)
+                if let server = try self.otherServer(request) {
+                    return .json(try await self.homeserver.directory.publishedRooms(wanted, of: server))
+                }
+                return .json(try await self.homeserver.directory.publishedRooms(wanted))
             },
             Endpoint(.POST, list, authentication: .accessToken, handler: search),
             Endpoint(.GET, room, authentication: .optionalAccessToken) { request in
@@ -20,30 +23,24 @@ extension ClientAPI {
                 return .json(["visibility": isPublished ? "public" : "private"])
             },
             Endpoint(.PUT, room, authentication: .accessToken) { request in
-                let visibility =
-                    try await request.json(emptyIsObject: true).root.optionalString("visibility") ?? "public"
-                guard ["public", "private"].contains(visibility) else {
-                    throw MatrixError.invalidParam("“visibility” must be public or private.")
-                }
+                let isPublished = try await request.visibility()
                 try await self.homeserver.directory.setPublished(
-                    visibility == "public", try request.roomID(), by: try request.authenticated())
+                    isPublished, try request.roomID(), by: try request.authenticated())
                 return .empty
             },
         ]
     }
 
-    private func checkServer(_ request: Request) throws {
-        guard let server = request.query["server"], server != homeserver.configuration.serverName.string else { return }
-        guard ServerName(server) != nil else { throw MatrixError.invalidParam("“server” is not a server's name.") }
-        throw MatrixError(.unknown, "This server doesn't speak to other servers yet.", status: 502)
+    /// The server whose rooms are asked for; nil for this one.
+    private func otherServer(_ request: Request) throws -> ServerName? {
+        guard let text = request.query["server"], text != homeserver.configuration.serverName.string else { return nil }
+        guard let server = ServerName(text) else { throw MatrixError.invalidParam("“server” is not a server's name.") }
+        return server
     }
 
     private func search(_ request: Request) async throws -> Response {
-        try checkServer(request)
         let body = try await request.json(emptyIsObject: true).root
-        // There are no bridged networks here, so whatever is asked of them is true of all rooms.
-        _ = try body.optionalBool("include_all_networks")
-        _ = try body.optionalString("third_party_instance_id")
+        let lists = try Self.lists(body)
         let filter = try body.optionalObject("filter")
         let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
             guard type.isNull || type.string != nil else {
@@ -51,11 +48,25 @@ extension ClientAPI {
             }
             return type.string
         }
-        return .json(
-            try await homeserver.directory.publishedRooms(
-                .init(
-                    limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
-                    since: try body.optionalString("since"),
-                    searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types)))
+        let wanted = DirectoryService.PublishedRoomsRequest(
+            limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
+            since: try body.optionalString("since"),
+            searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types, lists: lists)
+        if let server = try otherServer(request) {
+            return .json(try await homeserver.directory.publishedRooms(wanted, of: server))
+        }
+        return .json(try await homeserver.directory.publishedRooms(wanted))
+    }
+
+    /// The lists that a search is in. A network's is named by its application service and, behind a bar, the network.
+    private static func lists(_ body: JSONView) throws -> PublishedLists {
+        let all = try body.optionalBool("include_all_networks") ?? false
+        guard let instance = try body.optionalString("third_party_instance_id") else { return all ? .all : .own }
+        guard !all else {
+            throw MatrixError.invalidParam("“third_party_instance_id” can't be told together with all networks.")
+        }
+        let parts = instance.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2 else { return .network("", of: instance) }
+        return .network(String(parts[1]), of: String(parts[0]))
     }
 }

@@ -21,6 +21,13 @@ extension ClientAPI {
             Endpoint(.GET, "/.well-known/matrix/client", authentication: .none) { _ in
                 .json(["m.homeserver": ["base_url": .string(self.homeserver.configuration.publicBaseURL)]])
             },
+            // Server-Server API, "Server discovery".
+            Endpoint(.GET, "/.well-known/matrix/server", authentication: .none) { _ in
+                guard let address = self.homeserver.configuration.federation.publicAddress else {
+                    throw MatrixError.notFound("This server is where its name says.")
+                }
+                return .json(["m.server": .string(address.string)])
+            },
             Endpoint(.GET, "/.well-known/matrix/support", authentication: .none) { _ in .json(try self.support()) },
         ]
     }
@@ -47,9 +54,9 @@ extension ClientAPI {
         return answer
     }
 
-    /// The versions that real clients need to see before they talk to a server at all; the README tells what of them is
-    /// still missing.
-    private static let versions = ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.11"]
+    /// The versions of which all is there that a client can't do without: a test computes them from the table of facts (see
+    /// `docs/versions.md`).
+    private static let versions = ["r0.6.1"] + (1...19).map { "v1.\($0)" }
 
     /// Proposals that clients look for before they use them.
     private static let unstableFeatures = [

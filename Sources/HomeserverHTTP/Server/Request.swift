@@ -25,6 +25,9 @@ public struct Request: Sendable {
     public let served: Endpoint.APIs
     /// Whose access token it carries; set before the handler is called, when the endpoint asks for one.
     public var requester: Requester?
+    /// The server that has signed it, and its body; set before the handler is called, when the endpoint asks for that.
+    public var origin: ServerName?
+    public var signedContent: JSONDocument?
     /// The loop of the connection, on which the handler runs.
     public let eventLoop: any EventLoop
 

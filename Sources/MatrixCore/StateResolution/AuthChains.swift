@@ -1,5 +1,6 @@
 extension AuthGraph {
     /// The events that are not in the auth chain of every state (Room Version 2, State resolution, Auth difference).
+    /// The events of a state belong to its chain (`docs/protocol-core.md`, D1).
     ///
     /// - Parameters:
     ///   - shared: Events that all states have; their chains are in every state's chain and are walked once.
@@ -7,15 +8,12 @@ extension AuthGraph {
     mutating func authDifference(
         shared: [Int], differing: [[Int]]
     ) throws(StateResolutionError) -> Set<Int> {
-        // The chain of a state are the auth events of its events, which need not contain the events themselves.
-        var everywhere = Set<Int>()
-        for event in shared { everywhere.formUnion(try authEvents(of: event)) }
-        everywhere = try reachable(from: Array(everywhere))
+        let everywhere = try reachable(from: shared)
         // How many of the states have an event in their chain, for those that aren't in every chain anyway.
         var occurrences: [Int: Int] = [:]
         for state in differing {
-            var seen = Set<Int>()
-            var open = state
+            var seen = Set(state).subtracting(everywhere)
+            var open = Array(seen)
             while let event = open.popLast() {
                 for auth in try authEvents(of: event) where !everywhere.contains(auth) && seen.insert(auth).inserted {
                     open.append(auth)
@@ -59,7 +57,7 @@ public enum AuthChains {
         return Set(try graph.reachable(from: Array(first)).map { graph.events[$0].eventID })
     }
 
-    /// The events that are in the auth chain of some of `states` but not of all of them.
+    /// The events that are in some of `states` or their auth chains, but not so in all of them.
     ///
     /// - Throws: ``StateResolutionError`` if an event of a state is missing or the chains exceed `limits`.
     public static func difference(

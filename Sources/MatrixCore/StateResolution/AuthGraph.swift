@@ -72,11 +72,16 @@ struct AuthGraph<Source: EventSource> {
     private func isAt(_ number: Int, _ key: StateKey) -> Bool { events[number].stateMapKey == key }
 
     /// All events that can be reached from `starts` along auth events, `starts` included.
-    mutating func reachable(from starts: [Int]) throws(StateResolutionError) -> Set<Int> {
+    ///
+    /// - Parameter bounds: which events may be on the way; nil for all.
+    mutating func reachable(from starts: [Int], within bounds: Set<Int>? = nil) throws(StateResolutionError) -> Set<Int>
+    {
         var seen = Set(starts)
         var open = starts
         while let number = open.popLast() {
-            for auth in try authEvents(of: number) where seen.insert(auth).inserted { open.append(auth) }
+            for auth in try authEvents(of: number) where bounds?.contains(auth) ?? true && seen.insert(auth).inserted {
+                open.append(auth)
+            }
         }
         return seen
     }

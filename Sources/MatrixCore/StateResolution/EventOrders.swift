@@ -1,42 +1,28 @@
 /// The two orders of state resolution version 2 (Room Version 2, State resolution, Definitions).
 extension StateResolution {
     /// Reverse topological power ordering: every event behind all events of its auth chain, and otherwise the senders with
-    /// the most power first, then the earliest, then the smallest event ID. Kahn's algorithm with a heap.
-    ///
-    /// - Parameter closure: `selected` and everything in its auth chains. One selected event may rest on another by way of
-    ///   events that aren't selected; those are walked through as soon as they can be, and not put out.
+    /// the most power first, then the earliest, then the smallest event ID. Kahn's algorithm with a heap. Only auth events
+    /// among `selected` are seen.
     static func reverseTopologicalPowerOrder<Source: EventSource>(
-        of selected: Set<Int>, within closure: Set<Int>, _ graph: inout AuthGraph<Source>
+        of selected: Set<Int>, _ graph: inout AuthGraph<Source>
     ) throws(StateResolutionError) -> [Int] {
         var waitingFor: [Int: Int] = [:]
         var dependents: [Int: [Int]] = [:]
         var ready = Heap<PowerOrderKey>()
-        var passedThrough: [Int] = []
-        for number in closure {
-            let before = try graph.authEvents(of: number)
+        for number in selected {
+            let before = try graph.authEvents(of: number).filter { selected.contains($0) }
             for auth in before { dependents[auth, default: []].append(number) }
             waitingFor[number] = before.count
-            if before.isEmpty {
-                if selected.contains(number) {
-                    ready.insert(try powerOrderKey(number, &graph))
-                } else {
-                    passedThrough.append(number)
-                }
-            }
+            if before.isEmpty { ready.insert(try powerOrderKey(number, &graph)) }
         }
         var order: [Int] = []
         order.reserveCapacity(selected.count)
-        while let next = passedThrough.popLast() ?? ready.popMin()?.number {
-            if selected.contains(next) { order.append(next) }
+        while let next = ready.popMin()?.number {
+            order.append(next)
             for dependent in dependents[next] ?? [] {
                 guard let count = waitingFor[dependent] else { continue }
                 waitingFor[dependent] = count - 1
-                guard count == 1 else { continue }
-                if selected.contains(dependent) {
-                    ready.insert(try powerOrderKey(dependent, &graph))
-                } else {
-                    passedThrough.append(dependent)
-                }
+                if count == 1 { ready.insert(try powerOrderKey(dependent, &graph)) }
             }
         }
         return order

@@ -29,23 +29,31 @@ public enum StateResolution {
         for key in differingKeys { shared[key] = nil }
         let base = shared
         let resolved = try resolve(
-            differing: differing, shared: Array(base.values), sharedEvent: { base[$0] }, version: version,
-            limits: limits, source: source)
+            differing: differing, chains: .of(shared: Array(base.values)), sharedEvent: { base[$0] },
+            version: version, limits: limits, source: source)
         // Step 5: the unconflicted state map has the last word.
         return base.merging(resolved) { unconflicted, _ in unconflicted }
+    }
+
+    /// How the auth difference of states is found out.
+    public enum AuthDifference: Sendable {
+        /// By walking the auth chains. `shared` are the events that all states have in common at the other keys: needed to know
+        /// what is in every auth chain; leaving out such whose auth chains lie within those of others changes nothing.
+        case of(shared: [EventID])
+        /// The caller has an index of the auth chains and knows it.
+        case known(Set<EventID>)
     }
 
     /// Resolves what differs between states, for callers that can compare states without enumerating them.
     ///
     /// - Parameters:
     ///   - differing: For each state its entries at the keys at which not all states have the same event.
-    ///   - shared: The events that all states have in common at the other keys. They are needed to know what is in every
-    ///     auth chain; leaving out such whose auth chains lie within those of others changes nothing.
-    ///   - sharedEvent: The same events by their keys.
+    ///   - chains: What the auth chains of the states differ in.
+    ///   - sharedEvent: The events that all states have in common, by their keys.
     /// - Returns: The entries to set in the shared state. Keys that the shared state has must stay as they are.
     /// - Throws: ``StateResolutionError`` if an event of the states is missing or the work exceeds `limits`.
     public static func resolve(
-        differing: [StateMap], shared: [EventID], sharedEvent: (StateKey) -> EventID?, version: RoomVersion,
+        differing: [StateMap], chains: AuthDifference, sharedEvent: (StateKey) -> EventID?, version: RoomVersion,
         limits: StateResolutionLimits = .init(), source: some EventSource
     ) throws(StateResolutionError) -> StateMap {
         guard differing.count <= limits.maxStates else { throw .tooManyStates(differing.count) }
@@ -55,7 +63,7 @@ public enum StateResolution {
             return try resolveV1(differing, sharedEvent, &graph)
         case .v2, .v2Revised:
             return try resolveV2(
-                differing, shared, sharedEvent, &graph, isRevised: version.rules.stateResolution == .v2Revised)
+                differing, chains, sharedEvent, &graph, isRevised: version.rules.stateResolution == .v2Revised)
         }
     }
 }

@@ -2,7 +2,7 @@
 extension StateResolution {
     /// Room Version 2, State resolution, Algorithm; Room Version 12, State resolution.
     static func resolveV2<Source: EventSource>(
-        _ differing: [StateMap], _ shared: [EventID], _ sharedEvent: (StateKey) -> EventID?,
+        _ differing: [StateMap], _ chains: AuthDifference, _ sharedEvent: (StateKey) -> EventID?,
         _ graph: inout AuthGraph<Source>, isRevised: Bool
     ) throws(StateResolutionError) -> StateMap {
         // Definitions: the conflicted state set.
@@ -14,19 +14,25 @@ extension StateResolution {
             conflicted.formUnion(events)
             conflictedByState.append(events)
         }
-        var sharedNumbers: [Int] = []
-        sharedNumbers.reserveCapacity(shared.count)
-        for id in shared { sharedNumbers.append(try graph.required(id)) }
 
         // Definitions: the full conflicted set.
-        var full = conflicted.union(try graph.authDifference(shared: sharedNumbers, differing: conflictedByState))
+        var full = conflicted
+        switch chains {
+        case .known(let difference):
+            // Events that the difference names and nobody has are holes in auth chains.
+            for id in difference { if let number = try graph.number(of: id) { full.insert(number) } }
+        case .of(let shared):
+            var numbers: [Int] = []
+            numbers.reserveCapacity(shared.count)
+            for id in shared { numbers.append(try graph.required(id)) }
+            full.formUnion(try graph.authDifference(shared: numbers, differing: conflictedByState))
+        }
         if isRevised { full.formUnion(try graph.subgraph(of: conflicted)) }
 
-        // 1. The power events of the full conflicted set and what of their auth chains belongs to it.
+        // 1. The power events of the full conflicted set and what of their auth chains is reached within it (D2).
         let powerEvents = full.filter { isPowerEvent(graph.events[$0]) }
-        let chains = try graph.reachable(from: powerEvents.sorted())
-        let selected = full.intersection(chains)
-        let powerOrder = try reverseTopologicalPowerOrder(of: selected, within: chains, &graph)
+        let selected = try graph.reachable(from: powerEvents.sorted(), within: full)
+        let powerOrder = try reverseTopologicalPowerOrder(of: selected, &graph)
 
         // 2. Version 12 starts from an empty state, the versions before from the unconflicted state.
         var resolved: [StateKey: Int] = [:]

@@ -292,6 +292,28 @@ struct ConfigurationKey: Sendable {
             configuration.federation.caCertificates = try value.list { value throws(ValueProblem) in try value.path() }
         },
         ConfigurationKey(
+            "federation.public_address", "null",
+            "Where other servers reach this one, such as chat.example.org:443, if not at port 8448 of the server name: what /.well-known/matrix/server says."
+        ) { configuration, value throws(ValueProblem) in
+            configuration.federation.publicAddress = try value.optional { value throws(ValueProblem) in
+                guard let name = ServerName(try value.text("a server's name")) else {
+                    throw value.problem("must be a server's name, with a port if it has one")
+                }
+                return name
+            }
+        },
+        ConfigurationKey(
+            "federation.key_servers", "[]",
+            "Servers that are believed about the keys of others which can't be reached, such as matrix.org."
+        ) { configuration, value throws(ValueProblem) in
+            configuration.federation.keyServers = try value.list { value throws(ValueProblem) in
+                guard let name = ServerName(try value.text("a server's name")) else {
+                    throw value.problem("must be a server's name")
+                }
+                return name
+            }
+        },
+        ConfigurationKey(
             "federation.ip_denylist", "null",
             "Addresses or blocks that other servers may not have. null: private ones; []: none are denied."
         ) { configuration, value throws(ValueProblem) in

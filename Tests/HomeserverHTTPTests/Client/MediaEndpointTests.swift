@@ -107,7 +107,7 @@ struct MediaEndpointTests {
         "A25: no path leads out of the store",
         arguments: [
             "localhost/..%2f..%2fetc%2fpasswd", "localhost/%2e%2e", "localhost/%252e%252e%252f", "..%2f../x",
-            "127.0.0.1/..%2f..%2fservice", "localhost/a%00b", "other.example/abc", "localhost/",
+            "127.0.0.1/..%2f..%2fservice", "localhost/a%00b", "localhost/",
         ])
     func paths(path: String) async throws {
         for base in ["client/v1/media/download", "media/v3/download", "media/r0/download"] {

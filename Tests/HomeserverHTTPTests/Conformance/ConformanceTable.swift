@@ -29,6 +29,8 @@ struct ConformanceTable: Sendable {
         let module: String
         let token: Token
         let isDeprecated: Bool
+        /// The version that added it; nil if it is older than 1.1.
+        let since: String?
         let pathParameters: [Parameter]
         let queryParameters: [Parameter]
         /// nil for operations that take no body.
@@ -62,11 +64,13 @@ struct ConformanceTable: Sendable {
 
     /// The operations that some endpoint answers.
     func implemented(by endpoints: [Endpoint]) -> [Operation] {
-        operations.filter { operation in
-            endpoints.contains { endpoint in
-                endpoint.method.rawValue == operation.method
-                    && endpoint.patterns.contains { operation.isServed(by: $0) }
-            }
+        operations.filter { isImplemented($0, by: endpoints) }
+    }
+
+    func isImplemented(_ operation: Operation, by endpoints: [Endpoint]) -> Bool {
+        endpoints.contains { endpoint in
+            endpoint.method.rawValue == operation.method
+                && endpoint.patterns.contains { operation.isServed(by: $0) }
         }
     }
 
@@ -95,6 +99,7 @@ extension ConformanceTable.Operation {
         module = text("module")
         token = Token(rawValue: text("token")) ?? .none
         isDeprecated = json["deprecated"] == true
+        since = json["since"]?.stringValue
         pathParameters = parameters("parameters")
         queryParameters = parameters("query")
         request = json["request"].map(Fact.init)
@@ -103,6 +108,22 @@ extension ConformanceTable.Operation {
             answers[Int(member.key) ?? 0] = ConformanceTable.Answer(
                 body: member.value["body"].map(Fact.init), codes: codes(member.value["codes"]))
         }
+        segments = path.split(separator: "/", omittingEmptySubsequences: false)
+    }
+
+    /// The same operation at another path.
+    init(_ operation: Self, path: String) {
+        method = operation.method
+        self.path = path
+        module = operation.module
+        token = operation.token
+        isDeprecated = operation.isDeprecated
+        since = operation.since
+        pathParameters = operation.pathParameters
+        queryParameters = operation.queryParameters
+        request = operation.request
+        codes = operation.codes
+        answers = operation.answers
         segments = path.split(separator: "/", omittingEmptySubsequences: false)
     }
 

@@ -93,7 +93,8 @@ struct GeneratedInputScene {
                 "type": "org.example.note", "tag": "u.\(name)", "kind": "override", "ruleId": name,
                 "eventType": "m.room.topic", "keyName": "displayname", "receiptType": "m.read",
                 "relType": "m.annotation", "txnId": "second", "fileName": "file", "version": backup,
-                "sessionId": "session-of-\(name)", "from": text(sync, "next_batch"), "to": text(sync, "next_batch"),
+                "sessionId": "session-of-\(name)", "appserviceId": "bridge", "networkId": "net", "protocol": "irc",
+                "from": text(sync, "next_batch"), "to": text(sync, "next_batch"),
             ])
     }
 

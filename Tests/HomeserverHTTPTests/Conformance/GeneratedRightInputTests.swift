@@ -131,6 +131,14 @@ struct GeneratedRightInputTests {
         "POST /_matrix/client/v3/account/password/msisdn/requestToken": 400,
         "POST /_matrix/client/v3/register/email/requestToken": 403,
         "POST /_matrix/client/v3/register/msisdn/requestToken": 403,
+        // No network is bridged here, and Alice is no application service.
+        "GET /_matrix/client/v3/thirdparty/location": 400,
+        "GET /_matrix/client/v3/thirdparty/location/{protocol}": 404,
+        "GET /_matrix/client/v3/thirdparty/protocol/{protocol}": 404,
+        "GET /_matrix/client/v3/thirdparty/user": 400,
+        "GET /_matrix/client/v3/thirdparty/user/{protocol}": 404,
+        "POST /_matrix/client/v1/appservice/{appserviceId}/ping": 403,
+        "PUT /_matrix/client/v3/directory/list/appservice/{networkId}/{roomId}": 403,
         // Alice's file has its content.
         "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}": 409,
         // There must be a master key, of a form that the table can't say.

@@ -111,6 +111,27 @@ import Testing
         }
     }
 
+    @Test("A18: a hundred thousand headers, and headers without end, end the connection")
+    func floodOfHeaders() async throws {
+        try await withServer(router) { server in
+            for (line, count) in [("X: y\r\n", 100_000), ("X", 3_000_000), ("A:\r\n", 100_000)] {
+                let client = try await SocketClient(port: server.port)
+                let flood = Task {
+                    try await client.send("GET /hello HTTP/1.1\r\nHost: a\r\n")
+                    for _ in 0..<100 { try await client.send(String(repeating: line, count: count / 100)) }
+                    try await client.send("\r\n\r\n")
+                }
+                // Who floods may see the connection reset before the answer.
+                if let answer = try? await client.answer() { #expect(answer.status == 431 || answer.status == 400) }
+                _ = try await client.rest()
+                _ = await flood.result
+            }
+            let next = try await SocketClient(port: server.port)
+            try await next.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try await next.answer().text == "hello")
+        }
+    }
+
     @Test("A18: an endless request line ends")
     func endlessTarget() async throws {
         try await withServer(router) { server in

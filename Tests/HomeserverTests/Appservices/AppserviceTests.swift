@@ -160,4 +160,32 @@ struct AppserviceTests {
         let error = await #expect(throws: DatabaseError.self) { try await TestServer { $0.appservices = [wrong] } }
         #expect("\(error!)".contains("not a name"))
     }
+
+    @Test("an application service lists rooms for its networks, apart from the server's own list")
+    func networks() async throws {
+        let server = try await server()
+        let alice = try await server.user("alice")
+        let room = try await server.room(of: alice)
+        let bot = try #require(
+            try await server.homeserver.appservices.speaker(for: "irc speaks", user: nil, device: nil)
+        ).requester
+        let directory = server.homeserver.directory
+        func listed(_ lists: PublishedLists) async throws -> Int {
+            try await directory.publishedRooms(
+                .init(limit: nil, since: nil, searchTerm: nil, roomTypes: nil, lists: lists))["chunk"]?.arrayValue?
+                .count ?? -1
+        }
+        try await directory.setPublished(true, room, network: "net", by: bot)
+        #expect(try await listed(.own) == 0)
+        #expect(try await listed(.all) == 1)
+        #expect(try await listed(.network("net", of: "irc")) == 1)
+        #expect(try await listed(.network("net", of: "xmpp")) == 0)
+        #expect(await code { try await directory.setPublished(true, room, network: "net", by: alice) } == .forbidden)
+        try await directory.setPublished(false, room, network: "net", by: bot)
+        #expect(try await listed(.all) == 0)
+        #expect(server.homeserver.appservices.pingFailure("irc", by: bot).code == .urlNotSet)
+        #expect(server.homeserver.appservices.pingFailure("xmpp", by: bot).code == .forbidden)
+        #expect(server.homeserver.appservices.pingFailure("irc", by: alice).code == .forbidden)
+        await server.close()
+    }
 }

@@ -55,7 +55,7 @@ struct DeletionTests {
         await #expect(throws: MatrixError.self) {
             try await server.homeserver.memberships.join(doomed, reason: nil, by: bob)
         }
-        await #expect(throws: MatrixError.self) { try await server.homeserver.memberships.resolve("#doomed:localhost") }
+        await #expect(throws: MatrixError.self) { try await server.homeserver.directory.resolve("#doomed:localhost") }
         #expect(try await server.sync(bob)["rooms"]?["join"]?.members.map(\.key) == [other.string])
         let database = server.homeserver.database
         #expect(try await database.event(event) == nil)

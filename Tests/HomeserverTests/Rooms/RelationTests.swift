@@ -26,7 +26,11 @@ struct RelationTests {
     ) async throws -> EventID {
         server.clock.advance(by: 10)
         return try await server.homeserver.sending.send(
-            type, content: ["msgtype": "m.text", "body": .string(body), "m.relates_to": relation], to: room,
+            type,
+            content: [
+                "msgtype": "m.text", "body": .string(body), "m.relates_to": relation,
+                "m.new_content": ["body": .string(body)],
+            ], to: room,
             transactionID: server.clock.surroundings.randomBytes(8).map(String.init).joined(), by: user)
     }
 
@@ -57,6 +61,47 @@ struct RelationTests {
         _ = try await server.homeserver.sending.send(
             "m.room.redaction", content: [:], to: room, transactionID: "r", redacts: second, by: alice)
         #expect(try await relations(event, to: bob)?["m.replace"]?["content"]?["body"] == "first edit")
+        await server.close()
+    }
+
+    @Test("A20: what is said in another room about an event neither shows with it nor is told of it")
+    func otherRooms() async throws {
+        let event = try await server.say("original", in: room, by: alice)
+        let other = try await server.room(of: alice)
+        for (number, type) in ["m.replace", "m.thread", "m.reference", "m.annotation"].enumerated() {
+            _ = try await server.homeserver.sending.send(
+                "m.room.message",
+                content: [
+                    "body": "elsewhere", "m.new_content": ["body": "elsewhere"],
+                    "m.relates_to": relation(type, event, key: "x"),
+                ], to: other, transactionID: "\(number)", by: alice)
+        }
+        for user in [alice, bob] {
+            #expect(try await relations(event, to: user)?.objectValue?.isEmpty ?? true)
+            let page = try await server.homeserver.reading.relations(
+                of: event, in: room,
+                .init(
+                    relType: nil, eventType: nil, from: nil, to: nil, backwards: true, limit: 10, recurses: true),
+                for: user)
+            #expect(!contains(page, "elsewhere"))
+            let threads = try await server.homeserver.reading.threads(
+                in: other, onlyOwn: false, from: nil, limit: 10, for: alice)
+            #expect(!contains(threads, "original"))
+        }
+        await server.close()
+    }
+
+    @Test("a replacement needs new content, replaces no other one, and is of its original's type")
+    func validEdits() async throws {
+        let event = try await server.say("original", in: room, by: alice)
+        let edit = try await send("edit", relation("m.replace", event), by: alice)
+        _ = try await server.homeserver.sending.send(
+            "m.room.message", content: ["body": "* nothing", "m.relates_to": relation("m.replace", event)], to: room,
+            transactionID: "1", by: alice)
+        try await send("another", relation("m.replace", event), type: "org.example.other", by: alice)
+        try await send("edit of the edit", relation("m.replace", edit), by: alice)
+        #expect(try await relations(event, to: bob)?["m.replace"]?["event_id"]?.stringValue == edit.string)
+        #expect(try await relations(edit, to: bob)?["m.replace"] == nil)
         await server.close()
     }
 

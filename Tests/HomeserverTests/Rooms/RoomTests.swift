@@ -181,7 +181,7 @@ struct RoomTests {
         let room = try await server.room(of: alice) { $0.aliasName = "den" }
         let alias = RoomAlias("#den:localhost")!
         #expect(try await server.homeserver.directory.resolve(alias).0 == room)
-        #expect(try await server.homeserver.memberships.resolve("#den:localhost") == room)
+        #expect(try await server.homeserver.directory.resolve("#den:localhost").0 == room)
         let error = await #expect(throws: MatrixError.self) {
             try await server.room(of: alice) { $0.aliasName = "den" }
         }

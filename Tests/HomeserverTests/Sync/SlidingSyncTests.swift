@@ -223,7 +223,7 @@ struct SlidingSyncTests {
         after.stateVersion += 1
         var write = Write()
         let position = write.takePosition()
-        write.update(after, readAs: room.record, newest: .null, bump: .null)
+        write.update(after, readAs: room.record, by: "test", at: 1, newest: .null, bump: .null)
         write.insert(change, room: room.nid)
         write.setState(change.state, of: room.nid, from: position)
         write.topics.append(.room(room.nid))

@@ -48,9 +48,8 @@ import Testing
     @Test(
         "the difference is what is in some chains and not in all",
         arguments: [
-            (["d", "d"], ""), (["d", "e"], "b"), (["f", "e"], "bd"), (["f", "d"], "d"), (["b", "c"], ""),
-            (["a", "f"], "abcd"),
-            (["f", "e", "d"], "bd"), (["de", "f"], "d"),
+            (["d", "d"], ""), (["d", "e"], "bde"), (["f", "e"], "bdef"), (["f", "d"], "f"), (["b", "c"], "bc"),
+            (["a", "f"], "bcdf"), (["f", "e", "d"], "bdef"), (["de", "f"], "ef"),
         ])
     func differences(states: [String], difference: String) throws {
         let graph = try Graph(Self.edges)

@@ -115,7 +115,8 @@ import Testing
             let shared = keys.filter { key in states.allSatisfy { $0[key] == states[0][key] } }
             let base = states[0].filter { shared.contains($0.key) }
             let parts = try StateResolution.resolve(
-                differing: states.map { $0.filter { !shared.contains($0.key) } }, shared: Array(base.values),
+                differing: states.map { $0.filter { !shared.contains($0.key) } },
+                chains: .of(shared: Array(base.values)),
                 sharedEvent: { base[$0] }, version: version, source: room.source)
             #expect(base.merging(parts) { old, _ in old } == whole)
         }

@@ -112,7 +112,7 @@ def main():
             writer.start()
             goes_on(writer)
             for name, fault in [
-                ("stopped", lambda: (cluster.stop(), time.sleep(3), cluster.start())),
+                ("stopped for a minute", lambda: (cluster.stop(), time.sleep(60), cluster.start())),
                 ("killed", lambda: (cluster.stop(signal.SIGQUIT), time.sleep(1), cluster.start())),
                 ("connections cut", lambda: sql(
                     cluster.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'roost'")),

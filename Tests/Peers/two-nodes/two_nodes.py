@@ -6,12 +6,15 @@ import os
 import pathlib
 import statistics
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
+from authority import Authority  # noqa: E402
+from federating import FederatingRoost  # noqa: E402
 from postgres_database import Client, Failed, PostgresDatabase, messages  # noqa: E402
 from roost_server import Roost  # noqa: E402
 
@@ -45,14 +48,17 @@ def talk(one, other):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for number in range(40):
             def wait():
+                # Presence wakes a sync, too.
                 answer = bob.sync(since, timeout=10_000)
+                while not messages(answer, room):
+                    answer = bob.sync(answer["next_batch"], timeout=10_000)
                 return answer, time.monotonic()
             waiting = pool.submit(wait)
             time.sleep(0.03)
             alice.say(room, f"message {number}")
             sent = time.monotonic()
             answer, woken = waiting.result(20)
-            check(messages(answer, room) == [f"message {number}"], "the sync brings the message")
+            check(messages(answer, room) == [f"message {number}"], "the sync brings the message, and once")
             since = answer["next_batch"]
             delays.append((woken - sent) * 1000)
     delays.sort()
@@ -107,10 +113,16 @@ def hot_room(one, other, alice, bob):
     """Both nodes write into one room as fast as they can."""
     room = alice.create_room()
     bob.join(room)
-    users, each = 4, 25
+    users, each = 4, 50
+    slowest = {}
 
     def write(name, client):
-        return [client.say(room, f"{name} {number}") for number in range(each)]
+        sent = []
+        for number in range(each):
+            started = time.monotonic()
+            sent.append(client.say(room, f"{name} {number}"))
+            slowest[name[0]] = max(slowest.get(name[0], 0), time.monotonic() - started)
+        return sent
 
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(2 * users) as pool:
@@ -123,7 +135,8 @@ def hot_room(one, other, alice, bob):
     for name in {body.split()[0] for _, body in found}:
         order = [int(body.split()[1]) for _, body in found if body.split()[0] == name]
         check(order == sorted(order), f"the messages of {name} are in order")
-    print(f"two nodes in one room: {len(sent)} messages in {took:.1f} s")
+    print(f"two nodes in one room: {len(sent)} messages in {took:.1f} s, the slowest took "
+          + " and ".join(f"{seconds * 1000:.0f} ms" for seconds in slowest.values()))
 
 
 def killed_under_load(one, other, alice, bob):
@@ -173,12 +186,38 @@ def killed_under_load(one, other, alice, bob):
           f"the other node took {longest[0] * 1000:.0f} ms at most")
 
 
+def takes_over(one, other, alice, peer):
+    """One of the nodes tells other servers what happens, under a lease. Whichever is killed, the other one goes on with it."""
+    room = alice.at(one.url).create_room()
+    pam = Client(peer.url).register("pam")
+    pam.ask("POST", f"/_matrix/client/v3/join/{urllib.parse.quote(room)}?via={urllib.parse.quote(one.name)}")
+    longest = 0
+    for killed, left in ((one, other), (other, one)):
+        killed.kill()
+        text = f"{left.url} goes on"
+        alice.at(left.url).say(room, text)
+        started = time.monotonic()
+        while text not in [body for _, body in pam.history(room)]:
+            check(time.monotonic() - started < 60, "the other node takes over telling other servers")
+            time.sleep(0.2)
+        longest = max(longest, time.monotonic() - started)
+        killed.start()
+    print(f"the node that tells other servers was killed: the other one went on after {longest:.1f} s at most")
+
+
 def main():
-    with PostgresDatabase() as database:
+    with tempfile.TemporaryDirectory() as place, PostgresDatabase() as database:
+        authority = Authority(place)
         os.environ.update({
             "ROOST_DATABASE_URL": database.url, "ROOST_REGISTRATION_MODE": "open",
             "ROOST_RATE_LIMITS_ENABLED": "false"})
-        one, other = Roost(), Roost()
+        one = FederatingRoost(authority, "node")
+        # The second node has the same name and no listener for other servers.
+        own = {"ROOST_LISTENERS": None, "ROOST_LOG_LEVEL": None}
+        other = Roost(environment={key: value for key, value in one.environment.items() if key not in own})
+        # A server of its own must not share the database.
+        peer = FederatingRoost(authority, "peer")
+        peer.environment["ROOST_DATABASE_URL"] = f"sqlite:{peer.directory}/roost.db"
         # Both at once on an empty database.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda node: node.start(), (one, other)))
@@ -188,6 +227,8 @@ def main():
             rights_end_everywhere(one, other, alice, room)
             hot_room(one, other, alice, bob)
             killed_under_load(one, other, alice, bob)
+            with peer:
+                takes_over(one, other, alice, peer)
             keys = database.sql("SELECT count(*) FROM signing_keys")
             check(keys == [["1"]], "both nodes sign with one key")
         except BaseException:

@@ -1,0 +1,104 @@
+import Database
+import Logging
+import MatrixCore
+
+/// What other servers tell and don't keep (Server-Server API, "EDUs"). A server speaks for its own users only (A23).
+final class EDUInbox: Sendable {
+    private let rooms: FederatedRooms
+    private let typing: Typing
+    private let presence: PresenceService
+    private let toDevice: ToDeviceService
+    private let remoteDevices: RemoteDevices
+    private let logger: Logger
+    private var database: Database { rooms.database }
+
+    /// Users, rooms and receipts of one EDU that are looked at.
+    private static let most = 1_000
+
+    init(
+        rooms: FederatedRooms, typing: Typing, presence: PresenceService, toDevice: ToDeviceService,
+        remoteDevices: RemoteDevices, logger: Logger
+    ) {
+        self.rooms = rooms
+        self.typing = typing
+        self.presence = presence
+        self.toDevice = toDevice
+        self.remoteDevices = remoteDevices
+        self.logger = logger
+    }
+
+    /// Takes an EDU; one that is wrong keeps nothing else from being taken.
+    func receive(_ edu: JSONView, from server: ServerName) async {
+        guard let type = edu["edu_type"]?.string, let content = edu["content"], content.isObject else { return }
+        do {
+            switch type {
+            case "m.typing": try await receiveTyping(content, from: server)
+            case "m.receipt": try await receiveReceipts(content, from: server)
+            case "m.presence": try await receivePresence(content, from: server)
+            case "m.direct_to_device": try await toDevice.receive(content, from: server)
+            case "m.device_list_update", "m.signing_key_update":
+                guard let user = Self.user(content["user_id"], of: server) else { return }
+                try await remoteDevices.changed(user)
+            default: break
+            }
+        } catch {
+            logger.debug(
+                "an EDU was not taken", metadata: ["type": "\(type)", "from": "\(server)", "reason": "\(error)"])
+        }
+    }
+
+    private static func user(_ value: JSONView?, of server: ServerName) -> UserID? {
+        guard let user = value?.string.flatMap({ UserID($0) }), user.server == server else { return nil }
+        return user
+    }
+
+    /// The room, if its access control list and the user's membership let the user show something there.
+    private func room(_ value: String?, with user: UserID) async throws -> Room? {
+        guard let roomID = value.flatMap({ RoomID($0) }), let room = try await rooms.rooms.room(roomID),
+            try await rooms.allows(user.server, in: room),
+            let nid = try await database.existingNumbers(ofUsers: [user])[user]
+        else { return nil }
+        let membership = try await database.read { try await self.database.membership(of: nid, in: room.nid, $0) }
+        return membership?.membership == .join ? room : nil
+    }
+
+    private func receiveTyping(_ content: JSONView, from server: ServerName) async throws {
+        guard let user = Self.user(content["user_id"], of: server), let isTyping = content["typing"]?.bool,
+            let room = try await room(content["room_id"]?.string, with: user)
+        else { return }
+        typing.set(user, in: room.nid, for: isTyping ? 30_000 : nil)
+    }
+
+    private func receiveReceipts(_ content: JSONView, from server: ServerName) async throws {
+        var write = Write()
+        for (roomID, types) in content.members.prefix(Self.most) {
+            guard let users = types["m.read"], users.isObject else { continue }
+            for (name, receipt) in users.members.prefix(Self.most) {
+                guard let user = UserID(name), user.server == server, let room = try await room(roomID, with: user),
+                    let event = receipt["event_ids"]?.elements.first(where: { _ in true })?.string.flatMap({
+                        EventID($0)
+                    })
+                else { continue }
+                let data = receipt["data"]
+                let thread = data?["thread_id"]?.string ?? ""
+                write.putReceipt(
+                    in: room.nid, of: try await database.number(ofUser: user), type: "m.read",
+                    thread: thread.utf8.count <= 255 ? thread : "", event: event,
+                    at: data?["ts"]?.integer ?? rooms.context.surroundings.now())
+            }
+        }
+        if !write.isEmpty { try await database.write(write) }
+    }
+
+    private func receivePresence(_ content: JSONView, from server: ServerName) async throws {
+        for entry in content["push"]?.elements.prefix(Self.most).map({ $0 }) ?? [] {
+            guard let user = Self.user(entry["user_id"], of: server),
+                let state = entry["presence"]?.string,
+                let nid = try await database.existingNumbers(ofUsers: [user])[user]
+            else { continue }
+            try await presence.told(
+                state, status: entry["status_msg"]?.string, of: nid,
+                lastActiveAgo: entry["last_active_ago"]?.integer)
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import Database
+import MatrixCore
+import Synchronization
+
+/// What other servers may have to do with rooms: whether this server and they are in them, and who is kept out.
+final class FederatedRooms: Sendable {
+    let rooms: RoomRegistry
+    let ownServer: ServerNID
+    var context: RoomContext { rooms.context }
+    var database: Database { rooms.database }
+
+    /// Compiled access control lists, by their events. The lock protects the cache.
+    private let lists = Mutex(BoundedCache<EventNID, ServerACL>(capacity: 2_000))
+
+    init(rooms: RoomRegistry) async throws {
+        self.rooms = rooms
+        ownServer = try await rooms.database.number(ofServer: rooms.context.serverName)
+    }
+
+    /// Whether this server has joined members in the room, and so hears what happens there.
+    func isResident(_ room: Room) async throws -> Bool {
+        try await database.read { try await self.database.joinedMembers(of: self.ownServer, in: room.nid, $0) } > 0
+    }
+
+    func isIn(_ server: ServerName, _ room: Room) async throws -> Bool {
+        let nid = try await database.number(ofServer: server)
+        return try await database.read { try await self.database.joinedMembers(of: nid, in: room.nid, $0) } > 0
+    }
+
+    /// The other servers in a room, those with most members first.
+    func servers(in room: Room) async throws -> [ServerName] {
+        let found = try await database.read { try await self.database.servers(in: room.nid, $0) }
+        let names = try await database.servers(found.map(\.server))
+        return found.compactMap { names[$0.server] }.filter { $0 != context.serverName }
+    }
+
+    /// The event that holds a key in the room's current state.
+    func state(_ key: StateKey, of room: Room) async throws -> Event? {
+        try await state(key, of: room, in: room.record.state)
+    }
+
+    func state(_ key: StateKey, of room: Room, in state: StateNID) async throws -> Event? {
+        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return nil }
+        let stored = try await database.read { reader in
+            let tree = StateTree(rows: self.database.stateRows, room: room.nid)
+            guard let nid = try await tree.event(for: number, in: state, reader) else { return nil as StoredEvent? }
+            return try await self.database.events([nid], reader).first
+        }
+        return try stored.map { try context.parse($0, room.version) }
+    }
+
+    /// Whether the room lets a server take part (Client-Server API, `m.room.server_acl`).
+    func allows(_ server: ServerName, in room: Room) async throws -> Bool {
+        let key = StateKey("m.room.server_acl")
+        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return true }
+        let nid = try await database.read { reader in
+            try await StateTree(rows: self.database.stateRows, room: room.nid).event(
+                for: number, in: room.record.state, reader)
+        }
+        guard let nid else { return true }
+        if let known = lists.withLock({ $0[nid] }) { return known.allows(server) }
+        guard let stored = try await database.events([nid]).first else { return true }
+        let list = ServerACL(event: try context.parse(stored, room.version))
+        lists.withLock { $0.insert(list, for: nid, size: 1) }
+        return list.allows(server)
+    }
+
+    /// The room, for a server that asks about it.
+    ///
+    /// - Throws: `M_NOT_FOUND` if this server isn't in it, `M_FORBIDDEN` if the room keeps the server out.
+    func room(_ roomID: RoomID, for server: ServerName) async throws -> Room {
+        guard let room = try await rooms.room(roomID), try await isResident(room) else {
+            throw MatrixError.notFound("This server is not in the room.")
+        }
+        guard try await allows(server, in: room) else {
+            throw MatrixError.forbidden("The room's access control list keeps \(server) out.")
+        }
+        return room
+    }
+
+    /// The same for servers that are in the room, or were before one of the events that they ask about: whoever was put out has to
+    /// be able to make sense of that.
+    func room(
+        _ roomID: RoomID, withMember server: ServerName, before events: [EventID] = []
+    ) async throws -> Room {
+        let room = try await room(roomID, for: server)
+        if try await isIn(server, room) { return room }
+        let isLate = try await database.read { reader in
+            for stored in try await self.database.events(events, reader).values where stored.room == room.nid {
+                if let state = stored.stateBefore, try await self.isIn(server, room, in: state, reader) { return true }
+            }
+            return false
+        }
+        guard isLate else { throw MatrixError.forbidden("\(server) is not in the room.") }
+        return room
+    }
+
+    /// Whether a server had joined members in a state. Reads the whole of it.
+    private func isIn(
+        _ server: ServerName, _ room: Room, in state: StateNID, _ reader: any Reader
+    ) async throws -> Bool {
+        let tree = StateTree(rows: database.stateRows, room: room.nid)
+        let entries = try await tree.entries(in: state, reader)
+        let names = try await database.stateKeys(entries.map(\.key))
+        let members = entries.filter { entry in
+            guard let key = names[entry.key], key.type == "m.room.member" else { return false }
+            return UserID(key.key)?.server == server
+        }
+        for stored in try await database.events(members.map(\.event), reader) {
+            if Membership(try context.parse(stored, room.version).content["membership"]) == .join { return true }
+        }
+        return false
+    }
+}

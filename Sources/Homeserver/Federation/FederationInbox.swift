@@ -1,0 +1,242 @@
+import Database
+import Logging
+import MatrixCore
+import Synchronization
+
+/// Takes what other servers send (Server-Server API, "Transactions"): an event is in the room, or in the queue of those that wait for
+/// others, before the server is answered.
+public final class FederationInbox: Sendable {
+    private let rooms: FederatedRooms
+    private let intake: EventIntake
+    private let missing: MissingEvents
+    private let edus: EDUInbox
+    private let logger: Logger
+    private var database: Database { rooms.database }
+    private var context: RoomContext { rooms.context }
+
+    /// Server-Server API, "Transactions".
+    private static let mostEvents = 50
+    private static let mostEDUs = 100
+    /// Events of a room that wait at most: a server that sends more of them is told so.
+    private static let mostStaged = 1_000
+    /// Milliseconds for which an event that rests on what nobody has is tried, and for which transactions are remembered.
+    private static let patience: Int64 = 3_600_000
+    private static let memory: Int64 = 24 * 3_600_000
+    private static let retry: Int64 = 30_000
+    /// Rooms that are being filled at the same time.
+    private static let atOnce = 8
+
+    private struct State {
+        /// Rooms in which events wait, and of them those that are worked on.
+        var waiting: Set<RoomNID> = []
+        var running: Set<RoomNID> = []
+        var isClosed = false
+        var timer: Surroundings.Cancel?
+    }
+
+    /// The lock protects the sets.
+    private let state = Mutex(State())
+
+    init(
+        rooms: FederatedRooms, intake: EventIntake, missing: MissingEvents, edus: EDUInbox, logger: Logger
+    ) {
+        self.rooms = rooms
+        self.intake = intake
+        self.missing = missing
+        self.edus = edus
+        self.logger = logger
+    }
+
+    /// Goes on with what was waiting when the server stopped.
+    func start() async throws {
+        for room in try await database.roomsWithStagedEvents() { begin(room) }
+        tick()
+    }
+
+    func stop() {
+        let timer = state.withLock { state in
+            state.isClosed = true
+            defer { state.timer = nil }
+            return state.timer
+        }
+        timer?()
+    }
+
+    private func tick() {
+        let cancel = context.surroundings.after(Self.memory / 24) { [weak self] in
+            guard let self else { return }
+            Task {
+                var write = Write()
+                write.forgetTransactions(before: self.context.surroundings.now() - Self.memory)
+                try? await self.database.write(write)
+                self.tick()
+            }
+        }
+        let isClosed = state.withLock { state in
+            state.timer = cancel
+            return state.isClosed
+        }
+        if isClosed { cancel() }
+    }
+
+    // MARK: - Transactions
+
+    /// Takes a transaction (`PUT /_matrix/federation/v1/send/{txnId}`); the same one again changes nothing.
+    ///
+    /// - Returns: the answer: for each event whether it was taken.
+    public func receive(_ body: JSONView, transactionID: String, from server: ServerName) async throws -> [UInt8] {
+        guard transactionID.utf8.count <= 255 else {
+            throw MatrixError.invalidParam("A transaction's ID has up to 255 bytes.")
+        }
+        let nid = try await database.number(ofServer: server)
+        if let answer = try await database.answer(toTransaction: transactionID, of: nid) { return answer }
+        guard let events = body["pdus"], events.isArray else { throw MatrixError.badJSON("“pdus” must be an array.") }
+        let edus = body["edus"]?.elements.map { $0 } ?? []
+        guard events.count <= Self.mostEvents, edus.count <= Self.mostEDUs else {
+            throw MatrixError.badJSON("A transaction has up to \(Self.mostEvents) PDUs and \(Self.mostEDUs) EDUs.")
+        }
+        var byRoom: [RoomID: [JSONView]] = [:]
+        for event in events.elements {
+            guard let roomID = event["room_id"]?.string.flatMap({ RoomID($0) }) else { continue }
+            byRoom[roomID, default: []].append(event)
+        }
+        let groups = byRoom
+        let results = try await withThrowingTaskGroup(of: [(EventID, String?)].self) { group in
+            for (roomID, events) in groups {
+                group.addTask { try await self.receive(events, in: roomID, from: server, nid) }
+            }
+            return try await group.reduce(into: []) { $0 += $1 }
+        }
+        for edu in edus { await self.edus.receive(edu, from: server) }
+        var answers = JSONObject()
+        for (event, error) in results.sorted(by: { $0.0 < $1.0 }) {
+            answers[event.string] = error.map { ["error": .string($0)] } ?? [:]
+        }
+        let answer = JSON.object(["pdus": .object(answers)]).encoded()
+        var write = Write()
+        write.remember(transaction: transactionID, of: nid, answer: answer, at: context.surroundings.now())
+        try await database.write(write)
+        return answer
+    }
+
+    /// Takes events of one room, in their order.
+    private func receive(
+        _ views: [JSONView], in roomID: RoomID, from server: ServerName, _ serverNID: ServerNID
+    ) async throws -> [(EventID, String?)] {
+        let room: Room
+        do {
+            room = try await rooms.room(roomID, for: server)
+        } catch let error as MatrixError {
+            return Self.named(views, roomID, error.message)
+        }
+        var refused: [(EventID, String?)] = []
+        var events: [Event] = []
+        for (result, view) in zip(try await intake.check(views, in: roomID, room.version), views) {
+            switch result {
+            case .success(let event): events.append(event)
+            case .failure(let reason):
+                if let event = try? Event(receiving: Array(view.raw), version: room.version) {
+                    refused.append((event.eventID, reason.description))
+                }
+            }
+        }
+        if events.isEmpty { return refused }
+        let taken = events
+        let now = context.surroundings.now()
+        let mayStage = try await database.countOfStagedEvents(in: room.nid) < Self.mostStaged
+        let (results, isWaiting) = try await rooms.rooms.perform(in: room) { draft in
+            var results: [(EventID, String?)] = []
+            var position: SQLValue?
+            for (place, event) in taken.enumerated() {
+                do {
+                    switch try await draft.receive(event) {
+                    case .accepted, .softFailed, .known: results.append((event.eventID, nil))
+                    case .rejected(let reason): results.append((event.eventID, reason))
+                    }
+                } catch is RoomDraft.Missing {
+                    guard mayStage else {
+                        results.append((event.eventID, "Too many events of this room wait for others."))
+                        continue
+                    }
+                    let at = position ?? draft.write.takePosition()
+                    position = at
+                    draft.write.stage(
+                        event, in: room.nid, position: at, place: Int64(place), from: serverNID, at: now)
+                    results.append((event.eventID, nil))
+                }
+            }
+            return (results, position != nil)
+        }
+        if isWaiting { begin(room.nid) }
+        return results + refused
+    }
+
+    private static func named(_ views: [JSONView], _ roomID: RoomID, _ reason: String) -> [(EventID, String?)] {
+        // Without its room's version an event has no ID but the one it may name.
+        views.compactMap { $0["event_id"]?.string.flatMap { EventID($0) }.map { ($0, reason) } }
+    }
+
+    // MARK: - What waits
+
+    private func begin(_ room: RoomNID) {
+        let mayGo = state.withLock { state in
+            guard !state.isClosed else { return false }
+            state.waiting.insert(room)
+            guard state.running.count < Self.atOnce, state.running.insert(room).inserted else { return false }
+            state.waiting.remove(room)
+            return true
+        }
+        if mayGo { Task { await self.work(room) } }
+    }
+
+    private func work(_ nid: RoomNID) async {
+        let isThrough = await fill(nid)
+        let next: RoomNID? = state.withLock { state in
+            state.running.remove(nid)
+            return state.isClosed ? nil : state.waiting.first { !state.running.contains($0) }
+        }
+        if !isThrough {
+            _ = context.surroundings.after(Self.retry) { [weak self] in self?.begin(nid) }
+        }
+        if let next { begin(next) }
+    }
+
+    /// Takes up what waits in a room, oldest first.
+    ///
+    /// - Returns: whether nothing waits any more.
+    private func fill(_ nid: RoomNID) async -> Bool {
+        do {
+            let room = try await rooms.rooms.room(nid)
+            var isThrough = true
+            var tried = Set<Int64>()
+            while !state.withLock({ $0.isClosed }) {
+                let staged = try await database.stagedEvents(in: nid, limit: 100)
+                    .filter { tried.insert($0.position &* 1_000 &+ $0.place).inserted }
+                if staged.isEmpty { break }
+                let names = try await database.servers(staged.map(\.server))
+                for one in staged {
+                    let event = try Event(receiving: one.json, version: room.version)
+                    do {
+                        _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
+                    } catch let error as DatabaseError {
+                        throw error
+                    } catch {
+                        logger.debug(
+                            "an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
+                        if context.surroundings.now() - one.received > Self.patience {
+                            var write = Write()
+                            write.unstage(event.eventID)
+                            try await database.write(write)
+                        } else {
+                            isThrough = false
+                        }
+                    }
+                }
+            }
+            return isThrough
+        } catch {
+            logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
+            return false
+        }
+    }
+}

@@ -1,0 +1,560 @@
+import Database
+import Logging
+import MatrixCore
+import Synchronization
+
+/// Tells other servers what happens here (Server-Server API, "Transactions").
+///
+/// Events are told by their positions: a look at what was committed since the last one hands each event to the queues of the servers in
+/// its room. What has been told is noted in one place for all servers that can be reached, now and then; a server that can't be reached has
+/// a row of its own. So a message costs the same however many servers hear of it; after a crash the last seconds are told again, which
+/// harms nobody, because events have IDs.
+///
+/// On a shared database one node tells, under a lease.
+final class FederationSender: Sendable {
+    private let rooms: RoomRegistry
+    private let client: FederationClient
+    private let logger: Logger
+    private var context: RoomContext { rooms.context }
+    private var database: Database { rooms.database }
+    private var health: PeerHealth { client.health }
+    private let ownServer: ServerNID
+
+    private struct State {
+        var queues: [ServerName: FederationQueue] = [:]
+        /// Everything up to here is in the queues; nil while another node tells.
+        var handedOut: Int64?
+        var lease: Lease?
+        /// The position that the database has as told.
+        var settled: Int64 = 0
+        var isClosed = false
+        var sending = 0
+        var waitingToSend: [ServerName] = []
+        var made = 0
+        var timer: Surroundings.Cancel?
+    }
+
+    /// The lock protects the queues; nothing is awaited while it is held.
+    private let state = Mutex(State())
+    private let news = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    private let run: String
+    private let pump = Mutex<Task<Void, Never>?>(nil)
+
+    /// Server-Server API, "Transactions": 50 PDUs and 100 EDUs at most.
+    private static let mostEvents = 50
+    private static let mostEDUs = 100
+    /// Bytes of events in a transaction, about.
+    private static let mostBytes = 2 << 20
+    /// Servers that are sent to at the same time.
+    private static let atOnce = 200
+    /// Events of one room that a server is told which has been away: it asks for the others if it wants them.
+    private static let mostMissed = 100
+    private static let pageSize = 500
+    /// Milliseconds that a transaction takes at most.
+    private static let timeout: Int64 = 60_000
+    private static let leaseDuration: Int64 = 15_000
+    private static let interval: Int64 = 5_000
+
+    init(rooms: RoomRegistry, client: FederationClient, logger: Logger) async throws {
+        self.rooms = rooms
+        self.client = client
+        self.logger = logger
+        run = Hex.encode(rooms.context.surroundings.randomBytes(8))
+        ownServer = try await rooms.database.number(ofServer: rooms.context.serverName)
+    }
+
+    // MARK: - Beginning and ending
+
+    func start() {
+        let task = Task { [weak self, stream = news.stream] in
+            await self?.tick()
+            for await _ in stream {
+                guard let self else { return }
+                await self.handOut()
+            }
+        }
+        pump.withLock { $0 = task }
+    }
+
+    func stop() async {
+        let timer: Surroundings.Cancel? = state.withLock { state in
+            state.isClosed = true
+            for queue in state.queues.values { queue.retry?() }
+            defer { state.timer = nil }
+            return state.timer
+        }
+        timer?()
+        news.continuation.finish()
+        await pump.withLock { $0.take() }?.value
+        await settle()
+    }
+
+    /// Now and then: keeps or takes the lease, and notes what has been told.
+    private func tick() async {
+        do {
+            try await takeOver()
+        } catch {
+            logger.error("telling other servers is delayed", metadata: ["reason": "\(error)"])
+        }
+        await settle()
+        let cancel = context.surroundings.after(Self.interval) { [weak self] in
+            guard let self else { return }
+            Task { await self.tick() }
+        }
+        let isClosed = state.withLock { state in
+            state.timer = cancel
+            return state.isClosed
+        }
+        if isClosed { cancel() } else { news.continuation.yield() }
+    }
+
+    private func takeOver() async throws {
+        let lease: Lease?
+        if database.engine.isShared {
+            lease = try await database.lease(
+                "federation", holder: context.node, now: context.surroundings.now(), duration: Self.leaseDuration)
+            guard lease != nil else {
+                // Another node tells. What waits here is told by that one, as far as the database knows it.
+                state.withLock { state in
+                    state.handedOut = nil
+                    state.lease = nil
+                    state.queues = [:]
+                }
+                return
+            }
+        } else {
+            lease = nil
+        }
+        let isNew = state.withLock { state in
+            state.lease = lease
+            return state.handedOut == nil
+        }
+        guard isNew else { return }
+        let text = try await database.setting("federation_settled")
+        var settled = text.flatMap { Int64(String(decoding: $0, as: UTF8.self)) }
+        if settled == nil {
+            // Nobody has been told anything yet, and everything from now on will be.
+            settled = database.committedPosition
+        }
+        let failing = try await database.failingDestinations()
+        let awaited = try await database.serversAwaitingToDevice()
+        let names = try await database.servers(failing.map(\.server) + awaited)
+        let now = context.surroundings.now()
+        state.withLock { state in
+            state.settled = settled ?? 0
+            state.handedOut = settled
+            for destination in failing {
+                guard let name = names[destination.server] else { continue }
+                health.restore(
+                    name,
+                    .init(since: destination.failingSince, retry: max(destination.retry, now), reason: "it was away"))
+                var queue = FederationQueue()
+                queue.behind = destination.position
+                queue.isNoted = true
+                state.queues[name] = queue
+            }
+            for server in awaited {
+                if let name = names[server] { state.queues[name, default: FederationQueue()].hasToDevice = true }
+            }
+        }
+        for name in names.values { begin(name) }
+    }
+
+    // MARK: - What is to be told
+
+    /// Something was committed.
+    func note(_ topics: [Topic]) {
+        for topic in topics {
+            switch topic {
+            case .room, .deviceList, .destination, .everything:
+                news.continuation.yield()
+                return
+            default: continue
+            }
+        }
+    }
+
+    /// Tells servers something that isn't kept.
+    func send(_ edu: EDU, to servers: [ServerName]) {
+        let others = servers.filter { $0 != context.serverName }
+        let isHolder = state.withLock { state in
+            guard state.handedOut != nil else { return false }
+            for server in others {
+                // What passes is not kept for those who are away.
+                if state.queues[server]?.behind == nil, !health.isResting(server) {
+                    state.queues[server, default: FederationQueue()].add(edu)
+                }
+            }
+            return true
+        }
+        if isHolder { for server in others { begin(server) } }
+    }
+
+    /// A server spoke to this one: what waits for it is sent at once.
+    func hears(from server: ServerName) {
+        guard health.failure(of: server) != nil else { return }
+        health.lives(server)
+        state.withLock { state in
+            state.queues[server]?.retry?()
+            state.queues[server]?.retry = nil
+        }
+        begin(server)
+    }
+
+    /// Hands what was committed out to the queues.
+    private func handOut() async {
+        do {
+            while let after = state.withLock({ $0.isClosed ? nil : $0.handedOut }) {
+                let upTo = database.committedPosition
+                guard upTo > after else { return }
+                guard try await handOut(after: after, upTo: upTo) else { return }
+            }
+        } catch {
+            logger.error("telling other servers is delayed", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// - Returns: whether there may be more.
+    private func handOut(after: Int64, upTo: Int64) async throws -> Bool {
+        let (events, users, destinations) = try await database.read { reader in
+            let events = try await self.database.outgoingEvents(
+                after: after, upTo: upTo, limit: Self.pageSize, reader)
+            let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
+            let users = try await self.database.localUsersWithChangedDevices(after: after, upTo: end, reader)
+            var destinations: [EventNID: [ServerNID]] = [:]
+            for event in events { destinations[event.event] = try await self.destinations(of: event, reader) }
+            return (events, users, destinations)
+        }
+        let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
+        let names = try await database.servers(Array(Set(destinations.values.flatMap { $0 })))
+        var concerned = Set<ServerName>()
+        state.withLock { state in
+            guard state.handedOut == after else { return }
+            for event in events {
+                for server in destinations[event.event] ?? [] {
+                    guard let name = names[server] else { continue }
+                    state.queues[name, default: FederationQueue()].add(event)
+                    concerned.insert(name)
+                }
+            }
+            state.handedOut = end
+        }
+        for (user, position) in users { concerned.formUnion(try await tellDevices(of: user, changedAt: position)) }
+        for server in try await database.serversAwaitingToDevice() {
+            guard let name = try await database.servers([server])[server] else { continue }
+            state.withLock { $0.queues[name, default: FederationQueue()].hasToDevice = true }
+            concerned.insert(name)
+        }
+        for server in concerned.sorted() { begin(server) }
+        return true
+    }
+
+    /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
+    private func destinations(of outgoing: Database.OutgoingEvent, _ reader: any Reader) async throws -> [ServerNID] {
+        var servers = try await database.servers(in: outgoing.room, reader).map(\.server)
+        guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
+        if let key = stored.stateKey, let name = try await database.stateKeys([key])[key],
+            name.type == "m.room.member", let user = UserID(name.key), user.server != context.serverName
+        {
+            let server = try await database.number(ofServer: user.server)
+            let event = try context.parse(stored, try await rooms.room(stored.room).version)
+            let membership = event.content["membership"]
+            if membership?.isString("leave") == true || membership?.isString("ban") == true, !servers.contains(server) {
+                servers.append(server)
+            }
+        }
+        var excluded: Set<ServerNID> = [ownServer]
+        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName {
+            excluded.insert(try await database.number(ofServer: sender.server))
+        }
+        return servers.filter { !excluded.contains($0) }
+    }
+
+    /// Tells that a user's devices have changed (Server-Server API, "Device Management"). Without the change before, so that
+    /// who hears it asks for the whole list: that can't go wrong.
+    private func tellDevices(of user: UserNID, changedAt position: Int64) async throws -> [ServerName] {
+        let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
+            .filter { $0 != ownServer }
+        if servers.isEmpty { return [] }
+        guard let name = try await database.users([user])[user] else { return [] }
+        let device = try await database.deviceIDs(of: [user])[user]?.first
+        var content: JSONObject = [
+            "user_id": .string(name.string), "device_id": .string(device ?? "none"), "stream_id": .integer(position),
+            "prev_id": [],
+        ]
+        if device == nil { content["deleted"] = true }
+        let names = Array(try await database.servers(servers).values)
+        let edu = EDU("m.device_list_update", .object(content), replacing: name.string)
+        state.withLock { state in
+            for server in names { state.queues[server, default: FederationQueue()].add(edu) }
+        }
+        return names
+    }
+
+    // MARK: - Sending
+
+    private func begin(_ server: ServerName) {
+        let mayGo = state.withLock { state in
+            guard !state.isClosed, let queue = state.queues[server], !queue.isRunning, !queue.isEmpty,
+                queue.retry == nil
+            else { return false }
+            guard state.sending < Self.atOnce else {
+                if !state.waitingToSend.contains(server) { state.waitingToSend.append(server) }
+                return false
+            }
+            state.sending += 1
+            state.queues[server]?.isRunning = true
+            return true
+        }
+        if mayGo { Task { await self.work(server) } }
+    }
+
+    /// Sends what waits for a server until there is nothing more, or it fails.
+    private func work(_ server: ServerName) async {
+        while await sendNext(server) {}
+        let next: ServerName? = state.withLock { state in
+            state.sending -= 1
+            state.queues[server]?.isRunning = false
+            if let queue = state.queues[server], queue.isEmpty, !queue.isNoted { state.queues[server] = nil }
+            return state.waitingToSend.isEmpty ? nil : state.waitingToSend.removeFirst()
+        }
+        if let next { begin(next) }
+        // What came while this one was ending.
+        begin(server)
+    }
+
+    /// - Returns: whether to go on.
+    private func sendNext(_ server: ServerName) async -> Bool {
+        if let failure = health.failure(of: server), failure.retry > context.surroundings.now() {
+            await rest(server, failure)
+            return false
+        }
+        do {
+            try await lookUpMissed(server)
+            guard let transaction = try await nextTransaction(for: server) else {
+                try await recovered(server)
+                return false
+            }
+            try await send(transaction, to: server)
+            return true
+        } catch let failure as FederationFailure {
+            await failed(server, failure)
+            return false
+        } catch {
+            logger.error("telling a server is delayed", metadata: ["server": "\(server)", "reason": "\(error)"])
+            await rest(server, health.failed(server, "\(error)"))
+            return false
+        }
+    }
+
+    private func send(_ transaction: FederationTransaction, to server: ServerName) async throws {
+        let path = FederationClient.path("/_matrix/federation/v1/send", transaction.id)
+        do {
+            let answer = try await client.put(path, transaction.body, to: server, timeout: Self.timeout)
+            for (event, result) in answer["pdus"]?.members.prefix(Self.mostEvents).map({ $0 }) ?? [] {
+                if let error = result["error"]?.string {
+                    logger.debug(
+                        "a server doesn't take an event",
+                        metadata: ["server": "\(server)", "event": "\(event)", "reason": "\(error.prefix(200))"])
+                }
+            }
+        } catch let failure as FederationFailure {
+            // One that the server will never take must not hold up what comes after it (A10).
+            guard let status = failure.status, [400, 413, 422].contains(status) else { throw failure }
+            logger.warning(
+                "a server refuses a transaction",
+                metadata: [
+                    "server": "\(server)", "reason": "\(failure.reason)", "events": "\(transaction.events.count)",
+                ])
+            if transaction.events.count + transaction.edus > 1 {
+                try await sendSingly(transaction, to: server)
+            }
+        }
+        if let last = transaction.toDevice {
+            var write = Write()
+            write.dropToDevice(to: try await database.number(ofServer: server), upTo: last)
+            if let lease = state.withLock({ $0.lease }) { write.require(lease) }
+            try await database.write(write)
+        }
+        state.withLock { $0.queues[server]?.frozen = nil }
+    }
+
+    private func sendSingly(_ transaction: FederationTransaction, to server: ServerName) async throws {
+        for event in transaction.events {
+            let single = try await make([event], first: nil, [], nil)
+            do {
+                _ = try await client.put(
+                    FederationClient.path("/_matrix/federation/v1/send", single.id), single.body, to: server,
+                    timeout: Self.timeout)
+            } catch let failure as FederationFailure {
+                guard let status = failure.status, [400, 413, 422].contains(status) else { throw failure }
+                logger.warning(
+                    "a server refuses an event", metadata: ["server": "\(server)", "reason": "\(failure.reason)"])
+            }
+        }
+    }
+
+    /// The transaction that is to be sent next: the one that was not taken, or what waits.
+    private func nextTransaction(for server: ServerName) async throws -> FederationTransaction? {
+        if let frozen = state.withLock({ $0.queues[server]?.frozen }) { return frozen }
+        var toDevice: [Database.OutgoingToDevice] = []
+        if state.withLock({ $0.queues[server]?.hasToDevice ?? false }) {
+            state.withLock { $0.queues[server]?.hasToDevice = false }
+            toDevice = try await database.outgoingToDevice(
+                to: try await database.number(ofServer: server), limit: Self.mostEDUs)
+            if toDevice.count == Self.mostEDUs { state.withLock { $0.queues[server]?.hasToDevice = true } }
+        }
+        let room = Self.mostEDUs - toDevice.count
+        let (events, edus) = state.withLock { state in
+            guard var queue = state.queues[server] else { return ([Database.OutgoingEvent](), [EDU]()) }
+            let events = Array(queue.events.prefix(Self.mostEvents))
+            let edus = Array(queue.edus.prefix(room))
+            queue.events.removeFirst(events.count)
+            queue.edus.removeFirst(edus.count)
+            queue.taken = events.first?.position
+            state.queues[server] = queue
+            return (events, edus)
+        }
+        if events.isEmpty, edus.isEmpty, toDevice.isEmpty { return nil }
+        do {
+            let contents =
+                edus.map(\.json) + toDevice.map { ["edu_type": "m.direct_to_device", "content": .raw($0.content)] }
+            let transaction = try await make(
+                events.map(\.event), first: events.first?.position, contents, toDevice.last)
+            state.withLock { state in
+                state.queues[server]?.frozen = transaction
+                state.queues[server]?.taken = nil
+            }
+            return transaction
+        } catch {
+            state.withLock { state in
+                state.queues[server]?.events.insert(contentsOf: events, at: 0)
+                state.queues[server]?.taken = nil
+                if !toDevice.isEmpty { state.queues[server]?.hasToDevice = true }
+            }
+            throw error
+        }
+    }
+
+    private func make(
+        _ events: [EventNID], first: Int64?, _ edus: [JSON], _ toDevice: Database.OutgoingToDevice?
+    ) async throws -> FederationTransaction {
+        let stored = try await database.events(events)
+        var writer = JSONWriter(capacity: stored.reduce(512) { $0 + $1.json.count + 1 })
+        writer.beginObject()
+        writer.key("edus")
+        writer.raw(try JSON.array(edus).canonical())
+        writer.key("origin")
+        writer.string(context.serverName.string)
+        writer.key("origin_server_ts")
+        writer.integer(context.surroundings.now())
+        writer.key("pdus")
+        writer.beginArray()
+        for event in stored { writer.raw(event.json) }
+        writer.endArray()
+        writer.endObject()
+        let number = state.withLock { state in
+            state.made += 1
+            return state.made
+        }
+        return FederationTransaction(
+            id: "\(run)-\(number)", body: writer.bytes, first: first, events: events, edus: edus.count,
+            toDevice: toDevice)
+    }
+
+    /// What a server that was away has missed: the newest events of each room that it is in, and whose devices have changed.
+    private func lookUpMissed(_ server: ServerName) async throws {
+        guard
+            let (behind, upTo) = state.withLock({ state in
+                state.queues[server]?.behind.flatMap { behind in state.handedOut.map { (behind, $0) } }
+            })
+        else { return }
+        let nid = try await database.number(ofServer: server)
+        let (events, users) = try await database.read { reader in
+            let rooms = try await self.database.rooms(everWithMembersOf: nid, reader)
+            var events: [Database.OutgoingEvent] = []
+            for event in try await self.database.newestOutgoingEvents(
+                in: rooms, after: behind, upTo: upTo, limit: Self.mostMissed, reader)
+            // Of rooms that it is out of now, it has to hear of that.
+            where try await self.destinations(of: event, reader).contains(nid) { events.append(event) }
+            return (
+                events,
+                try await self.database.localUsersWithChangedDevices(after: behind, upTo: upTo, reader)
+            )
+        }
+        state.withLock { state in
+            guard var queue = state.queues[server], queue.behind == behind else { return }
+            let known = Set(queue.events.map(\.event))
+            queue.behind = nil
+            queue.events =
+                events.filter { !known.contains($0.event) }.sorted { $0.position < $1.position } + queue.events
+            queue.hasToDevice = true
+            state.queues[server] = queue
+        }
+        // Those who share no room with it are told nothing: see `tellDevices`.
+        for (user, position) in users { _ = try await tellDevices(of: user, changedAt: position) }
+    }
+
+    private func failed(_ server: ServerName, _ failure: FederationFailure) async {
+        // The client has noted servers that can't be reached; one that answers with errors rests as well.
+        let resting = health.failure(of: server) ?? health.failed(server, failure.reason)
+        logger.debug("a server can't be told", metadata: ["server": "\(server)", "reason": "\(failure.reason)"])
+        await rest(server, resting)
+    }
+
+    /// Tries again when the server has rested; the database notes it for the case that this process ends before.
+    private func rest(_ server: ServerName, _ failure: PeerHealth.Failure) async {
+        let now = context.surroundings.now()
+        let cancel = context.surroundings.after(max(failure.retry - now, 100)) { [weak self] in
+            guard let self else { return }
+            self.state.withLock { $0.queues[server]?.retry = nil }
+            self.begin(server)
+        }
+        let owed: Int64? = state.withLock { state in
+            state.queues[server]?.retry = cancel
+            guard let queue = state.queues[server] else { return nil }
+            return queue.owedFrom.map { $0 - 1 } ?? state.handedOut
+        }
+        guard let owed else { return }
+        do {
+            var write = Write()
+            write.put(
+                Database.FailingDestination(
+                    server: try await database.number(ofServer: server), position: owed, failingSince: failure.since,
+                    retry: failure.retry))
+            try await database.write(write)
+            // Only now others may be noted as told beyond it.
+            state.withLock { $0.queues[server]?.isNoted = true }
+        } catch {
+            logger.error("noting a server that fails failed", metadata: ["server": "\(server)", "reason": "\(error)"])
+        }
+    }
+
+    private func recovered(_ server: ServerName) async throws {
+        guard state.withLock({ $0.queues[server]?.isNoted ?? false }) else { return }
+        var write = Write()
+        write.dropFailing(try await database.number(ofServer: server))
+        try await database.write(write)
+        state.withLock { $0.queues[server]?.isNoted = false }
+    }
+
+    /// Notes up to where all servers that can be reached have been told.
+    private func settle() async {
+        let (position, lease) = state.withLock { state -> (Int64?, Lease?) in
+            guard let handedOut = state.handedOut else { return (nil, nil) }
+            let owed = state.queues.values.filter { !$0.isNoted }.compactMap(\.owedFrom).min()
+            let position = min(handedOut, owed.map { $0 - 1 } ?? handedOut)
+            return (position > state.settled ? position : nil, state.lease)
+        }
+        guard let position else { return }
+        do {
+            var write = Write()
+            write.settleFederation(at: position)
+            if let lease { write.require(lease) }
+            try await database.write(write)
+            state.withLock { $0.settled = position }
+        } catch {
+            logger.debug("noting what was told failed", metadata: ["reason": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,342 @@
+import Database
+import Logging
+import MatrixCore
+
+/// Joining, leaving and knocking at rooms that this server isn't in, by way of servers that are (Server-Server API, "Joining Rooms",
+/// "Leaving Rooms (Rejecting Invites)", "Knocking upon a room"), and inviting users of other servers.
+final class RemoteMemberships: Sendable {
+    let federated: FederatedRooms
+    let client: FederationClient
+    let intake: EventIntake
+    private let logger: Logger
+    var rooms: RoomRegistry { federated.rooms }
+    private var database: Database { rooms.database }
+    private var context: RoomContext { rooms.context }
+
+    /// Servers that are asked in turn, and milliseconds and bytes that the whole of a room takes at most.
+    private static let mostServers = 10
+    private static let timeout: Int64 = 120_000
+    private static let roomBytes = 500 << 20
+
+    init(federated: FederatedRooms, client: FederationClient, intake: EventIntake, logger: Logger) {
+        self.federated = federated
+        self.client = client
+        self.intake = intake
+        self.logger = logger
+    }
+
+    /// The servers by which a user may get into a room: those named, the one that invited, the room's own.
+    func candidates(_ named: [ServerName], _ roomID: RoomID, for user: UserNID) async throws -> [ServerName] {
+        var servers: [ServerName] = []
+        if let room = try await rooms.room(roomID) {
+            let (stripped, membership) = try await database.read { reader in
+                (
+                    try await self.database.strippedState(of: room.nid, for: user, reader),
+                    try await self.database.membership(of: user, in: room.nid, reader)
+                )
+            }
+            if let via = stripped?.via { servers.append(via) }
+            if let membership, membership.membership == .invite,
+                let stored = try await database.events([membership.event]).first,
+                let sender = try await database.users([stored.sender])[stored.sender]
+            {
+                servers.append(sender.server)
+            }
+            servers += named
+            servers += try await federated.servers(in: room).prefix(Self.mostServers)
+        } else {
+            servers = named
+        }
+        if let server = roomID.server { servers.append(server) }
+        var chosen: [ServerName] = []
+        for server in servers where server != context.serverName && !chosen.contains(server) { chosen.append(server) }
+        // Those that rest come last.
+        let resting = chosen.filter { client.health.isResting($0) }
+        return Array((chosen.filter { !resting.contains($0) } + resting).prefix(Self.mostServers))
+    }
+
+    /// Asks servers in turn until one does it.
+    private func withFirst<T>(
+        of servers: [ServerName], _ body: (ServerName) async throws -> T
+    ) async throws -> T {
+        var failure: MatrixError?
+        for server in servers {
+            do {
+                return try await body(server)
+            } catch let error as FederationFailure {
+                logger.info("a server doesn't help", metadata: ["server": "\(server)", "reason": "\(error.reason)"])
+                // What a server says about the room counts more than that another one can't be reached.
+                if failure == nil || error.status != nil { failure = error.clientError }
+            }
+        }
+        throw failure ?? MatrixError.notFound("No server is known by which to get into this room.")
+    }
+
+    private static let versions: [(String, String)] = RoomVersion.all.map { ("ver", $0.identifier) }
+
+    private func template(
+        _ operation: String, _ membership: String, of user: UserID, in roomID: RoomID, at server: ServerName,
+        query: [(String, String)] = versions
+    ) async throws -> ForeignTemplate {
+        let path = FederationClient.path(
+            "/_matrix/federation/v1/\(operation)", roomID.string, user.string, query: query)
+        return try ForeignTemplate(
+            try await client.get(path, from: server), membership, of: user, in: roomID, by: server)
+    }
+
+    private func event(_ template: ForeignTemplate, _ content: JSON) throws -> Event {
+        let surroundings = context.surroundings
+        return try context.sign(
+            try template.template(
+                content: content, at: surroundings.now(),
+                eventID: EventID(unchecked: "$\(surroundings.randomText(18)):\(context.serverName)")))
+    }
+
+    // MARK: - Joining
+
+    /// Has a user join a room by way of another server.
+    ///
+    /// - Parameter content: of the member event.
+    /// - Returns: the room, with the state that it has there.
+    func join(_ roomID: RoomID, by user: UserID, _ nid: UserNID, content: JSON, via named: [ServerName]) async throws
+        -> Room
+    {
+        let servers = try await candidates(named, roomID, for: nid)
+        return try await withFirst(of: servers) { server in
+            let template = try await template("make_join", "join", of: user, in: roomID, at: server)
+            let event = try event(template, content)
+            let path = FederationClient.path(
+                "/_matrix/federation/v2/send_join", roomID.string, event.eventID.string,
+                query: [("omit_members", "false")])
+            let answer = try await client.put(
+                path, event.json, to: server, timeout: Self.timeout, mostBytes: Self.roomBytes)
+            return try await takeUp(answer, event, template.version, from: server)
+        }
+    }
+
+    /// Makes a room of what a server answers to a join (A08).
+    private func takeUp(
+        _ answer: JSONView, _ own: Event, _ version: RoomVersion, from server: ServerName
+    ) async throws -> Room {
+        var join = own
+        // A restricted room's server has added its signature.
+        if let signed = answer["event"], signed.isObject,
+            let event = try? Event(receiving: Array(signed.raw), version: version), event.eventID == own.eventID
+        {
+            join = event
+        }
+        let state = answer["state"]?.elements.map { $0 } ?? []
+        let chain = answer["auth_chain"]?.elements.map { $0 } ?? []
+        let events = try await intake.valid(chain + state, in: own.roomID, version)
+        let stateIDs = Set(state.compactMap { Self.eventID(of: $0, version) })
+        guard
+            let create = events.first(where: { $0.type == "m.room.create" && stateIDs.contains($0.eventID) }),
+            (create.content["room_version"]?.string ?? "1") == version.identifier
+        else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
+        let entry = join
+        let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
+            var kept: [StoredEvent] = []
+            for event in events where event.eventID != entry.eventID {
+                do {
+                    let stored = try await draft.receiveOutlier(event)
+                    if stateIDs.contains(event.eventID), !stored.flags.contains(.rejected) { kept.append(stored) }
+                } catch is RoomDraft.Missing {
+                    // What nothing authorises is no part of the room.
+                }
+            }
+            let before = try await draft.state(of: kept)
+            // What was known of the room before is history behind a gap.
+            draft.forgetExtremities()
+            switch try await draft.receive(entry, stateBefore: before) {
+            case .accepted, .known: break
+            case .softFailed, .rejected:
+                throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
+            }
+        }
+        if let room = try await rooms.room(own.roomID) {
+            try await rooms.perform(in: room, take)
+            return room
+        }
+        let record = RoomRecord(
+            nid: try await database.newRoomNumber(), roomID: own.roomID, version: version.identifier)
+        let made = try await rooms.readUnchecked { reader in
+            var draft = try await RoomDraft(
+                record, isNew: true, version: version, context: self.context, reader: reader)
+            try await take(&draft)
+            return draft
+        }
+        guard var draft = made else { preconditionFailure("the draft was made above") }
+        do {
+            return try await rooms.make(&draft)
+        } catch DatabaseError.constraint {
+            // Somebody else here was faster.
+            guard let room = try await rooms.room(own.roomID) else { throw MatrixError.stopping }
+            try await rooms.perform(in: room, take)
+            return room
+        }
+    }
+
+    private static func eventID(of view: JSONView, _ version: RoomVersion) -> EventID? {
+        (try? Event(receiving: Array(view.raw), version: version))?.eventID
+    }
+
+    // MARK: - Leaving and knocking
+
+    /// Has a user leave a room that this server isn't in: turns an invitation or a knock down.
+    func leave(_ room: Room, by user: UserID, _ nid: UserNID, content: JSON) async throws {
+        let servers = try await candidates([], room.roomID, for: nid)
+        do {
+            try await withFirst(of: servers) { server in
+                let template = try await template(
+                    "make_leave", "leave", of: user, in: room.roomID, at: server, query: [])
+                let event = try event(template, content)
+                let path = FederationClient.path(
+                    "/_matrix/federation/v2/send_leave", room.roomID.string, event.eventID.string)
+                _ = try await client.put(path, event.json, to: server)
+            }
+        } catch let error as MatrixError {
+            // Nobody can be kept in an invitation because its server is gone.
+            logger.notice(
+                "a user leaves a room whose servers can't be told",
+                metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error.message)"])
+        }
+        try await rooms.perform(in: room) { draft in
+            draft.endOutside(user: nid)
+        }
+    }
+
+    /// Has a user knock at a room that this server isn't in.
+    func knock(_ roomID: RoomID, by user: UserID, _ nid: UserNID, content: JSON, via named: [ServerName]) async throws {
+        let servers = try await candidates(named, roomID, for: nid)
+        try await withFirst(of: servers) { server in
+            let template = try await template("make_knock", "knock", of: user, in: roomID, at: server)
+            let event = try event(template, content)
+            let path = FederationClient.path(
+                "/_matrix/federation/v1/send_knock", roomID.string, event.eventID.string)
+            let answer = try await client.put(path, event.json, to: server)
+            try await standOutside(
+                event, template.version, .knock, user: nid,
+                stripped: ForeignStrippedState.read(answer["knock_room_state"] ?? answer["knock_state_events"]),
+                via: server)
+        }
+    }
+
+    /// Notes that a user is invited to, or knocks at, a room that this server isn't in.
+    func standOutside(
+        _ event: Event, _ version: RoomVersion, _ membership: StoredMembership, user: UserNID, stripped: [UInt8],
+        via server: ServerName
+    ) async throws {
+        let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
+            try await draft.standOutside(event, membership, user: user)
+            draft.write.putStrippedState(stripped, of: draft.record.nid, for: user, via: server)
+        }
+        for _ in 0..<2 {
+            if let room = try await rooms.room(event.roomID) {
+                guard room.version == version else {
+                    throw MatrixError.invalidParam("The room is known here with another version.")
+                }
+                return try await rooms.perform(in: room, take)
+            }
+            let record = RoomRecord(
+                nid: try await database.newRoomNumber(), roomID: event.roomID, version: version.identifier)
+            let made = try await rooms.readUnchecked { reader in
+                var draft = try await RoomDraft(
+                    record, isNew: true, version: version, context: self.context, reader: reader)
+                try await take(&draft)
+                return draft
+            }
+            guard var draft = made else { preconditionFailure("the draft was made above") }
+            do {
+                _ = try await rooms.make(&draft)
+                return
+            } catch DatabaseError.constraint {
+                // The room was made meanwhile.
+            }
+        }
+        throw MatrixError.stopping
+    }
+
+    // MARK: - Inviting
+
+    /// Has the server of an invited user sign the invitation (Server-Server API, "Inviting to a room"), and takes it up.
+    func invite(_ user: UserID, to room: Room, content: JSON, by sender: UserID) async throws {
+        let (event, stripped) = try await rooms.perform(in: room) { draft in
+            let template = try await draft.template(
+                "m.room.member", stateKey: user.string, content: content, sender: sender)
+            let event = try draft.context.sign(template)
+            try await draft.authorize(event)
+            return (event, try await draft.strippedState())
+        }
+        let signed = try await askToSign(event, stripped, in: room, of: user.server)
+        let reception = try await rooms.perform(in: room) { draft in
+            try await draft.receive(signed, isRelayed: true)
+        }
+        switch reception {
+        case .accepted, .known: break
+        case .softFailed: throw MatrixError.forbidden("You may not invite \(user) any more.")
+        case .rejected(let reason): throw MatrixError.forbidden(reason)
+        }
+    }
+
+    /// The same where the rest stands whether or not it succeeds.
+    func inviteIfPossible(_ user: UserID, to room: Room, content: JSON, by sender: UserID) async {
+        do {
+            try await invite(user, to: room, content: content, by: sender)
+        } catch {
+            logger.notice(
+                "an invitation failed", metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error)"])
+        }
+    }
+
+    private func askToSign(
+        _ event: Event, _ stripped: [Event], in room: Room, of server: ServerName
+    ) async throws -> Event {
+        let body: JSON = [
+            "room_version": .string(room.version.identifier), "event": event.root.json,
+            "invite_room_state": .array(stripped.map(\.root.json)),
+        ]
+        let path = FederationClient.path(
+            "/_matrix/federation/v2/invite", room.roomID.string, event.eventID.string)
+        do {
+            let answer = try await client.put(path, try body.canonical(), to: server)
+            guard let view = answer["event"],
+                let signed = try await intake.check([view], in: room.roomID, room.version).first?.get(),
+                signed.eventID == event.eventID
+            else { throw FederationFailure(server: server, reason: "it doesn't answer with the invitation") }
+            return signed
+        } catch let error as FederationFailure {
+            throw error.clientError
+        }
+    }
+}
+
+/// Stripped state, as other servers send it with invitations and knocks (Client-Server API, "Stripped state").
+enum ForeignStrippedState {
+    private static let most = 100
+    private static let mostBytes = 256 << 10
+
+    /// The events of a list that clients can be shown, as an array: what isn't stripped state is left out (A17).
+    static func read(_ list: JSONView?) -> [UInt8] {
+        var writer = JSONWriter()
+        writer.beginArray()
+        for event in list?.elements.prefix(most).map({ $0 }) ?? [] {
+            guard let type = event["type"]?.string, let stateKey = event["state_key"]?.string,
+                let sender = event["sender"]?.string, UserID(sender) != nil, let content = event["content"],
+                content.isObject, writer.bytes.count + content.range.count < mostBytes,
+                let own = try? JSONDocument(parsing: Array(content.raw))
+            else { continue }
+            writer.beginObject()
+            writer.key("content")
+            writer.raw(own.root.raw)
+            writer.key("sender")
+            writer.string(sender)
+            writer.key("state_key")
+            writer.string(stateKey)
+            writer.key("type")
+            writer.string(type)
+            writer.endObject()
+        }
+        writer.endArray()
+        return writer.bytes
+    }
+}

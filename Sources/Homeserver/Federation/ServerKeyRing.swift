@@ -1,0 +1,218 @@
+import Database
+import Logging
+import MatrixCore
+import Synchronization
+
+/// The keys of other servers (Server-Server API, "Retrieving server keys"): in memory, in the database, and where they come from.
+final class ServerKeyRing: Sendable {
+    private let database: Database
+    private let client: FederationClient
+    private let surroundings: Surroundings
+    /// Servers that are believed about the keys of others that can't be reached.
+    private let notaries: [ServerName]
+
+    private struct State {
+        var keys = BoundedCache<ServerName, [String: VerifyKey]>(capacity: 20_000)
+        /// When a server was asked last, whatever it answered: a stranger's key IDs don't make this one ask without end.
+        var asked = BoundedCache<ServerName, Int64>(capacity: 50_000)
+    }
+
+    /// The lock protects the tables; nothing is awaited while it is held.
+    private let state = Mutex(State())
+
+    /// Milliseconds between two questions to the same server, and that one takes at most.
+    private static let pause: Int64 = 60_000
+    private static let timeout: Int64 = 10_000
+    private static let mostBytes = 64 << 10
+    /// Servers that are asked at the same time.
+    private static let atOnce = 16
+
+    init(database: Database, client: FederationClient, surroundings: Surroundings, notaries: [ServerName]) {
+        self.database = database
+        self.client = client
+        self.surroundings = surroundings
+        self.notaries = notaries
+    }
+
+    /// A key of a server, if it is good for a moment; nil if it can't be had.
+    func key(_ keyID: String, of server: ServerName, at time: Int64) async throws -> VerifyKey? {
+        if server == client.serverName { return try await ownKey(keyID) }
+        let known = try await keys(of: server)[keyID]
+        if let known, known.validUntil ?? 0 >= time { return known }
+        guard try await fetch(server, isUrgent: known == nil) else { return known }
+        return try await keys(of: server)[keyID]
+    }
+
+    /// What is needed to check the signatures of events: the keys are fetched that aren't here.
+    func keys(for events: [Event]) async throws -> @Sendable (ServerName, String) -> VerifyKey? {
+        var wanted: [ServerName: (keyIDs: Set<String>, time: Int64)] = [:]
+        for event in events {
+            for server in event.requiredSigners {
+                let entry = wanted[server] ?? ([], 0)
+                wanted[server] = (
+                    entry.keyIDs.union(event.signatureKeyIDs(of: server)), max(entry.time, event.originServerTS)
+                )
+            }
+        }
+        var found: [ServerName: [String: VerifyKey]] = [:]
+        var missing: [ServerName] = []
+        for (server, need) in wanted {
+            if server == client.serverName {
+                for keyID in need.keyIDs {
+                    if let key = try await ownKey(keyID) { found[server, default: [:]][keyID] = key }
+                }
+                continue
+            }
+            let known = try await keys(of: server)
+            found[server] = known
+            // A time in the future is a claim; a key that is good now is good enough to ask nobody.
+            let time = min(need.time, surroundings.now())
+            if !need.keyIDs.contains(where: { known[$0].map { $0.validUntil ?? 0 >= time } ?? false }) {
+                missing.append(server)
+            }
+        }
+        for server in try await fetchAll(missing) { found[server] = try await keys(of: server) }
+        let keys = found
+        return { keys[$0]?[$1] }
+    }
+
+    private func ownKey(_ keyID: String) async throws -> VerifyKey? {
+        if keyID == client.signingKey.keyID { return client.signingKey.verifyKey }
+        for old in try await database.expiredSigningKeys() where old.key.keyID == keyID {
+            let version = String(keyID.dropFirst("ed25519:".count))
+            guard let key = SigningKey(seed: old.key.seed, version: version) else { continue }
+            return VerifyKey(keyID: keyID, publicKey: key.publicKey, validUntil: old.expired)
+        }
+        return nil
+    }
+
+    private func keys(of server: ServerName) async throws -> [String: VerifyKey] {
+        if let known = state.withLock({ $0.keys[server] }) { return known }
+        let stored = try await database.serverKeys(of: try await database.number(ofServer: server))
+        var keys: [String: VerifyKey] = [:]
+        for key in stored {
+            keys[key.keyID] = VerifyKey(keyID: key.keyID, publicKey: key.publicKey, validUntil: key.validUntil)
+        }
+        remember(keys, of: server)
+        return keys
+    }
+
+    private func remember(_ keys: [String: VerifyKey], of server: ServerName) {
+        state.withLock { $0.keys.insert(keys, for: server, size: 1) }
+    }
+
+    // MARK: - Fetching
+
+    /// Fetches the keys of several servers at the same time.
+    ///
+    /// - Returns: those of which something came.
+    private func fetchAll(_ servers: [ServerName]) async throws -> [ServerName] {
+        try await withThrowingTaskGroup(of: ServerName?.self) { group in
+            var rest = servers.sorted()[...]
+            var found: [ServerName] = []
+            func next() {
+                guard let server = rest.popFirst() else { return }
+                group.addTask { try await self.fetch(server, isUrgent: true) ? server : nil }
+            }
+            for _ in 0..<Self.atOnce { next() }
+            while let done = try await group.next() {
+                if let done { found.append(done) }
+                next()
+            }
+            return found
+        }
+    }
+
+    /// Asks a server for its keys, and the notaries if it doesn't answer.
+    ///
+    /// - Parameter isUrgent: whether nothing is known, so that also a server is asked that was asked lately and had failed.
+    private func fetch(_ server: ServerName, isUrgent: Bool) async throws -> Bool {
+        let now = surroundings.now()
+        let mayAsk = state.withLock { state in
+            if let asked = state.asked[server], now - asked < Self.pause { return false }
+            state.asked.insert(now, for: server, size: 1)
+            return true
+        }
+        guard mayAsk else { return false }
+        if !client.health.isResting(server) {
+            let answer = try? await client.ask(
+                "GET", "/_matrix/key/v2/server", nil, server, isSigned: false, timeout: Self.timeout,
+                mostBytes: Self.mostBytes)
+            if let answer, let view = (try? JSONDocument(parsing: answer.body))?.root,
+                let document = ServerKeyDocument(view, of: server)
+            {
+                try await keep(document, at: now)
+                return true
+            }
+            // It could not be reached this time; the next event may find it again.
+            if answer == nil { state.withLock { $0.asked.insert(now - Self.pause + 5_000, for: server, size: 1) } }
+        }
+        for notary in notaries where notary != server {
+            if let document = try await ask(notary, about: server) {
+                try await keep(document, at: now)
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Server-Server API, "Querying keys through another server": the notary must have signed the answer, too.
+    private func ask(_ notary: ServerName, about server: ServerName) async throws -> ServerKeyDocument? {
+        let question: JSON = ["server_keys": [server.string: [:]]]
+        guard
+            let answer = try? await client.post(
+                "/_matrix/key/v2/query", question, to: notary, timeout: Self.timeout, mostBytes: Self.mostBytes),
+            let list = answer["server_keys"], list.isArray
+        else { return nil }
+        for view in list.elements {
+            guard let document = ServerKeyDocument(view, of: server) else { continue }
+            for keyID in view["signatures"]?[notary.string]?.members.map(\.key) ?? [] {
+                if let key = try await key(keyID, of: notary, at: surroundings.now()),
+                    view.isSigned(by: notary, with: key)
+                {
+                    return document
+                }
+            }
+        }
+        return nil
+    }
+
+    private func keep(_ document: ServerKeyDocument, at now: Int64) async throws {
+        let validUntil = VerifyKey.validity(validUntilTS: document.validUntil, fetchedAt: now)
+        var stored = document.keys.map {
+            Database.StoredServerKey(keyID: $0.key, publicKey: $0.value, validUntil: validUntil, isOld: false)
+        }
+        stored += document.oldKeys.map {
+            Database.StoredServerKey(
+                keyID: $0.key, publicKey: $0.value.publicKey, validUntil: $0.value.expired, isOld: true)
+        }
+        var keys = try await keys(of: document.server)
+        for key in stored {
+            keys[key.keyID] = VerifyKey(keyID: key.keyID, publicKey: key.publicKey, validUntil: key.validUntil)
+        }
+        var write = Write()
+        write.put(
+            stored, document: Array(document.view.raw), validUntil: document.validUntil,
+            of: try await database.number(ofServer: document.server), at: now)
+        try await database.write(write)
+        remember(keys, of: document.server)
+    }
+
+    // MARK: - Answering
+
+    /// What other servers are told about a server's keys (Server-Server API, "Querying keys through another server"): its
+    /// document with this server's signature; nil if nothing is known.
+    ///
+    /// - Parameter minimumValidUntil: asked anew if what is known ends before.
+    func notarised(_ server: ServerName, minimumValidUntil: Int64) async throws -> JSON? {
+        let nid = try await database.number(ofServer: server)
+        var known = try await database.keyDocument(of: nid)
+        if known.map({ $0.validUntil < minimumValidUntil || $0.fetched + 12 * 3_600_000 < surroundings.now() }) ?? true
+        {
+            _ = try await fetch(server, isUrgent: known == nil)
+            known = try await database.keyDocument(of: nid)
+        }
+        guard let known, let view = (try? JSONDocument(parsing: known.json))?.root else { return nil }
+        return try client.signingKey.sign(view.json, as: client.serverName)
+    }
+}

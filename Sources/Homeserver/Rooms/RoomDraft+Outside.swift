@@ -1,0 +1,46 @@
+import Database
+import MatrixCore
+
+/// Rooms that this server isn't in, and users who have to do with them nevertheless.
+extension RoomDraft {
+    /// What comes next doesn't follow on what was known of the room.
+    mutating func forgetExtremities() {
+        tips = []
+        record.extremities = []
+    }
+
+    /// A user is invited, or knocks; the event is all that is known of the room.
+    mutating func standOutside(_ event: Event, _ membership: StoredMembership, user: UserNID) async throws {
+        let stored: StoredEvent
+        if let known = try await find([event.eventID])[event.eventID] {
+            // It comes again after the user has turned it down, perhaps; nothing is to be undone by that.
+            guard known.flags.contains(.outlier) else { return }
+            stored = known
+        } else {
+            stored = try await keep(event, Ground(), flags: .outlier, stateBefore: nil)
+        }
+        let position = write.takePosition()
+        write.setMembership(membership, of: user, in: record.nid, event: stored.nid, position: position)
+        write.topics.append(.user(user))
+    }
+
+    /// The user's invitation or knock is over, whatever the room's servers know of it.
+    mutating func endOutside(user: UserNID) {
+        let position = write.takePosition()
+        write.endMembership(of: user, in: record.nid, position: position)
+        write.dropStrippedState(of: record.nid, for: user)
+    }
+
+    /// The types of state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").
+    static let strippedTypes = [
+        "m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.avatar", "m.room.name",
+        "m.room.encryption", "m.room.topic",
+    ]
+
+    /// What those who are invited and those who knock are shown.
+    mutating func strippedState() async throws -> [Event] {
+        var events: [Event] = []
+        for type in Self.strippedTypes { if let event = try await state(StateKey(type)) { events.append(event) } }
+        return events
+    }
+}

@@ -1,0 +1,205 @@
+import Database
+import MatrixCore
+
+/// Searching messages (Client-Server API, "Server Side Search").
+///
+/// Events are found by their words in the rooms that the requester is in or has left, and then held against the history
+/// visibility at each of them, as everywhere. Nothing else of what is found is told: not how many there are that the requester
+/// may not see. Rooms that are end-to-end encrypted aren't searched.
+public final class SearchService: Sendable {
+    let reading: RoomReading
+    private let directory: DirectoryService
+    private var rooms: RoomRegistry { reading.rooms }
+    private var context: RoomContext { reading.context }
+    private var database: Database { reading.database }
+
+    init(reading: RoomReading, directory: DirectoryService) {
+        self.reading = reading
+        self.directory = directory
+    }
+
+    /// Events that are looked at for one page: one of what the requester may not see ends with a token to go on from.
+    static let mostExamined = 2_000
+    /// The newest results among which the best are chosen.
+    static let mostRanked = 500
+    /// Events of a room that were sent so lately that they aren't in the index yet, and are looked through one by one.
+    static let mostQueued = 1_000
+
+    /// A room that is searched.
+    struct Place {
+        let room: Room
+        let access: RoomAccess
+        /// The words, the rarest in this room first.
+        let words: [[UInt8]]
+    }
+
+    /// A result.
+    struct Found {
+        let hit: SearchHit
+        let event: StoredEvent
+        let place: Place
+        let rank: Double
+        let membership: Membership
+    }
+
+    /// The page that a request asks for.
+    func page(_ request: SearchRequest, for requester: Requester) async throws -> Page {
+        var page = Page()
+        if request.words.isEmpty { return page }
+        let (places, queued) = try await places(request, for: requester)
+        let start: SearchHit, shown: Int, wanted: Int
+        switch request.start {
+        case .behind(let hit, let before): (start, shown, wanted) = (hit, before, request.limit)
+        case .beginning, .offset:
+            start = SearchHit(timestamp: .max, event: EventNID(.max))
+            shown = 0
+            wanted = request.order == .rank ? Self.mostRanked : request.limit
+        }
+        let (found, next) = try await database.read { reader in
+            try await self.find(
+                request, in: places, queued: queued, before: start, wanted: wanted, for: requester, reader)
+        }
+        page.count = shown + found.count
+        guard request.order == .rank else {
+            page.results = found
+            page.next = next.map { SearchRequest.token(behind: $0, shown: shown + found.count) }
+            return page
+        }
+        let ranked = found.sorted { ($0.rank, $0.hit) > ($1.rank, $1.hit) }
+        var offset = 0
+        if case .offset(let before) = request.start { offset = min(before, ranked.count) }
+        page.results = Array(ranked.dropFirst(offset).prefix(request.limit))
+        let end = offset + page.results.count
+        if end < ranked.count { page.next = SearchRequest.token(offset: end) }
+        return page
+    }
+
+    struct Page {
+        var results: [Found] = []
+        /// How many there are, of those that were looked at until now.
+        var count = 0
+        var next: String?
+    }
+
+    // MARK: - Where to look
+
+    /// The requester's rooms in which there is each of the words, and events there that aren't in the index yet.
+    private func places(
+        _ request: SearchRequest, for requester: Requester
+    ) async throws -> ([RoomNID: Place], [SearchQueueEntry]) {
+        let memberships = try await database.read { try await self.database.memberships(of: requester.nid, $0) }
+        let own = memberships.filter { [.join, .leave, .ban].contains($0.membership) && !$0.forgotten }.map(\.room)
+        let (counts, queued) = try await database.read { reader in
+            (
+                try await self.database.searchCounts(of: request.words, in: own, reader),
+                try await self.database.searchQueue(of: own, limit: Self.mostQueued, reader)
+            )
+        }
+        let waiting = Set(queued.map(\.room))
+        var places: [RoomNID: Place] = [:]
+        for nid in own {
+            let counts = counts[nid] ?? []
+            guard waiting.contains(nid) || counts.allSatisfy({ $0 > 0 }) else { continue }
+            let room = try await rooms.room(nid)
+            guard request.filter.admits(room.roomID), let access = try await access(room, requester) else { continue }
+            let encryption = StateKey("m.room.encryption")
+            if try await directory.contents(room, [encryption])[encryption] != nil { continue }
+            let order = request.words.indices.sorted { counts[$0] < counts[$1] }
+            places[nid] = Place(room: room, access: access, words: order.map { request.words[$0] })
+        }
+        return (places, queued.filter { places[$0.room] != nil })
+    }
+
+    /// nil for rooms that the requester was only invited to.
+    private func access(_ room: Room, _ requester: Requester) async throws -> RoomAccess? {
+        do {
+            let access = try await rooms.readable(room.roomID, by: requester).1
+            return access.isPeeking ? nil : access
+        } catch let error as MatrixError where error.code == .forbidden {
+            return nil
+        }
+    }
+
+    // MARK: - Looking
+
+    /// The newest results older than a hit.
+    ///
+    /// - Returns: also the hit behind which to go on; nil if there is nothing more.
+    private func find(
+        _ request: SearchRequest, in places: [RoomNID: Place], queued: [SearchQueueEntry], before start: SearchHit,
+        wanted: Int, for requester: Requester, _ reader: any Reader
+    ) async throws -> (found: [Found], next: SearchHit?) {
+        var sieve = Sieve(service: self, request: request, requester: requester, places: places, reader: reader)
+        let fresh = try await database.events(queued.map(\.event), reader)
+            .map { SearchHit(timestamp: $0.originServerTS, event: $0.nid) }
+        var active = Array(places.keys)
+        var found: [Found] = []
+        var cursor = start
+        var examined = 0
+        while examined < Self.mostExamined {
+            let ask = max(10, wanted - found.count)
+            let byRoom = try await database.searchHits(
+                active.map { ($0, places[$0]?.words ?? []) }, before: cursor, limit: ask, reader)
+            // Rooms that gave as much as was asked for have more behind their last: up to there all is known of all rooms.
+            let full = byRoom.filter { $0.value.count == ask }
+            let horizon = full.compactMap(\.value.last).max()
+            let known = Set(byRoom.values.joined()).union(fresh.filter { $0 < cursor })
+            for hit in known.filter({ $0 >= horizon ?? $0 }).sorted(by: >) {
+                if found.count == wanted { return (found, cursor) }
+                cursor = hit
+                examined += 1
+                if let result = try await sieve.result(for: hit) { found.append(result) }
+            }
+            guard horizon != nil else { return (found, nil) }
+            active = active.filter { byRoom[$0] != nil }
+        }
+        return (found, cursor)
+    }
+}
+
+/// What lets a hit pass as a result: it has all of the words where they are wanted, and the requester may see it.
+private struct Sieve {
+    let service: SearchService
+    let request: SearchRequest
+    let requester: Requester
+    let places: [RoomNID: SearchService.Place]
+    let reader: any Reader
+    private var visibilities: [RoomNID: EventVisibility] = [:]
+
+    init(
+        service: SearchService, request: SearchRequest, requester: Requester,
+        places: [RoomNID: SearchService.Place], reader: any Reader
+    ) {
+        self.service = service
+        self.request = request
+        self.requester = requester
+        self.places = places
+        self.reader = reader
+    }
+
+    mutating func result(for hit: SearchHit) async throws -> SearchService.Found? {
+        let context = service.reading.context
+        guard let stored = try await context.database.events([hit.event], reader).first, stored.redactedBy == nil,
+            let place = places[stored.room]
+        else { return nil }
+        let event = try context.parse(stored, place.room.version)
+        let texts = SearchWords.texts(type: event.type, content: event.content, keys: request.keys)
+        let words = texts.flatMap { SearchWords.split($0) }
+        let wanted = Set(request.words)
+        guard wanted.isSubset(of: words),
+            try await request.filter.admits(stored, context, place.room.version),
+            try await context.erasures.pruned([stored], for: requester.nid, reader).isEmpty
+        else { return nil }
+        if visibilities[stored.room] == nil {
+            visibilities[stored.room] = try await EventVisibility(
+                context, room: place.room, user: requester.userID, nid: requester.nid, access: place.access,
+                reader: reader)
+        }
+        guard try await visibilities[stored.room]?.allows(stored) == true,
+            let membership = try await visibilities[stored.room]?.membership(at: stored)
+        else { return nil }
+        // A message that is about nothing else comes before a long one that mentions it.
+        let rank = Double(words.count { wanted.contains($0) }) / Double(words.count)
+        return SearchService.Found(hit: hit, event: stored, place: place, rank: rank, membership: membership)
+    }
+}

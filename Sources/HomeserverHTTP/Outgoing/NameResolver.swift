@@ -1,0 +1,95 @@
+import CResolver
+import Database
+import Homeserver
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+/// Asks the machine's resolver, which blocks: on threads of its own.
+struct NameResolver: Sendable {
+    /// A service record (RFC 2782).
+    struct Service: Sendable, Hashable {
+        var priority: UInt16
+        var weight: UInt16
+        var port: UInt16
+        var target: String
+        /// Seconds for which it is good.
+        var lifetime: Int64
+    }
+
+    /// The addresses of a host, and whether a name has service records. Replaced in tests.
+    var addresses: @Sendable (String) async throws -> [IPAddress]
+    var services: @Sendable (String) async throws -> [Service]
+
+    /// Records that are read at most.
+    private static let mostServices: Int32 = 16
+
+    static func system() -> NameResolver {
+        let threads = ResolverThreads(count: 8)
+        return NameResolver(
+            addresses: { host in try await threads.run { try Self.find(host) } },
+            services: { name in try await threads.run { try Self.findServices(name) } })
+    }
+
+    private static func find(_ host: String) throws -> [IPAddress] {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(host, nil, &hints, &list)
+        guard status == 0 else {
+            throw TransportError(.unreachable, "\(host) has no address (\(String(cString: gai_strerror(status))))")
+        }
+        defer { freeaddrinfo(list) }
+        var found: [IPAddress] = []
+        var next = list
+        while let entry = next {
+            var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+            if getnameinfo(
+                entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST)
+                == 0, let end = text.firstIndex(of: 0),
+                let address = IPAddress(String(decoding: text[..<end].map { UInt8(bitPattern: $0) }, as: UTF8.self)),
+                !found.contains(address)
+            {
+                found.append(address)
+            }
+            next = entry.pointee.ai_next
+        }
+        return found
+    }
+
+    private static func findServices(_ name: String) throws -> [Service] {
+        var found = [roost_service](repeating: roost_service(), count: Int(mostServices))
+        let count = roost_find_services(name, &found, mostServices)
+        guard count >= 0 else { throw TransportError(.unreachable, "nobody could tell the service records of \(name)") }
+        return found.prefix(Int(count)).map { record in
+            var record = record
+            let target = withUnsafeBytes(of: &record.target) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            return Service(
+                priority: record.priority, weight: record.weight, port: record.port, target: target,
+                lifetime: Int64(record.ttl))
+        }
+    }
+}
+
+/// Threads for what blocks, taken in turn.
+private final class ResolverThreads: Sendable {
+    private typealias Job = @Sendable () -> Void
+    private let threads: [WorkThread<Job>]
+    private let next = Atomic<Int>(0)
+
+    init(count: Int) { threads = (0..<count).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } } }
+
+    func run<T: Sendable>(_ work: @escaping @Sendable () throws -> T) async throws -> T {
+        let thread = threads[next.add(1, ordering: .relaxed).oldValue % threads.count]
+        return try await withCheckedThrowingContinuation { continuation in
+            let added = thread.add { continuation.resume(with: Result { try work() }) }
+            if !added { continuation.resume(throwing: TransportError(.unreachable, "the server is stopping")) }
+        }
+    }
+}

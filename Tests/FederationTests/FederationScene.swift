@@ -1,0 +1,49 @@
+import Homeserver
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Database
+
+/// Several homeservers on a network within the process.
+final class FederationScene: Sendable {
+    let network = TestNetwork()
+    let servers: [TestServer]
+
+    init(_ count: Int, configure: (inout Configuration) -> Void = { _ in }) async throws {
+        var servers: [TestServer] = []
+        for number in 1...count {
+            let name = ServerName(unchecked: "hs\(number).example")
+            let clock = ManualSurroundings(seed: UInt64(number))
+            let server = try await TestServer(clock: clock, transport: network.transport(of: name)) { configuration in
+                configuration.serverName = name
+                configure(&configuration)
+            }
+            network.connect(server.homeserver)
+            try await server.homeserver.startJobs()
+            servers.append(server)
+        }
+        self.servers = servers
+    }
+
+    subscript(index: Int) -> TestServer { servers[index] }
+
+    func close() async { for server in servers { await server.close() } }
+
+    /// Waits until something holds; clocks go on meanwhile, so that what rests is tried again.
+    func eventually(
+        _ what: Comment, sourceLocation: SourceLocation = #_sourceLocation, _ holds: () async throws -> Bool
+    ) async throws {
+        for _ in 0..<600 {
+            if try await holds() { return }
+            try await Task.sleep(for: .milliseconds(5))
+            for server in servers { server.clock.advance(by: 200) }
+        }
+        Issue.record(what, sourceLocation: sourceLocation)
+    }
+
+    /// The texts that a user sees in a room, oldest first.
+    func texts(in room: RoomID, for user: Requester, on server: TestServer) async throws -> [String] {
+        try await server.history(of: room, for: user).reversed()
+    }
+}

@@ -1,0 +1,151 @@
+"""Servers that speak with one another over TLS on loopback: Roost and Synapse, each named localhost:PORT."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from roost_server import Roost
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, process, log, seconds=90):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            pass
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}:\n{log()}")
+        if time.monotonic() > end:
+            raise RuntimeError(f"the server does not answer:\n{log()}")
+        time.sleep(0.05)
+
+
+class FederatingRoost(Roost):
+    """A Roost with a listener for other servers."""
+
+    def __init__(self, authority, label, **settings):
+        port = free_port()
+        self.name = f"localhost:{port}"
+        certificate, key = authority.issue(label)
+        super().__init__(environment={})
+        listeners = [
+            {"address": "127.0.0.1", "port": self.port},
+            {"address": "127.0.0.1", "port": port, "serve": ["federation"],
+             "tls": {"certificate": str(certificate), "key": str(key)}},
+        ]
+        self.environment = {
+            "ROOST_SERVER_NAME": self.name, "ROOST_LISTENERS": json.dumps(listeners),
+            "ROOST_FEDERATION_CA_CERTIFICATES": json.dumps([str(authority.certificate)]),
+            "ROOST_FEDERATION_IP_DENYLIST": "[]", "ROOST_REGISTRATION_MODE": "open",
+            "ROOST_RATE_LIMITS_ENABLED": "false", "ROOST_LOG_LEVEL": "debug",
+            **settings,
+        }
+
+    def start(self):
+        with open(self.directory / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [self.binary, "serve", "--data", str(self.directory / "data")],
+                stdout=log, stderr=log, env={**os.environ, **self.environment})
+        wait_for(self.url + "/health", self.process, self.log)
+
+
+class Synapse:
+    """A Synapse on SQLite, from .venv/synapse."""
+
+    python = str(pathlib.Path(__file__).resolve().parents[3] / ".venv" / "synapse" / "bin" / "python")
+
+    def __init__(self, authority, label="synapse"):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="synapse-test-"))
+        self.port, federation = free_port(), free_port()
+        self.name = f"localhost:{federation}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        certificate, key = authority.issue(label)
+        unlimited = {"per_second": 100000, "burst_count": 100000}
+        config = {
+            "server_name": self.name, "pid_file": str(self.directory / "pid"), "report_stats": False,
+            "listeners": [
+                {"port": self.port, "bind_addresses": ["127.0.0.1"], "type": "http",
+                 "resources": [{"names": ["client"]}]},
+                {"port": federation, "bind_addresses": ["127.0.0.1"], "type": "http", "tls": True,
+                 "resources": [{"names": ["federation", "client"]}]},
+            ],
+            "tls_certificate_path": str(certificate), "tls_private_key_path": str(key),
+            "federation_custom_ca_list": [str(authority.certificate)],
+            "database": {"name": "sqlite3", "args": {"database": str(self.directory / "homeserver.db")}},
+            "log_config": str(self.directory / "log.yaml"), "media_store_path": str(self.directory / "media"),
+            "signing_key_path": str(self.directory / "signing.key"), "trusted_key_servers": [],
+            "suppress_key_server_warning": True, "enable_registration": True,
+            "enable_registration_without_verification": True, "registration_shared_secret": "secret",
+            "macaroon_secret_key": "secret", "bcrypt_rounds": 4, "ip_range_blacklist": [],
+            "federation_ip_range_blacklist": [], "presence": {"enabled": True},
+            "allow_public_rooms_over_federation": True, "room_list_publication_rules": [{"action": "allow"}], "allow_device_name_lookup_over_federation": True,
+            "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s",
+                           "destination_retry_multiplier": 1},
+            "rc_message": unlimited, "rc_registration": unlimited, "rc_joins": {"local": unlimited, "remote": unlimited},
+            "rc_login": {"address": unlimited, "account": unlimited, "failed_attempts": unlimited},
+            "rc_invites": {"per_room": unlimited, "per_user": unlimited, "per_issuer": unlimited},
+            "rc_joins_per_room": unlimited, "rc_room_creation": unlimited, "rc_presence": {"per_user": unlimited},
+            "rc_third_party_invite": unlimited, "rc_3pid_validation": unlimited, "rc_invites_per_issuer": unlimited,
+            "rc_federation": {"window_size": 1000, "sleep_limit": 100000, "sleep_delay": 1, "reject_limit": 100000,
+                              "concurrent": 1000},
+        }
+        (self.directory / "homeserver.yaml").write_text(json.dumps(config))
+        (self.directory / "log.yaml").write_text(json.dumps({
+            "version": 1, "formatters": {"short": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+            "handlers": {"file": {"class": "logging.FileHandler", "filename": str(self.directory / "log"),
+                                  "formatter": "short"}},
+            "root": {"level": "INFO", "handlers": ["file"]}, "disable_existing_loggers": False}))
+        self.process = None
+        subprocess.run([self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml"),
+                        "--generate-keys"], check=True, capture_output=True)
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml")],
+            stdout=subprocess.DEVNULL, stderr=open(self.directory / "errors", "ab"), cwd=self.directory)
+        wait_for(self.url + "/health", self.process, self.log)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def log(self):
+        text = ""
+        for name in ("errors", "log"):
+            path = self.directory / name
+            if path.exists():
+                text += path.read_text(errors="replace")[-4000:]
+        return text
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        import shutil
+        if kind is not None:
+            print(self.log())
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
