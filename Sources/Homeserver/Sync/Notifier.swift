@@ -80,7 +80,8 @@ public final class Notifier: Sendable {
         for topic in topics {
             switch topic {
             case .room(let room), .deviceListIn(let room): rooms.insert(room)
-            case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user), .profile(let user):
+            case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user),
+                .profile(let user):
                 users.insert(user)
             case .event, .pushRules, .presence, .destination: break
             case .everything: concernsAll = true

@@ -32,7 +32,9 @@ struct SyncBuilder {
         let presence = try await presence(memberships)
         let devices = try await devices(memberships)
         let wantsProfiles = wantsProfiles(devices)
-        if candidates.isEmpty, !ownChanged, presence.isEmpty, !wantsProfiles { return (emptyAnswer(devices), devices.isEmpty) }
+        if candidates.isEmpty, !ownChanged, presence.isEmpty, !wantsProfiles {
+            return (emptyAnswer(devices), devices.isEmpty)
+        }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
@@ -207,8 +209,11 @@ struct SyncBuilder {
             writer.endObject()
         }
         writer.endObject()
-        return (writer.bytes, total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty
-            && profiles.isEmpty)
+        return (
+            writer.bytes,
+            total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty
+                && profiles.isEmpty
+        )
     }
 
     /// Whether the user wants no invitations, or doesn't want to hear of the one that this comes from.

@@ -100,8 +100,6 @@ struct SlidingSyncTests {
     func lifetime() async throws {
         let directory = TemporaryDirectory()
         let clock = ManualSurroundings()
-        let kind = EngineKind.current
-        guard kind == .sqlite else { return }
         var server = try await TestServer(directory: directory, clock: clock)
         let alice = try await server.user("alice")
         let room = try await server.room(of: alice)
