@@ -10,15 +10,36 @@ import RoostTestSupport
     import Darwin
 #endif
 
-/// What storing costs: writes alone and in groups, bytes written, states, pages. On SQLite in a temporary directory.
+/// What storing costs: writes alone and in groups, bytes written, states, pages. On SQLite in a temporary directory, and on the
+/// PostgreSQL at `ROOST_TEST_POSTGRES` if that is set: CPU time is then that of this process alone, and what is written that
+/// of the server's log.
 func databaseSection() async throws {
+    try await everything()
+    guard EngineKind.cluster != nil else { return }
+    try await EngineKind.onPostgreSQL { try await everything() }
+}
+
+private func everything() async throws {
     try await writes()
     try await states()
     try await pages()
 }
 
+private func report(_ name: String, _ value: Double, _ unit: String) {
+    Bench.report(EngineKind.current == .postgresql ? "PostgreSQL, \(name)" : name, value, unit)
+}
+
+/// KiB that were written so far.
+private func writtenKiB() async throws -> Double {
+    guard EngineKind.current == .postgresql, let cluster = EngineKind.cluster else { return writtenByProcess() }
+    let rows = try await PostgreSQLAdministration.run(
+        "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint", at: cluster)
+    guard case .integer(let bytes)? = rows.first?.first else { return 0 }
+    return Double(bytes) / 1024
+}
+
 /// KiB that this process had written to disk so far; 0 where there is no /proc.
-private func writtenKiB() -> Double {
+private func writtenByProcess() -> Double {
     guard let file = fopen("/proc/self/io", "r") else { return 0 }
     defer { fclose(file) }
     var line = [CChar](repeating: 0, count: 256)
@@ -45,7 +66,7 @@ private func writes() async throws {
             try await server.say("warming up, message \(number)", in: rooms[number % group], by: alice)
         }
         let each = 1_600 / group
-        let (written, start, cpu) = (writtenKiB(), Bench.wallSeconds(), Bench.cpuSeconds())
+        let (written, start, cpu) = (try await writtenKiB(), Bench.wallSeconds(), Bench.cpuSeconds())
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             for room in rooms {
                 tasks.addTask {
@@ -59,9 +80,9 @@ private func writes() async throws {
         }
         let count = Double(each * group)
         let name = group == 1 ? "messages alone" : "messages in groups of \(group)"
-        Bench.report("\(name)", count / (Bench.wallSeconds() - start), "/s")
-        Bench.report("\(name), CPU", (Bench.cpuSeconds() - cpu) / count * 1e6, "µs")
-        Bench.report("\(name), written", (writtenKiB() - written) / count, "KiB")
+        report("\(name)", count / (Bench.wallSeconds() - start), "/s")
+        report("\(name), CPU", (Bench.cpuSeconds() - cpu) / count * 1e6, "µs")
+        report("\(name), written", (try await writtenKiB() - written) / count, "KiB")
         await server.close()
     }
 }
@@ -70,7 +91,7 @@ private func states() async throws {
     let directory = TemporaryDirectory()
     var logger = Logger(label: "bench")
     logger.logLevel = .critical
-    let database = Database(engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: logger))
+    let database = Database(engine: try await EngineKind.engine(in: directory, logger: logger))
     let room = RoomNID(1)
     let members = 100_000
     var state = StateNID(0)
@@ -94,8 +115,8 @@ private func states() async throws {
             uniqueKeysWithValues: (1...members).map {
                 (StateKeyNID(Int64($0)), Optional(EventNID(Int64($0) + 1_000_000)))
             }))
-    Bench.report("state of 100,000 members, made at once", (Bench.cpuSeconds() - build) * 1e3, "ms")
-    Bench.report("the same, size", Double(all) / 1024, "KiB")
+    report("state of 100,000 members, made at once", (Bench.cpuSeconds() - build) * 1e3, "ms")
+    report("the same, size", Double(all) / 1024, "KiB")
     var generator = SeededGenerator(seed: 1)
     var bytes = 0
     let before = state
@@ -104,7 +125,7 @@ private func states() async throws {
             StateKeyNID(Int64.random(in: 1...Int64(members), using: &generator)): EventNID(Int64(5_000_000 + number))
         ])
     }
-    Bench.report("a state change in it, size", Double(bytes) / 500, "bytes")
+    report("a state change in it, size", Double(bytes) / 500, "bytes")
     let (old, new) = (before, state)
     let probes = (0..<20_000).map { _ in StateKeyNID(Int64.random(in: 1...Int64(members), using: &generator)) }
     let lookups = Bench.cpuSeconds()
@@ -112,12 +133,12 @@ private func states() async throws {
         let tree = StateTree(rows: database.stateRows, room: room)
         for probe in probes { keep(try await tree.event(for: probe, in: new, reader)) }
     }
-    Bench.report("one key of it", (Bench.cpuSeconds() - lookups) / 20_000 * 1e6, "µs")
+    report("one key of it", (Bench.cpuSeconds() - lookups) / 20_000 * 1e6, "µs")
     let comparing = Bench.cpuSeconds()
     try await database.read { reader in
         keep(try await StateTree(rows: database.stateRows, room: room).differences(from: old, to: new, reader))
     }
-    Bench.report("comparing states 500 changes apart", (Bench.cpuSeconds() - comparing) * 1e3, "ms")
+    report("comparing states 500 changes apart", (Bench.cpuSeconds() - comparing) * 1e3, "ms")
     await database.close()
 }
 
@@ -133,7 +154,7 @@ private func pages() async throws {
                 in: room, .init(from: nil, to: nil, backwards: true, limit: 100, filter: RoomEventFilter()), for: alice)
         )
     }
-    Bench.report("a page of 100 messages", (Bench.cpuSeconds() - start) / 200 * 1e6, "µs")
+    report("a page of 100 messages", (Bench.cpuSeconds() - start) / 200 * 1e6, "µs")
     let memory = Bench.memory()
     var rooms: [RoomID] = []
     for _ in 0..<500 {
@@ -141,6 +162,6 @@ private func pages() async throws {
         rooms.append(try await server.room(of: alice))
     }
     for room in rooms { try await server.say("hello", in: room, by: alice) }
-    Bench.report("memory for each of 500 rooms in use", (Bench.memory() - memory) * 1e3 / 500, "kB")
+    report("memory for each of 500 rooms in use", (Bench.memory() - memory) * 1e3 / 500, "kB")
     await server.close()
 }

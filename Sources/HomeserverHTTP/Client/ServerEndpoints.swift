@@ -61,7 +61,7 @@ extension ClientAPI {
     /// Proposals that clients look for before they use them.
     private static let unstableFeatures = [
         "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575", "org.matrix.msc4140",
-        "org.matrix.msc4354", "org.matrix.msc4306",
+        "org.matrix.msc4354",
         "org.matrix.msc4262", "org.matrix.msc4429",
     ]
 
