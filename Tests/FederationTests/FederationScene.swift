@@ -34,7 +34,7 @@ final class FederationScene: Sendable {
     func eventually(
         _ what: Comment, sourceLocation: SourceLocation = #_sourceLocation, _ holds: () async throws -> Bool
     ) async throws {
-        for _ in 0..<600 {
+        for _ in 0..<4_000 {
             if try await holds() { return }
             try await Task.sleep(for: .milliseconds(5))
             for server in servers { server.clock.advance(by: 200) }

@@ -254,11 +254,13 @@ struct HostileAnswerTests {
         try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
         let invited = try await scene[1].sync(bob)
         #expect(invited["rooms"]?["invite"]?[room.string] != nil)
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
         scene.network.cut(scene[0].configuration.serverName)
         try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
         let after = try await scene[1].sync(bob, since: invited["next_batch"]?.string)
         #expect(after["rooms"]?["invite"]?[room.string] == nil)
         #expect(try await scene[1].sync(bob)["rooms"]?["invite"]?[room.string] == nil)
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
         await scene.close()
     }
 }
