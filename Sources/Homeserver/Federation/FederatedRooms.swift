@@ -87,18 +87,22 @@ final class FederatedRooms: Sendable {
         if try await isIn(server, room) { return room }
         let isLate = try await database.read { reader in
             for stored in try await self.database.events(events, reader).values where stored.room == room.nid {
-                if let state = stored.stateBefore, try await self.isIn(server, room, in: state, reader) { return true }
+                guard let state = stored.stateBefore else { continue }
+                let memberships = try await self.context.memberships(of: server, in: state, of: room, reader)
+                if memberships.contains(.join) { return true }
             }
             return false
         }
         guard isLate else { throw MatrixError.forbidden("\(server) is not in the room.") }
         return room
     }
+}
 
-    /// Whether a server had joined members in a state. Reads the whole of it.
-    private func isIn(
-        _ server: ServerName, _ room: Room, in state: StateNID, _ reader: any Reader
-    ) async throws -> Bool {
+extension RoomContext {
+    /// What the users of a server are in a state. Reads the whole of it.
+    func memberships(
+        of server: ServerName, in state: StateNID, of room: Room, _ reader: any Reader
+    ) async throws -> [Membership] {
         let tree = StateTree(rows: database.stateRows, room: room.nid)
         let entries = try await tree.entries(in: state, reader)
         let names = try await database.stateKeys(entries.map(\.key))
@@ -106,9 +110,8 @@ final class FederatedRooms: Sendable {
             guard let key = names[entry.key], key.type == "m.room.member" else { return false }
             return UserID(key.key)?.server == server
         }
-        for stored in try await database.events(members.map(\.event), reader) {
-            if Membership(try context.parse(stored, room.version).content["membership"]) == .join { return true }
+        return try await database.events(members.map(\.event), reader).compactMap {
+            Membership(try parse($0, room.version).content["membership"])
         }
-        return false
     }
 }

@@ -51,16 +51,7 @@ struct ServerVisibility {
         case .shared, .worldReadable: return true
         case .joined, .invited: break
         }
-        let entries = try await tree.entries(in: state, reader)
-        let names = try await context.database.stateKeys(entries.map(\.key))
-        let members = entries.filter { entry in
-            guard let key = names[entry.key], key.type == "m.room.member" else { return false }
-            return UserID(key.key)?.server == server
-        }
-        for stored in try await context.database.events(members.map(\.event), reader) {
-            let membership = Membership(try context.parse(stored, room.version).content["membership"])
-            if membership == .join || membership == .invite && visibility == .invited { return true }
-        }
-        return false
+        let memberships = try await context.memberships(of: server, in: state, of: room, reader)
+        return memberships.contains(.join) || visibility == .invited && memberships.contains(.invite)
     }
 }
