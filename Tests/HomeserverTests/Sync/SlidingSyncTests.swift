@@ -364,13 +364,22 @@ struct SlidingSyncTests {
         try await server.homeserver.memberships.join(room, reason: nil, by: bob)
         var answer = try await server.slidingSync(bob, whole)
         #expect(!bodies(answer, room).contains("before"))
-        try await server.say("during", in: room, by: alice)
+        let during = try await server.say("during", in: room, by: alice)
         try await server.homeserver.memberships.remove(bob.userID, from: room, .kick, reason: nil, by: alice)
+        _ = try await server.homeserver.sending.send(
+            "m.room.message",
+            content: [
+                "msgtype": "m.text", "body": "* afterwards",
+                "m.new_content": ["msgtype": "m.text", "body": "afterwards"],
+                "m.relates_to": ["rel_type": "m.replace", "event_id": .string(during.string)],
+            ], to: room, transactionID: "edit", by: alice)
         try await server.say("after", in: room, by: alice)
         _ = try await server.homeserver.sending.setState(
             StateKey("m.room.name"), content: ["name": "After"], in: room, by: alice)
         let kicked = try await server.slidingSync(bob, whole, pos: try pos(answer))
         #expect(bodies(kicked, room) == ["during"])
+        // Nor is what was made of it since shown with it.
+        #expect(!String(decoding: kicked.raw, as: UTF8.self).contains("afterwards"))
         #expect(kicked["rooms"]?[room.string]?["membership"]?.string == "leave")
         #expect(kicked["rooms"]?[room.string]?["joined_count"] == nil)
         // A new connection, and one whose answer was lost, learn no more.
