@@ -31,6 +31,8 @@ final class FederationSender: Sendable {
         var sending = 0
         var waitingToSend: [ServerName] = []
         var made = 0
+        /// Messages to devices of other servers were written since the queues were told of them.
+        var hasNewToDevice = false
         var timer: Surroundings.Cancel?
     }
 
@@ -164,6 +166,13 @@ final class FederationSender: Sendable {
 
     /// Something was committed.
     func note(_ topics: [Topic]) {
+        let isForDevices = topics.contains { topic in
+            switch topic {
+            case .destination, .everything: true
+            default: false
+            }
+        }
+        if isForDevices { state.withLock { $0.hasNewToDevice = true } }
         for topic in topics {
             switch topic {
             case .room, .deviceList, .destination, .everything:
@@ -240,13 +249,28 @@ final class FederationSender: Sendable {
             state.handedOut = end
         }
         for (user, position) in users { concerned.formUnion(try await tellDevices(of: user, changedAt: position)) }
-        for server in try await database.serversAwaitingToDevice() {
-            guard let name = try await database.servers([server])[server] else { continue }
-            state.withLock { $0.queues[name, default: FederationQueue()].hasToDevice = true }
-            concerned.insert(name)
-        }
+        concerned.formUnion(try await noteToDevice())
         for server in concerned.sorted() { begin(server) }
         return true
+    }
+
+    /// Notes for which servers messages to devices wait, if any were written.
+    private func noteToDevice() async throws -> [ServerName] {
+        let isNew = state.withLock { state in
+            defer { state.hasNewToDevice = false }
+            return state.hasNewToDevice
+        }
+        guard isNew else { return [] }
+        do {
+            let names = try await database.servers(try await database.serversAwaitingToDevice()).values.sorted()
+            state.withLock { state in
+                for name in names { state.queues[name, default: FederationQueue()].hasToDevice = true }
+            }
+            return names
+        } catch {
+            state.withLock { $0.hasNewToDevice = true }
+            throw error
+        }
     }
 
     /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
