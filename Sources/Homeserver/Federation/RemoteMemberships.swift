@@ -153,27 +153,38 @@ final class RemoteMemberships: Sendable {
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
         }
-        if let room = try await rooms.room(own.roomID) {
-            try await rooms.perform(in: room, take)
-            return room
+        return try await write(into: own.roomID, version, take)
+    }
+
+    /// Writes into a room, which is made if it isn't known here yet.
+    ///
+    /// - Throws: `M_INVALID_PARAM` if it is known with another version: nothing of it may be judged by two (A12).
+    private func write(
+        into roomID: RoomID, _ version: RoomVersion,
+        _ take: @escaping @Sendable (inout RoomDraft) async throws -> Void
+    ) async throws -> Room {
+        for _ in 0..<2 {
+            if let room = try await rooms.room(roomID) {
+                guard room.version == version else {
+                    throw MatrixError.invalidParam("The room is known here with another version.")
+                }
+                try await rooms.perform(in: room, take)
+                return room
+            }
+            let record = RoomRecord(
+                nid: try await database.newRoomNumber(), roomID: roomID, version: version.identifier)
+            let made = try await rooms.readUnchecked { reader in
+                var draft = try await RoomDraft(
+                    record, isNew: true, version: version, context: self.context, reader: reader)
+                try await take(&draft)
+                return draft
+            }
+            guard var draft = made else { preconditionFailure("the draft was made above") }
+            do { return try await rooms.make(&draft) } catch DatabaseError.constraint {
+                // Somebody else here was faster.
+            }
         }
-        let record = RoomRecord(
-            nid: try await database.newRoomNumber(), roomID: own.roomID, version: version.identifier)
-        let made = try await rooms.readUnchecked { reader in
-            var draft = try await RoomDraft(
-                record, isNew: true, version: version, context: self.context, reader: reader)
-            try await take(&draft)
-            return draft
-        }
-        guard var draft = made else { preconditionFailure("the draft was made above") }
-        do {
-            return try await rooms.make(&draft)
-        } catch DatabaseError.constraint {
-            // Somebody else here was faster.
-            guard let room = try await rooms.room(own.roomID) else { throw MatrixError.stopping }
-            try await rooms.perform(in: room, take)
-            return room
-        }
+        throw MatrixError.stopping
     }
 
     private static func eventID(of view: JSONView, _ version: RoomVersion) -> EventID? {
@@ -226,34 +237,10 @@ final class RemoteMemberships: Sendable {
         _ event: Event, _ version: RoomVersion, _ membership: StoredMembership, user: UserNID, stripped: [UInt8],
         via server: ServerName
     ) async throws {
-        let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
+        _ = try await write(into: event.roomID, version) { draft in
             try await draft.standOutside(event, membership, user: user)
             draft.write.putStrippedState(stripped, of: draft.record.nid, for: user, via: server)
         }
-        for _ in 0..<2 {
-            if let room = try await rooms.room(event.roomID) {
-                guard room.version == version else {
-                    throw MatrixError.invalidParam("The room is known here with another version.")
-                }
-                return try await rooms.perform(in: room, take)
-            }
-            let record = RoomRecord(
-                nid: try await database.newRoomNumber(), roomID: event.roomID, version: version.identifier)
-            let made = try await rooms.readUnchecked { reader in
-                var draft = try await RoomDraft(
-                    record, isNew: true, version: version, context: self.context, reader: reader)
-                try await take(&draft)
-                return draft
-            }
-            guard var draft = made else { preconditionFailure("the draft was made above") }
-            do {
-                _ = try await rooms.make(&draft)
-                return
-            } catch DatabaseError.constraint {
-                // The room was made meanwhile.
-            }
-        }
-        throw MatrixError.stopping
     }
 
     // MARK: - Inviting
