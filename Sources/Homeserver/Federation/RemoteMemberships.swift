@@ -135,6 +135,7 @@ final class RemoteMemberships: Sendable {
         else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
         let entry = join
         let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
+            try draft.prove(version)
             var kept: [StoredEvent] = []
             for event in events where event.eventID != entry.eventID {
                 do {
@@ -157,17 +158,12 @@ final class RemoteMemberships: Sendable {
     }
 
     /// Writes into a room, which is made if it isn't known here yet.
-    ///
-    /// - Throws: `M_INVALID_PARAM` if it is known with another version: nothing of it may be judged by two (A12).
     private func write(
         into roomID: RoomID, _ version: RoomVersion,
         _ take: @escaping @Sendable (inout RoomDraft) async throws -> Void
     ) async throws -> Room {
         for _ in 0..<2 {
             if let room = try await rooms.room(roomID) {
-                guard room.version == version else {
-                    throw MatrixError.invalidParam("The room is known here with another version.")
-                }
                 try await rooms.perform(in: room, take)
                 return room
             }
@@ -238,6 +234,8 @@ final class RemoteMemberships: Sendable {
         via server: ServerName
     ) async throws {
         _ = try await write(into: event.roomID, version) { draft in
+            // Who is in the room knows better.
+            if !draft.record.extremities.isEmpty { try draft.prove(version) }
             try await draft.standOutside(event, membership, user: user)
             draft.write.putStrippedState(stripped, of: draft.record.nid, for: user, via: server)
         }

@@ -9,6 +9,18 @@ extension RoomDraft {
         record.extremities = []
     }
 
+    /// The room's version, as its create event has it. What was claimed before by an invitation counts for nothing.
+    ///
+    /// - Throws: `M_INVALID_PARAM` if the room is known with another version: nothing of it may be judged by two (A12).
+    mutating func prove(_ proven: RoomVersion) throws {
+        if version == proven { return }
+        guard record.extremities.isEmpty else {
+            throw MatrixError.invalidParam("The room is known here with another version.")
+        }
+        version = proven
+        record.version = proven.identifier
+    }
+
     /// A user is invited, or knocks; the event is all that is known of the room.
     mutating func standOutside(_ event: Event, _ membership: StoredMembership, user: UserNID) async throws {
         let stored: StoredEvent
@@ -17,7 +29,7 @@ extension RoomDraft {
             guard known.flags.contains(.outlier) else { return }
             stored = known
         } else {
-            stored = try await keep(event, Ground(), flags: .outlier, stateBefore: nil)
+            stored = try await keep(event, Ground(), flags: .outlier, stateBefore: nil, isJudged: false)
         }
         let position = write.takePosition()
         write.setMembership(membership, of: user, in: record.nid, event: stored.nid, position: position)

@@ -6,7 +6,7 @@ import MatrixCore
 /// A value: a job that fails half-way is undone by going back to the copy from before it.
 struct RoomDraft {
     let context: RoomContext
-    let version: RoomVersion
+    var version: RoomVersion
     /// The room as it was read; nil for a room that is being made.
     let before: RoomRecord?
     var record: RoomRecord
@@ -236,16 +236,18 @@ struct RoomDraft {
     /// Adds an event to the end of the timeline, with what follows from it; the current state becomes that after the event
     /// where it was sent upon the whole of the room, and is merged otherwise.
     ///
-    /// - Parameter nid: its number, if it was known as an outlier.
+    /// - Parameters:
+    ///   - nid: its number, if it was known as an outlier.
+    ///   - isChained: whether it has its place among what authorises events already.
     mutating func add(
-        _ event: Event, nid known: EventNID?, flags: StoredEvent.Flags, stateBefore: StateNID, previous: [EventNID],
-        auth: [EventNID], redactedBy: EventNID? = nil, transactionKey: String? = nil
+        _ event: Event, nid known: EventNID?, isChained: Bool = false, flags: StoredEvent.Flags, stateBefore: StateNID,
+        previous: [EventNID], auth: [EventNID], redactedBy: EventNID? = nil, transactionKey: String? = nil
     ) async throws -> StoredEvent {
         let database = context.database
         let nid = try await known.orNew(database)
         let after = try await stateAfter(event, nid, in: stateBefore)
         var chain: ChainPlace?
-        if known == nil, event.isState {
+        if !isChained, event.isState {
             chain = try await chains.place(nid, authorisedBy: auth, replacing: after.replaces, database, reader)
         }
         let verdict = try await context.notifications.judge(event, in: &self, reader)

@@ -185,6 +185,7 @@ public final class RoomRegistry: Sendable {
             write.update(
                 draft.record, readAs: before, by: context.node, at: context.surroundings.now(), newest: newest,
                 bump: bump.map { positions[$0] } ?? .null)
+            if before.version != draft.record.version { write.setVersion(draft.record.version, of: room) }
         } else {
             write.insert(draft.record, newest: newest, bump: bump.map { positions[$0] } ?? newest)
         }
