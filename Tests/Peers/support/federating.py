@@ -1,4 +1,4 @@
-"""Servers that speak with one another over TLS on loopback: Roost and Synapse, each named localhost:PORT."""
+"""Servers that speak with one another over TLS on loopback: Roost and Synapse, named localhost:PORT unless a test names them."""
 
 import json
 import pathlib
@@ -9,17 +9,19 @@ from server_process import ServerProcess, free_port
 
 
 class FederatingRoost(Roost):
-    """A Roost with a listener for other servers."""
+    """A Roost with a listener for other servers; `listeners` are further ones."""
 
-    def __init__(self, authority, label, **settings):
-        port = free_port()
-        self.name = f"localhost:{port}"
-        certificate, key = authority.issue(label)
+    def __init__(self, authority, label, name=None, port=None, certificate_for="DNS:localhost,IP:127.0.0.1",
+                 listeners=(), **settings):
+        port = port or free_port()
+        self.name = name or f"localhost:{port}"
+        certificate, key = authority.issue(label, certificate_for)
         super().__init__(environment={})
         listeners = [
             {"address": "127.0.0.1", "port": self.port},
             {"address": "127.0.0.1", "port": port, "serve": ["federation"],
              "tls": {"certificate": str(certificate), "key": str(key)}},
+            *listeners,
         ]
         self.environment = {
             "ROOST_SERVER_NAME": self.name, "ROOST_LISTENERS": json.dumps(listeners),
