@@ -91,11 +91,12 @@ public final class Homeserver: Sendable {
             surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
-        let rooms = RoomRegistry(context: context)
         let health = PeerHealth(surroundings: surroundings)
         let client = FederationClient(
             serverName: configuration.serverName, signingKeys: signingKeys,
             transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
+        let rooms = RoomRegistry(
+            context: context, policies: PolicyServers(client: client, surroundings: surroundings, logger: logger))
         let keys = ServerKeyRing(
             database: database, client: client, surroundings: surroundings,
             notaries: configuration.federation.keyServers)
@@ -194,6 +195,7 @@ public final class Homeserver: Sendable {
             memberships: MembershipServing(
                 federated: federated, serving: serving, intake: intake, memberships: memberships,
                 remote: remoteMemberships),
+            thirdPartyInvites: ThirdPartyInvites(federated: federated, remote: remoteMemberships, logger: logger),
             deviceKeys: deviceKeys, isEnabled: configuration.federation.enabled)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)

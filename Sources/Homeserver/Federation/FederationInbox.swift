@@ -141,7 +141,7 @@ public final class FederationInbox: Sendable {
             }
         }
         if events.isEmpty { return refused }
-        let taken = events
+        let taken = try await rooms.vouchedFor(events, in: room)
         let now = context.surroundings.now()
         let mayStage = try await database.countOfStagedEvents(in: room.nid) < Self.mostStaged
         let (results, isWaiting) = try await rooms.rooms.perform(in: room) { draft in

@@ -276,19 +276,25 @@ final class FederationSender: Sendable {
     /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
     private func destinations(of outgoing: Database.OutgoingEvent, _ reader: any Reader) async throws -> [ServerNID] {
         var servers = try await database.servers(in: outgoing.room, reader).map(\.server)
+        // In the name of another server's user, who had invited a third-party identifier.
+        var isMadeHere = false
         guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
         if let key = stored.stateKey, let name = try await database.stateKeys([key])[key],
-            name.type == "m.room.member", let user = UserID(name.key), user.server != context.serverName
+            name.type == "m.room.member", let user = UserID(name.key)
         {
-            let server = try await database.number(ofServer: user.server)
             let event = try context.parse(stored, try await rooms.room(stored.room).version)
+            let isOwnUser = user.server == context.serverName
+            isMadeHere = isOwnUser && event.isThirdPartyInvite
             let membership = event.content["membership"]
-            if membership?.isString("leave") == true || membership?.isString("ban") == true, !servers.contains(server) {
-                servers.append(server)
+            if !isOwnUser, membership?.isString("leave") == true || membership?.isString("ban") == true {
+                let server = try await database.number(ofServer: user.server)
+                if !servers.contains(server) { servers.append(server) }
             }
         }
         var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName {
+        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName,
+            !isMadeHere
+        {
             excluded.insert(try await database.number(ofServer: sender.server))
         }
         return servers.filter { !excluded.contains($0) }

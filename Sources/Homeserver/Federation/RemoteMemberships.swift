@@ -252,7 +252,8 @@ final class RemoteMemberships: Sendable {
             try await draft.authorize(event)
             return (event, try await draft.strippedState())
         }
-        let signed = try await askToSign(event, stripped, in: room, of: user.server)
+        let vouchedFor = try await federated.vouchedFor([event], in: room)[0]
+        let signed = try await askToSign(vouchedFor, stripped, in: room, of: user.server)
         let reception = try await rooms.perform(in: room) { draft in
             try await draft.receive(signed, isRelayed: true)
         }
@@ -270,6 +271,14 @@ final class RemoteMemberships: Sendable {
         } catch {
             logger.notice(
                 "an invitation failed", metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error)"])
+        }
+    }
+
+    /// Asks the server of whoever invited a third-party identifier for the invitation of the user whose it is.
+    func exchange(_ event: JSON, in roomID: RoomID, with server: ServerName) async throws {
+        let path = FederationClient.path("/_matrix/federation/v1/exchange_third_party_invite", roomID.string)
+        do { _ = try await client.put(path, try event.canonical(), to: server) } catch let error as FederationFailure {
+            throw error.clientError
         }
     }
 

@@ -125,6 +125,8 @@ public final class Room: Sendable {
 /// Used by one task at a time: that of the leader, and after its turn that of whoever queued it.
 final class RoomJob: @unchecked Sendable {
     let run: (inout RoomDraft) async throws -> Void
+    /// Where the events that it has added stand in the draft.
+    var added = 0..<0
     /// Why it failed; nil if it didn't.
     var failure: (any Error)?
     var continuation: CheckedContinuation<Room.Turn, any Error>?

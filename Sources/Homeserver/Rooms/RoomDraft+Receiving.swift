@@ -7,7 +7,7 @@ extension RoomDraft {
     /// What became of an event.
     enum Reception: Sendable {
         case accepted
-        /// Allowed where it was sent, but not by the current state.
+        /// Allowed where it was sent, but not by the current state, or not recommended by the room's policy server.
         case softFailed
         case rejected(String)
         /// It had come before.
@@ -42,9 +42,12 @@ extension RoomDraft {
             return .rejected(reason)
         }
         // Where the room begins for this server, nothing is current but what the event was sent upon.
-        if !tips.isEmpty, try await reasonToRefuse(event, in: record.state, isCurrent: true) != nil {
-            _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
-            return .softFailed
+        if !tips.isEmpty {
+            let isAllowed = try await reasonToRefuse(event, in: record.state, isCurrent: true) == nil
+            guard isAllowed, try await isRecommended(event) else {
+                _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
+                return .softFailed
+            }
         }
         let isEntry = tips.isEmpty
         let old = record.state

@@ -30,6 +30,8 @@ struct RoomDraft {
     var upcoming: (stored: StoredEvent, parsed: Event)?
     /// Redactions of this draft whose targets have not come yet.
     var waitingRedactions: [EventID: [EventNID]] = [:]
+    /// Events of this server that the room's policy server has to sign.
+    var unsigned: [Unsigned] = []
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
 
@@ -228,6 +230,9 @@ struct RoomDraft {
             if let nid = try await number(ofAuthEvent: eventID) { auth.append(nid) }
         }
         let previous = tips.prefix(Self.mostPrevious).map(\.nid)
+        if let policy = try await policy(), !policy.recommends(event) {
+            unsigned.append(Unsigned(index: added.count, policy: policy))
+        }
         return try await add(
             event, nid: nil, flags: .outgoing, stateBefore: record.state, previous: previous, auth: auth,
             transactionKey: transactionKey)

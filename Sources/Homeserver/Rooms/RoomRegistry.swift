@@ -5,6 +5,7 @@ import Synchronization
 /// The rooms in use on this node, and the way into them.
 public final class RoomRegistry: Sendable {
     let context: RoomContext
+    let policies: PolicyServers
     var database: Database { context.database }
 
     private struct Active {
@@ -16,7 +17,10 @@ public final class RoomRegistry: Sendable {
     /// loaded a second time: then the versions that each write compares keep the two from contradicting each other.
     private let active = Mutex(Active())
 
-    init(context: RoomContext) { self.context = context }
+    init(context: RoomContext, policies: PolicyServers) {
+        self.context = context
+        self.policies = policies
+    }
 
     /// A room by its ID; nil if this server doesn't know it.
     func room(_ roomID: RoomID) async throws -> Room? {
@@ -110,19 +114,27 @@ public final class RoomRegistry: Sendable {
     private static let attemptsBeforeTurn = 4
     private static let turn: Int64 = 1_000
 
-    private func carryOut(_ jobs: [RoomJob], in room: Room) async {
-        for attempt in 0..<Self.attempts {
+    private func carryOut(_ all: [RoomJob], in room: Room) async {
+        var jobs = all
+        var attempt = 0
+        while attempt < Self.attempts {
             for job in jobs { job.failure = nil }
             do {
                 if attempt == 0 { try await refresh(room) }
                 guard var draft = try await build(jobs, in: room) else { return }
+                let refusals = await policies.sign(&draft)
+                if !refusals.isEmpty {
+                    jobs = Self.refuse(refusals, jobs)
+                    continue
+                }
                 try await commit(&draft)
                 room.moved(to: draft.record)
                 return
             } catch DatabaseError.conflict {
                 // Another node was faster.
+                attempt += 1
                 do {
-                    if attempt % Self.attemptsBeforeTurn == Self.attemptsBeforeTurn - 1 { try await takeTurn(in: room) }
+                    if attempt % Self.attemptsBeforeTurn == 0 { try await takeTurn(in: room) }
                     if let record = try await database.room(room.nid) { room.moved(to: record) }
                 } catch {
                     return fail(jobs, error)
@@ -132,6 +144,17 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    /// Has the jobs fail whose events the room's policy server doesn't sign.
+    ///
+    /// - Returns: the others, which are done without them.
+    private static func refuse(_ refusals: [Int: MatrixError], _ jobs: [RoomJob]) -> [RoomJob] {
+        jobs.filter { job in
+            guard let refusal = job.added.lazy.compactMap({ refusals[$0] }).first else { return true }
+            job.failure = refusal
+            return false
+        }
     }
 
     private func takeTurn(in room: Room) async throws {
@@ -153,8 +176,10 @@ public final class RoomRegistry: Sendable {
                 record, isNew: false, version: room.version, context: self.context, reader: reader)
             for job in jobs {
                 let untouched = draft
+                job.added = 0..<0
                 do {
                     try await job.run(&draft)
+                    job.added = untouched.added.count..<draft.added.count
                 } catch {
                     draft = untouched
                     job.failure = error
