@@ -127,7 +127,8 @@ public final class FederationInbox: Sendable {
         do {
             room = try await rooms.room(roomID, for: server)
         } catch let error as MatrixError {
-            return Self.named(views, roomID, error.message)
+            return try await OutsideMemberships(federated: rooms, intake: intake).end(views, in: roomID, by: server)
+                ?? Self.named(views, roomID, error.message)
         }
         var refused: [(EventID, String?)] = []
         var events: [Event] = []
@@ -142,6 +143,10 @@ public final class FederationInbox: Sendable {
         }
         if events.isEmpty { return refused }
         let taken = try await rooms.vouchedFor(events, in: room)
+        // Keys and signatures took their time, in which the room may have put the server out.
+        guard try await rooms.allows(server, in: room) else {
+            return refused + taken.map { ($0.eventID, "The room's access control list keeps \(server) out.") }
+        }
         let now = context.surroundings.now()
         let mayStage = try await database.countOfStagedEvents(in: room.nid) < Self.mostStaged
         let (results, isWaiting) = try await rooms.rooms.perform(in: room) { draft in
@@ -215,9 +220,17 @@ public final class FederationInbox: Sendable {
                 if staged.isEmpty { break }
                 let names = try await database.servers(staged.map(\.server))
                 for one in staged {
+                    let origin = names[one.server]
                     let event = try Event(receiving: one.json, version: room.version)
                     do {
-                        _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
+                        if let origin, try await !rooms.allows(origin, in: room) {
+                            // Put out of the room while its events waited.
+                            var write = Write()
+                            write.unstage(event.eventID)
+                            try await database.write(write)
+                            continue
+                        }
+                        _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
                     } catch let error as DatabaseError {
                         throw error
                     } catch {

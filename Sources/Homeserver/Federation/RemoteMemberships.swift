@@ -192,14 +192,16 @@ final class RemoteMemberships: Sendable {
     /// Has a user leave a room that this server isn't in: turns an invitation or a knock down.
     func leave(_ room: Room, by user: UserID, _ nid: UserNID, content: JSON) async throws {
         let servers = try await candidates([], room.roomID, for: nid)
+        var end: Event?
         do {
-            try await withFirst(of: servers) { server in
+            end = try await withFirst(of: servers) { server in
                 let template = try await template(
                     "make_leave", "leave", of: user, in: room.roomID, at: server, query: [])
                 let event = try event(template, content)
                 let path = FederationClient.path(
                     "/_matrix/federation/v2/send_leave", room.roomID.string, event.eventID.string)
                 _ = try await client.put(path, event.json, to: server)
+                return event
             }
         } catch let error as MatrixError {
             // Nobody can be kept in an invitation because its server is gone.
@@ -207,8 +209,18 @@ final class RemoteMemberships: Sendable {
                 "a user leaves a room whose servers can't be told",
                 metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error.message)"])
         }
+        // An event of its own tells the user's other devices; nobody else hears of it.
+        let own =
+            try end
+            ?? context.sign(
+                EventTemplate(
+                    version: room.version, roomID: room.roomID, sender: user, type: "m.room.member",
+                    stateKey: user.string, content: content, prevEvents: [], authEvents: [], depth: 1,
+                    originServerTS: context.surroundings.now(),
+                    eventID: room.version.rules.eventIDs == .assigned
+                        ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil))
         try await rooms.perform(in: room) { draft in
-            draft.endOutside(user: nid)
+            try await draft.endOutside(user: nid, by: own, .leave)
         }
     }
 

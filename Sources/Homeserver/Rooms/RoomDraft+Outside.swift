@@ -36,11 +36,22 @@ extension RoomDraft {
         write.topics.append(.user(user))
     }
 
-    /// The user's invitation or knock is over, whatever the room's servers know of it.
-    mutating func endOutside(user: UserNID) {
+    /// The user's invitation or knock is over, by an event of the user's or somebody else's.
+    mutating func endOutside(user: UserNID, by event: Event, _ membership: StoredMembership) async throws {
+        let current = try await context.database.membership(of: user, in: record.nid, reader)
+        var known = try await find([event.eventID])[event.eventID]
+        if known == nil {
+            known = try await keep(
+                event, Ground(), flags: .outlier, stateBefore: nil, isJudged: false, replacing: current?.event)
+        }
+        guard let stored = known else { return }
         let position = write.takePosition()
-        write.endMembership(of: user, in: record.nid, position: position)
+        let isOwn = try await context.database.number(ofUser: event.sender) == user
+        write.setMembership(
+            membership, of: user, in: record.nid, event: stored.nid, position: position,
+            ending: isOwn ? .wasInvited : [.wasInvited, .byOther])
         write.dropStrippedState(of: record.nid, for: user)
+        write.topics.append(.user(user))
     }
 
     /// The types of state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").

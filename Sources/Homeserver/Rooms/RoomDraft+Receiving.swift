@@ -232,10 +232,12 @@ extension RoomDraft {
     ///
     /// - Parameters:
     ///   - position: for events from before what is known.
+    ///   - known: the event whose place it takes, where no state before it tells that.
     ///   - isJudged: whether its auth events are known, so that it has its place among what authorises others.
     mutating func keep(
         _ event: Event, _ ground: Ground, flags: StoredEvent.Flags, stateBefore: StateNID?, orderDepth: Int64? = nil,
-        redactedBy: EventNID? = nil, position: Int64? = nil, isJudged: Bool = true
+        redactedBy: EventNID? = nil, position: Int64? = nil, isJudged: Bool = true,
+        replacing known: EventNID? = nil
     ) async throws -> StoredEvent {
         let database = context.database
         var number = ground.known?.nid
@@ -243,7 +245,7 @@ extension RoomDraft {
         guard let nid = number else { preconditionFailure("a number was taken above") }
         let auth = ground.auth.map(\.nid)
         var key: StateKeyNID?
-        var replaces: EventNID?
+        var replaces = known
         var stateAfter: StateNID?
         var chain = ground.known?.chain
         if let stateKey = event.stateMapKey {
