@@ -95,8 +95,13 @@ public final class Homeserver: Sendable {
         let client = FederationClient(
             serverName: configuration.serverName, signingKeys: signingKeys,
             transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
+        let notifier = Notifier()
+        self.notifier = notifier
+        let ephemeral = EphemeralSerial()
+        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
         let rooms = RoomRegistry(
-            context: context, policies: PolicyServers(client: client, surroundings: surroundings, logger: logger))
+            context: context, policies: PolicyServers(client: client, surroundings: surroundings, logger: logger),
+            typing: typing)
         let keys = ServerKeyRing(
             database: database, client: client, surroundings: surroundings,
             notaries: configuration.federation.keyServers)
@@ -141,10 +146,6 @@ public final class Homeserver: Sendable {
         search = SearchService(reading: reading, directory: directory)
         pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
-        let notifier = Notifier()
-        self.notifier = notifier
-        let ephemeral = EphemeralSerial()
-        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
         presence = PresenceService(
             database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
             isEnabled: configuration.presence.enabled, ephemera: ephemera, logger: logger)

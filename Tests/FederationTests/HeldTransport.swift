@@ -9,6 +9,7 @@ final class HeldTransport: FederationTransport {
 
     private struct State {
         var isOpen = false
+        var isLate = false
         var waiting: [CheckedContinuation<Void, Never>] = []
         var seen: [ServerRequest] = []
     }
@@ -24,6 +25,9 @@ final class HeldTransport: FederationTransport {
     /// The requests that were or are held up.
     var held: [ServerRequest] { state.withLock { $0.seen } }
 
+    /// From now on the answers are held up instead: the other side has done what it was asked.
+    func comesLate() { state.withLock { $0.isLate = true } }
+
     func letGo() {
         let waiting = state.withLock { state in
             state.isOpen = true
@@ -34,17 +38,25 @@ final class HeldTransport: FederationTransport {
     }
 
     func send(_ request: ServerRequest) async throws -> ServerResponse {
-        if holds(request) {
-            await withCheckedContinuation { continuation in
-                let isOpen = state.withLock { state in
-                    state.seen.append(request)
-                    if !state.isOpen { state.waiting.append(continuation) }
-                    return state.isOpen
-                }
-                if isOpen { continuation.resume() }
-            }
+        guard holds(request) else { return try await inner.send(request) }
+        if state.withLock({ $0.isLate }) {
+            let answer = try await inner.send(request)
+            await wait(request)
+            return answer
         }
+        await wait(request)
         return try await inner.send(request)
+    }
+
+    private func wait(_ request: ServerRequest) async {
+        await withCheckedContinuation { continuation in
+            let isOpen = state.withLock { state in
+                state.seen.append(request)
+                if !state.isOpen { state.waiting.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
     }
 
     func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {

@@ -6,6 +6,7 @@ import Synchronization
 public final class RoomRegistry: Sendable {
     let context: RoomContext
     let policies: PolicyServers
+    private let typing: Typing
     var database: Database { context.database }
 
     private struct Active {
@@ -17,9 +18,10 @@ public final class RoomRegistry: Sendable {
     /// loaded a second time: then the versions that each write compares keep the two from contradicting each other.
     private let active = Mutex(Active())
 
-    init(context: RoomContext, policies: PolicyServers) {
+    init(context: RoomContext, policies: PolicyServers, typing: Typing) {
         self.context = context
         self.policies = policies
+        self.typing = typing
     }
 
     /// A room by its ID; nil if this server doesn't know it.
@@ -249,6 +251,7 @@ public final class RoomRegistry: Sendable {
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
+        try await dropRemoteDevices(of: draft.added.flatMap(\.memberships).filter { $0.joined < 0 }, room, &write)
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -268,6 +271,20 @@ public final class RoomRegistry: Sendable {
         }
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
+        let gone = draft.added.flatMap(\.memberships).filter { $0.joined < 0 }.map(\.user)
+        if !gone.isEmpty { for user in try await database.users(gone).values { typing.left(user, room) } }
+    }
+
+    /// Whose devices are told of to this server only while a room is shared: what it knows of them isn't good beyond.
+    private func dropRemoteDevices(
+        of departures: [RoomDraft.MembershipChange], _ room: RoomNID, _ write: inout Write
+    ) async throws {
+        if departures.isEmpty { return }
+        let own = try await database.number(ofServer: context.serverName)
+        for departure in departures where departure.server != own { write.dropRemoteDevices(of: departure.user) }
+        if departures.contains(where: { $0.server == own }) {
+            write.dropRemoteDevices(ofAllIn: room, unlessJoinedBy: own)
+        }
     }
 
     /// Makes a room out of a draft that begins with its create event.
