@@ -123,7 +123,7 @@ struct PassingTests {
     }
 
     @Test(
-        "messages to devices of a server that is stopped arrive once, in order, when it is back, also after a restart here"
+        "messages to devices of a server that is stopped arrive once, in order, when it is back"
     )
     func toDevice() async throws {
         let scene = try await Scene()
