@@ -297,7 +297,11 @@ struct RoomDraft {
             record.state = stateAfter
         } else {
             var states = [stateAfter]
-            for tip in kept { states.append(try await state(after: tip.nid)) }
+            let extremities = try await self.stored(Set(kept.map(\.nid)))
+            guard extremities.count == kept.count else {
+                throw DatabaseError.corrupt("forward extremities of room \(record.roomID) are missing")
+            }
+            for extremity in extremities { states.append(try await state(after: extremity)) }
             record.state = try await merge(states)
         }
         guard record.state != before else { return }
