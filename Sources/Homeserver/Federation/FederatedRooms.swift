@@ -15,6 +15,8 @@ final class FederatedRooms: Sendable {
     init(rooms: RoomRegistry) async throws {
         self.rooms = rooms
         ownServer = try await rooms.database.number(ofServer: rooms.context.serverName)
+        // Every room is asked for them with every event: what has no number is looked for in the database each time.
+        for key in [StateKey.policy, .serverACL] { _ = try await rooms.database.number(ofStateKey: key) }
     }
 
     /// Whether this server has joined members in the room, and so hears what happens there.
