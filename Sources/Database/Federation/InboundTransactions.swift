@@ -24,14 +24,21 @@ extension Database {
 
     private static let staged = Statement(
         """
-        SELECT position, place, server_nid, received_ts, json FROM staged_events WHERE room_nid = $1
-        ORDER BY position, place LIMIT $2
+        SELECT position, place, server_nid, received_ts, json FROM staged_events
+        WHERE room_nid = $1 AND (position, place) > ($3, $4) ORDER BY position, place LIMIT $2
         """)
 
     /// The events of a room that wait, in the order in which they came.
-    public func stagedEvents(in room: RoomNID, limit: Int) async throws -> [StagedEvent] {
+    ///
+    /// - Parameter place: behind which.
+    public func stagedEvents(
+        in room: RoomNID, after place: (position: Int64, place: Int64), limit: Int
+    ) async throws -> [StagedEvent] {
         try await read { reader in
-            try await reader.query(Self.staged, [room.value, .integer(Int64(limit))]) {
+            try await reader.query(
+                Self.staged,
+                [room.value, .integer(Int64(limit)), .integer(place.position), .integer(place.place)]
+            ) {
                 StagedEvent(
                     position: $0.integer(0), place: $0.integer(1), server: ServerNID($0.integer(2)),
                     received: $0.integer(3), json: $0.blob(4))

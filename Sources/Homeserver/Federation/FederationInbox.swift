@@ -23,13 +23,16 @@ public final class FederationInbox: Sendable {
     private static let patience: Int64 = 3_600_000
     private static let memory: Int64 = 24 * 3_600_000
     private static let retry: Int64 = 30_000
-    /// Rooms that are being filled at the same time.
-    private static let atOnce = 8
+    /// Rooms that are being filled at the same time; mostly they wait for other servers. If more want to be, each gets on by an event
+    /// and lets the next one go on, so that no sick room or slow server holds up the others (A16).
+    private static let atOnce = 32
 
     private struct State {
-        /// Rooms in which events wait, and of them those that are worked on.
-        var waiting: Set<RoomNID> = []
+        /// Rooms in which events wait, the first to be worked on first, and those that are worked on.
+        var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
+        /// Where rooms go on that have let others go first.
+        var places: [RoomNID: (position: Int64, place: Int64)] = [:]
         var isClosed = false
         var timer: Surroundings.Cancel?
     }
@@ -127,7 +130,8 @@ public final class FederationInbox: Sendable {
         do {
             room = try await rooms.room(roomID, for: server)
         } catch let error as MatrixError {
-            return Self.named(views, roomID, error.message)
+            return try await OutsideMemberships(federated: rooms, intake: intake).end(views, in: roomID, by: server)
+                ?? Self.named(views, roomID, error.message)
         }
         var refused: [(EventID, String?)] = []
         var events: [Event] = []
@@ -141,7 +145,11 @@ public final class FederationInbox: Sendable {
             }
         }
         if events.isEmpty { return refused }
-        let taken = events
+        let taken = try await rooms.vouchedFor(events, in: room)
+        // Keys and signatures took their time, in which the room may have put the server out.
+        guard try await rooms.allows(server, in: room) else {
+            return refused + taken.map { ($0.eventID, "The room's access control list keeps \(server) out.") }
+        }
         let now = context.surroundings.now()
         let mayStage = try await database.countOfStagedEvents(in: room.nid) < Self.mostStaged
         let (results, isWaiting) = try await rooms.rooms.perform(in: room) { draft in
@@ -181,43 +189,78 @@ public final class FederationInbox: Sendable {
     private func begin(_ room: RoomNID) {
         let mayGo = state.withLock { state in
             guard !state.isClosed else { return false }
-            state.waiting.insert(room)
-            guard state.running.count < Self.atOnce, state.running.insert(room).inserted else { return false }
-            state.waiting.remove(room)
+            guard state.running.count < Self.atOnce, state.running.insert(room).inserted else {
+                if !state.waiting.contains(room) { state.waiting.append(room) }
+                return false
+            }
             return true
         }
         if mayGo { Task { await self.work(room) } }
     }
 
     private func work(_ nid: RoomNID) async {
-        let isThrough = await fill(nid)
+        let outcome = await fill(nid)
         let next: RoomNID? = state.withLock { state in
             state.running.remove(nid)
-            return state.isClosed ? nil : state.waiting.first { !state.running.contains($0) }
+            if outcome == .unfinished, !state.waiting.contains(nid) { state.waiting.append(nid) }
+            guard !state.isClosed, let index = state.waiting.firstIndex(where: { !state.running.contains($0) }) else {
+                return nil
+            }
+            return state.waiting.remove(at: index)
         }
-        if !isThrough {
+        if outcome == .failed {
             _ = context.surroundings.after(Self.retry) { [weak self] in self?.begin(nid) }
         }
         if let next { begin(next) }
     }
 
+    private enum Filling {
+        /// Nothing waits any more.
+        case done
+        /// Others wait for their turn.
+        case unfinished
+        /// What is left is tried again later.
+        case failed
+    }
+
+    /// - Returns: whether another room is to go on first.
+    private func yields(_ room: RoomNID, at place: (position: Int64, place: Int64)) -> Bool {
+        state.withLock { state in
+            guard state.waiting.contains(where: { !state.running.contains($0) }) else { return false }
+            state.places[room] = place
+            return true
+        }
+    }
+
     /// Takes up what waits in a room, oldest first.
-    ///
-    /// - Returns: whether nothing waits any more.
-    private func fill(_ nid: RoomNID) async -> Bool {
+    private func fill(_ nid: RoomNID) async -> Filling {
         do {
             let room = try await rooms.rooms.room(nid)
             var isThrough = true
-            var tried = Set<Int64>()
+            let resumed = state.withLock { $0.places.removeValue(forKey: nid) }
+            // What came before that place failed.
+            if resumed != nil { isThrough = false }
+            var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
+            var isFirst = true
             while !state.withLock({ $0.isClosed }) {
-                let staged = try await database.stagedEvents(in: nid, limit: 100)
-                    .filter { tried.insert($0.position &* 1_000 &+ $0.place).inserted }
+                let staged = try await database.stagedEvents(in: nid, after: place, limit: 100)
                 if staged.isEmpty { break }
                 let names = try await database.servers(staged.map(\.server))
                 for one in staged {
+                    if !isFirst, yields(nid, at: place) { return .unfinished }
+                    isFirst = false
+                    place = (one.position, one.place)
+                    let origin = names[one.server]
                     let event = try Event(receiving: one.json, version: room.version)
                     do {
-                        _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
+                        if let origin, try await !rooms.allows(origin, in: room) {
+                            // Put out of the room while its events waited.
+                            var write = Write()
+                            write.unstage(event.eventID)
+                            try await database.write(write)
+                            continue
+                        }
+                        _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
                     } catch let error as DatabaseError {
                         throw error
                     } catch {
@@ -233,10 +276,10 @@ public final class FederationInbox: Sendable {
                     }
                 }
             }
-            return isThrough
+            return isThrough ? .done : .failed
         } catch {
             logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
-            return false
+            return .failed
         }
     }
 }
