@@ -162,6 +162,9 @@ final class FederationSender: Sendable {
         for name in names.values { begin(name) }
     }
 
+    /// The servers for which something waits.
+    var waiting: [ServerName] { state.withLock { $0.queues.filter { !$0.value.isEmpty }.keys.sorted() } }
+
     // MARK: - What is to be told
 
     /// Something was committed.
