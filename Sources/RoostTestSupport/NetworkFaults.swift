@@ -59,13 +59,13 @@ public final class NetworkFaults: Sendable {
             let repetition = chance(weather.repeated) ? arrival + delay(weather.longDelay) : nil
             let isLost = chance(weather.lost) || weather.hanging.contains(request.destination)
             return Fate(
-                arrival: isLost ? nil : arrival, repetition: repetition, answer: chance(weather.unanswered) ? nil : answer)
+                arrival: isLost ? nil : arrival, repetition: repetition,
+                answer: chance(weather.unanswered) ? nil : answer)
         }
     }
 
     func carry(
-        _ request: ServerRequest, from origin: ServerName,
-        _ deliver: @escaping @Sendable () async throws -> ServerResponse
+        _ request: ServerRequest, _ deliver: @escaping @Sendable () async throws -> ServerResponse
     ) async throws -> ServerResponse {
         let fate = fate(of: request)
         return try await withCheckedThrowingContinuation { continuation in

@@ -33,6 +33,7 @@ public final class TestNetwork: Sendable {
         var losesAnswers: Set<ServerName> = []
         var faults: NetworkFaults?
         var exchanges: [Exchange] = []
+        var watcher: (@Sendable (Exchange, String) -> Void)?
         var forged: [@Sendable (ServerRequest) -> ServerResponse?] = []
         var made = 0
 
@@ -102,24 +103,38 @@ public final class TestNetwork: Sendable {
         state.withLock { $0.forged.append(answer) }
     }
 
+    /// Has each request told when it has come to an end: the status of the answer, or why there is none.
+    public func watch(_ watcher: @escaping @Sendable (Exchange, String) -> Void) {
+        state.withLock { $0.watcher = watcher }
+    }
+
     public var exchanges: [Exchange] { state.withLock { $0.exchanges } }
 
     // MARK: - On the way
 
     fileprivate func send(_ request: ServerRequest, from origin: ServerName, life: Int) async throws -> ServerResponse {
-        let (faults, isAlive) = state.withLock { state in
+        let exchange = Exchange(
+            from: origin, to: request.destination, method: request.method, target: request.target,
+            body: request.body ?? [])
+        let (faults, watcher, isAlive) = state.withLock { state in
             let isAlive = state.lives[origin, default: 0] == life
-            if isAlive {
-                state.exchanges.append(
-                    Exchange(
-                        from: origin, to: request.destination, method: request.method, target: request.target,
-                        body: request.body ?? []))
-            }
-            return (state.faults, isAlive)
+            if isAlive { state.exchanges.append(exchange) }
+            return (state.faults, state.watcher, isAlive)
         }
         guard isAlive else { throw TransportError(.unreachable, "the server that asks is gone") }
-        guard let faults else { return try await deliver(request, from: origin) }
-        return try await faults.carry(request, from: origin) { try await self.deliver(request, from: origin) }
+        do {
+            let answer: ServerResponse
+            if let faults {
+                answer = try await faults.carry(request) { try await self.deliver(request, from: origin) }
+            } else {
+                answer = try await deliver(request, from: origin)
+            }
+            watcher?(exchange, "\(answer.status)")
+            return answer
+        } catch {
+            watcher?(exchange, "\(error)")
+            throw error
+        }
     }
 
     /// Brings a request to its destination, and the answer back.

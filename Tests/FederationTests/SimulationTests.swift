@@ -20,7 +20,15 @@ struct SimulationTests {
         let seed: UInt64
         var problems: [String] = []
         var log: [String] = []
-        var exchanges: [String] = []
+
+        /// Writes what happened into the directory that `ROOST_SIMULATE_LOG` names.
+        func write() {
+            guard let directory = getenv("ROOST_SIMULATE_LOG"),
+                let file = fopen("\(String(cString: directory))/\(seed).log", "w")
+            else { return }
+            for line in log { fputs("\(line)\n", file) }
+            fclose(file)
+        }
     }
 
     static func run(_ seed: UInt64) async -> Outcome {
@@ -33,9 +41,7 @@ struct SimulationTests {
                     world.problem("the simulation fails: \(error)")
                 }
                 await world.close()
-                return Outcome(
-                    seed: seed, problems: world.problems, log: world.log,
-                    exchanges: world.network.exchanges.map { "\($0.from) \($0.to) \($0.method) \($0.target)" })
+                return Outcome(seed: seed, problems: world.problems, log: world.log)
             }
         } catch {
             return Outcome(seed: seed, problems: ["\(error)"])
@@ -54,10 +60,10 @@ struct SimulationTests {
                         """
                         seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
                         To repeat it: SWIFT_DETERMINISTIC_HASHING=1 ROOST_SIMULATE_SEEDS=\(outcome.seed)-\(outcome.seed) \
-                        ROOST_SIMULATE_LOG=1 swift test --skip-build --filter SimulationTests
+                        ROOST_SIMULATE_LOG=/tmp swift test --skip-build --filter SimulationTests
                         """)
                 }
-                if getenv("ROOST_SIMULATE_LOG") != nil { print(outcome.log.joined(separator: "\n")) }
+                outcome.write()
                 if let seed = seeds.next() { group.addTask { await Self.run(seed) } }
             }
         }

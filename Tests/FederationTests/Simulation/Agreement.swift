@@ -49,7 +49,9 @@ extension World {
         let names = try await database.users(rows.map(\.0))
         var members: [UserID: StoredMembership] = [:]
         // Who is out of it may have been in it before a server came, and isn't in its table.
-        for (nid, membership) in rows where membership != .leave { if let name = names[nid] { members[name] = membership } }
+        for (nid, membership) in rows where membership != .leave {
+            if let name = names[nid] { members[name] = membership }
+        }
         return members
     }
 

@@ -88,7 +88,9 @@ extension World {
     private func checkEphemera() async throws {
         for room in rooms {
             let residents = try await residents(of: room)
-            guard residents.count > 1, let (server, person) = residents.first, let home = server.server else { continue }
+            guard residents.count > 1, let (server, person) = residents.first, let home = server.server else {
+                continue
+            }
             let said = await finish("\(person.userID) says the last") {
                 let event = try await home.say("the last", in: room, by: person.requester)
                 try await home.homeserver.receipts.setReceipt(
@@ -144,7 +146,9 @@ extension World {
             if !queues.isEmpty { problem("\(server.name) still has something for \(queues)") }
         }
         let most = 3_000 + 400 * servers.count * servers.count * rooms.count
-        if network.exchanges.count > most { problem("\(network.exchanges.count) requests were made, more than \(most)") }
+        if network.exchanges.count > most {
+            problem("\(network.exchanges.count) requests were made, more than \(most)")
+        }
     }
 
     /// A transaction's ID means one content.
@@ -159,7 +163,8 @@ extension World {
         }
     }
 
-    private static let all = Statement("SELECT \(StoredEvent.columns) FROM events WHERE room_nid = $1 ORDER BY event_nid")
+    private static let all = Statement(
+        "SELECT \(StoredEvent.columns) FROM events WHERE room_nid = $1 ORDER BY event_nid")
 
     /// Whatever is in a server's timelines and states was signed by its sender's server, and its sender had the right to it.
     private func checkEvents(on server: SimulatedServer) async throws {
@@ -172,7 +177,9 @@ extension World {
             guard let record = try await database.room(room), let version = RoomVersion.named(record.version) else {
                 continue
             }
-            let stored = try await database.read { try await $0.query(Self.all, [record.nid.value]) { try StoredEvent(row: $0) } }
+            let stored = try await database.read {
+                try await $0.query(Self.all, [record.nid.value]) { try StoredEvent(row: $0) }
+            }
             let byNumber = Dictionary(uniqueKeysWithValues: stored.map { ($0.nid, $0) })
             let current = Set(try await state(of: room, on: server).values)
             for one in stored where one.flags.isDisjoint(with: .hidden) || current.contains(one.eventID) {
@@ -181,7 +188,9 @@ extension World {
                 if let key = keys[sender], !event.verify(signatureOf: sender, with: key) {
                     problem("\(server.name) has \(one.eventID), which \(sender) never signed")
                 }
-                if one.flags.contains(.rejected) { problem("\(server.name) has the rejected \(one.eventID) in its state") }
+                if one.flags.contains(.rejected) {
+                    problem("\(server.name) has the rejected \(one.eventID) in its state")
+                }
                 var state: [StateKey: Event] = [:]
                 for number in one.auth {
                     guard let auth = byNumber[number] else { continue }
@@ -195,7 +204,8 @@ extension World {
                     state[.create] = try Event(receiving: create.json, version: version)
                 }
                 do { try Authorization.check(event, state: { state[$0] }) } catch {
-                    problem("\(server.name) has \(one.eventID) of \(event.sender), who had no right to it: \(error.reason)")
+                    problem(
+                        "\(server.name) has \(one.eventID) of \(event.sender), who had no right to it: \(error.reason)")
                 }
                 if let byzantine, byzantine.forgeries.contains(one.eventID) {
                     problem("\(server.name) has the forgery \(one.eventID) in its timeline or state")

@@ -82,7 +82,9 @@ extension World {
         let clock = ManualSurroundings(seed: seed &+ UInt64(server.life), now: now + server.skew)
         try await end(server, crashes: true)
         let directory = server.directory.path
-        for file in ["roost.db", "roost.db-wal", "roost.db-shm"] { TemporaryDirectory.removeTree("\(directory)/\(file)") }
+        for file in ["roost.db", "roost.db-wal", "roost.db-shm"] {
+            TemporaryDirectory.removeTree("\(directory)/\(file)")
+        }
         let name = server.name
         var silent = Logger(label: "restore")
         silent.logLevel = .critical

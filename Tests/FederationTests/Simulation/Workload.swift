@@ -23,7 +23,8 @@ extension World {
     private static let deeds: [Deed] = [
         (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }), (5, { $0.join($1, $2) }), (2, { $0.leave($1, $2) }),
         (2, { $0.remove(.kick, $1, $2) }), (2, { $0.remove(.ban, $1, $2) }), (2, { $0.remove(.unban, $1, $2) }),
-        (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }), (1, { $0.upgrade($1, $2) }),
+        (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }),
+        (1, { $0.upgrade($1, $2) }),
         (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
         (3, { $0.changeDevices($1, $2) }),
     ]

@@ -53,8 +53,11 @@ final class World: @unchecked Sendable {
         random = SeededGenerator(seed: seed)
         clock = ManualSurroundings(seed: seed, now: start)
         faults = NetworkFaults(clock: clock, seed: seed &+ 1 << 40)
-        network.use(faults)
         version = ["6", "9", "10", "11", "12", "12"][Int(seed % 6)]
+        network.use(faults)
+        network.watch { [unowned self] exchange, outcome in
+            self.note("  \(exchange.from) \(exchange.method) \(exchange.target) of \(exchange.to): \(outcome)")
+        }
     }
 
     var now: Int64 { clock.now }
