@@ -18,7 +18,21 @@ extension World {
                 }
             }
         }
-        return found
+        // One that has forgotten that it left may believe itself in a room in which the others know better.
+        var mutual: [(SimulatedServer, Person)] = []
+        for (server, person) in found {
+            var isKnown = true
+            if !server.forgotten.isEmpty {
+                for (other, _) in found where other.index != server.index {
+                    let members = try await members(of: room, on: other)
+                    if !members.contains(where: { $0.key.server == server.name && $0.value == .join }) {
+                        isKnown = false
+                    }
+                }
+            }
+            if isKnown { mutual.append((server, person)) }
+        }
+        return mutual
     }
 
     /// The current state as a server has it: for each key the event.
@@ -62,7 +76,9 @@ extension World {
                 guard let home = server.server else { continue }
                 begin("\(person.userID) says “healed \(round)”", on: server) {
                     let event = try await home.say("healed \(round)", in: room, by: person.requester)
-                    self.said.append(Saying(event: event, room: room, server: server.index, at: self.now))
+                    let saying = Saying(event: event, room: room, server: server.index, at: self.now)
+                    self.said.append(saying)
+                    self.healed.append(saying)
                 }
             }
         }
@@ -88,6 +104,9 @@ extension World {
             }
         }
         for saying in said where saying.room == room {
+            // What was forgotten with a backup is heard of again when somebody else speaks, if anybody may.
+            let isForgotten = servers[saying.server].mayHaveForgotten(saying.at)
+            if isForgotten, !healed.contains(where: { $0.room == room && $0.server != saying.server }) { continue }
             var lacking: [ServerName] = []
             for (server, _) in residents {
                 let stored = try await server.server!.homeserver.database.event(saying.event)

@@ -91,7 +91,8 @@ extension World {
     private func setPower(_ server: SimulatedServer, _ person: Person) {
         let home = server.server!.homeserver
         let room = pick(rooms)
-        let target = anybody()
+        // Never the one who lies: what that one does by right is no lie.
+        let target = pick(pick(servers).people).userID
         let level = pick([0, 50, 50, 100, 100])
         begin("\(person.userID) gives \(target) \(level) in \(room)", on: server) {
             let state = try await home.reading.state(

@@ -31,6 +31,8 @@ final class World: @unchecked Sendable {
         let at: Int64
     }
     var said: [Saying] = []
+    /// Of these, those from when all was healed.
+    var healed: [Saying] = []
     /// Messages to devices: to whom, and whether they were acknowledged.
     struct Parcel {
         let from: Int
@@ -115,6 +117,7 @@ final class World: @unchecked Sendable {
             }
             if joined == nil { problem("\(server.name) can't join the room although nothing is wrong") }
         }
+        if chance(30) { byzantine = try await ByzantineServer(in: self) }
     }
 
     func start(_ server: SimulatedServer) async throws {
