@@ -75,7 +75,16 @@ extension World {
             for (server, person) in try await residents(of: room) {
                 guard let home = server.server else { continue }
                 begin("\(person.userID) says “healed \(round)”", on: server) {
-                    let event = try await home.say("healed \(round)", in: room, by: person.requester)
+                    let event: EventID
+                    do {
+                        event = try await home.say("healed \(round)", in: room, by: person.requester)
+                    } catch is MatrixError {
+                        // Who may not speak may still have another name, which tells the others as much.
+                        event = try await home.homeserver.sending.setState(
+                            .member(person.userID),
+                            content: ["membership": "join", "displayname": .string("healed \(round)")], in: room,
+                            by: person.requester)
+                    }
                     let saying = Saying(event: event, room: room, server: server.index, at: self.now)
                     self.said.append(saying)
                     self.healed.append(saying)
@@ -120,6 +129,29 @@ extension World {
         return nil
     }
 
+    /// Writes down all events of a room as its servers have them.
+    private func describe(_ room: RoomID) async throws {
+        for (server, _) in try await residents(of: room) {
+            let database = server.server!.homeserver.database
+            guard let record = try await database.room(room), let version = RoomVersion.named(record.version) else {
+                continue
+            }
+            note("\(room) on \(server.name), extremities \(record.extremities)")
+            let all = Statement("SELECT \(StoredEvent.columns) FROM events WHERE room_nid = $1 ORDER BY event_nid")
+            let stored = try await database.read { reader in
+                try await reader.query(all, [record.nid.value]) { try StoredEvent(row: $0) }
+            }
+            for one in stored {
+                guard let event = try? Event(receiving: one.json, version: version) else { continue }
+                note(
+                    "  \(one.nid) \(one.eventID.string.prefix(8)) \(event.type) \(event.stateKey ?? "") of \(event.sender) "
+                        + "flags \(one.flags.rawValue) position \(one.position ?? 0) before \(one.stateBefore?.rawValue ?? -1) "
+                        + "after \(event.prevEvents.map { String($0.string.prefix(8)) }) \(String(decoding: event.content.raw.prefix(60), as: UTF8.self))"
+                )
+            }
+        }
+    }
+
     /// Looks through the history on each server: what was said while a server wasn't in the room is fetched when somebody asks.
     func readHistory() async throws {
         for room in rooms {
@@ -143,6 +175,9 @@ extension World {
             for room in rooms where reason == nil { reason = try await disagreement(on: room) }
             if reason == nil { return }
         }
-        if let reason { problem(reason) }
+        if let reason {
+            problem(reason)
+            for room in rooms { try await describe(room) }
+        }
     }
 }
