@@ -120,7 +120,7 @@ public final class Homeserver: Sendable {
         pools = [passwords, disk, pictures]
 
         rateLimits = RateLimiter(isEnabled: configuration.rateLimits.enabled, surroundings: surroundings)
-        accounts = try AccountService(
+        accounts = AccountService(
             database: database, serverName: configuration.serverName,
             settings: configuration.registration, appservices: appservices, surroundings: surroundings,
             passwords: passwords, rateLimits: rateLimits)

@@ -10,7 +10,7 @@ public final class ManualSurroundings: Sendable {
     }
 
     private struct State {
-        var now: Int64 = 1_700_000_000_000
+        var now: Int64
         var generator: SeededGenerator
         var timers: [Timer] = []
         var made = 0
@@ -18,12 +18,20 @@ public final class ManualSurroundings: Sendable {
 
     private let state: Mutex<State>
 
-    public init(seed: UInt64 = 1) { state = Mutex(State(generator: SeededGenerator(seed: seed))) }
+    /// - Parameter now: what the clock shows, in milliseconds since 1970.
+    public init(seed: UInt64 = 1, now: Int64 = 1_700_000_000_000) {
+        state = Mutex(State(now: now, generator: SeededGenerator(seed: seed)))
+    }
 
     public var now: Int64 { state.withLock { $0.now } }
 
     /// How many things are to happen later.
     public var timers: Int { state.withLock { $0.timers.count } }
+
+    /// Milliseconds until the next of them; nil if nothing is to happen.
+    public var untilNext: Int64? {
+        state.withLock { state in state.timers.map(\.at).min().map { max($0 - state.now, 0) } }
+    }
 
     /// Moves the clock, and calls what was to be called by then, in its order.
     public func advance(by milliseconds: Int64) {

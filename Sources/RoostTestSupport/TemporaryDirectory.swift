@@ -18,7 +18,8 @@ public final class TemporaryDirectory: Sendable {
 
     deinit { Self.removeTree(path) }
 
-    private static func removeTree(_ path: String) {
+    /// Removes a file or a directory with all in it; it need not be there.
+    public static func removeTree(_ path: String) {
         if let stream = opendir(path) {
             while let entry = readdir(stream) {
                 let name = withUnsafeBytes(of: entry.pointee.d_name) {

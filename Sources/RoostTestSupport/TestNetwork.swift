@@ -1,12 +1,13 @@
 import Homeserver
 import HomeserverHTTP
+import Logging
 import MatrixCore
 import NIOHTTP1
 import NIOPosix
 import Synchronization
 
-/// A network of homeservers within the process: what one sends, the other's router answers. It can be cut, lose answers, and tell what
-/// was asked.
+/// A network of homeservers within the process: what one sends, the other's router answers. It can be cut, lose answers, do worse
+/// (see ``NetworkFaults``), and tell what was asked.
 public final class TestNetwork: Sendable {
     /// A request that went over the network.
     public struct Exchange: Sendable {
@@ -14,15 +15,31 @@ public final class TestNetwork: Sendable {
         public let to: ServerName
         public let method: String
         public let target: String
+        public let body: [UInt8]
+    }
+
+    /// One direction between two servers.
+    private struct Direction: Hashable {
+        let from: ServerName
+        let to: ServerName
     }
 
     private struct State {
         var routers: [ServerName: Router] = [:]
+        /// How often the server of a name was killed: what an earlier one is still doing doesn't count.
+        var lives: [ServerName: Int] = [:]
         var cut: Set<ServerName> = []
+        var cutDirections: Set<Direction> = []
         var losesAnswers: Set<ServerName> = []
+        var faults: NetworkFaults?
         var exchanges: [Exchange] = []
+        var watcher: (@Sendable (Exchange, String) -> Void)?
         var forged: [@Sendable (ServerRequest) -> ServerResponse?] = []
         var made = 0
+
+        func isCut(from origin: ServerName, to server: ServerName) -> Bool {
+            cut.contains(origin) || cut.contains(server) || cutDirections.contains(Direction(from: origin, to: server))
+        }
     }
 
     /// The lock protects the table.
@@ -31,16 +48,36 @@ public final class TestNetwork: Sendable {
     public init() {}
 
     /// How a server of that name reaches the others.
-    public func transport(of name: ServerName) -> any FederationTransport { Transport(network: self, name: name) }
+    public func transport(of name: ServerName) -> any FederationTransport {
+        Transport(network: self, name: name, life: life(of: name))
+    }
 
     public func connect(_ homeserver: Homeserver) {
-        let router = Router(FederationAPI(homeserver).endpoints, admit: ClientAPI(homeserver).gate)
+        var silent = Logger(label: "http")
+        silent.logLevel = .critical
+        let router = Router(
+            FederationAPI(homeserver).endpoints, logger: silent, admit: ClientAPI(homeserver).gate)
         state.withLock { $0.routers[homeserver.configuration.serverName] = router }
     }
+
+    /// The server is gone without a word: what it was answering is not answered, and what it still sends doesn't arrive.
+    public func kill(_ server: ServerName) {
+        state.withLock { state in
+            state.routers[server] = nil
+            state.lives[server, default: 0] += 1
+        }
+    }
+
+    private func life(of server: ServerName) -> Int { state.withLock { $0.lives[server, default: 0] } }
 
     /// Takes servers off the network, or puts them back.
     public func cut(_ servers: ServerName...) { state.withLock { $0.cut.formUnion(servers) } }
     public func mend(_ servers: ServerName...) { state.withLock { $0.cut.subtract(servers) } }
+
+    /// Cuts one direction: what goes from one server to another doesn't arrive, neither requests nor answers.
+    public func cut(from origin: ServerName, to server: ServerName) {
+        state.withLock { _ = $0.cutDirections.insert(Direction(from: origin, to: server)) }
+    }
 
     /// Has answers of a server get lost: it does what it is asked, and nobody hears of it.
     public func loseAnswers(of server: ServerName, _ isLost: Bool = true) {
@@ -49,25 +86,69 @@ public final class TestNetwork: Sendable {
         }
     }
 
+    /// Mends all that is cut, and has no answers get lost any more.
+    public func mendAll() {
+        state.withLock { state in
+            state.cut = []
+            state.cutDirections = []
+            state.losesAnswers = []
+        }
+    }
+
+    /// Has what goes over the network take time, from now on.
+    public func use(_ faults: NetworkFaults) { state.withLock { $0.faults = faults } }
+
     /// Answers requests in the place of servers; nil for those that are to go on.
     public func forge(_ answer: @escaping @Sendable (ServerRequest) -> ServerResponse?) {
         state.withLock { $0.forged.append(answer) }
     }
 
+    /// Has each request told when it has come to an end: the status of the answer, or why there is none.
+    public func watch(_ watcher: @escaping @Sendable (Exchange, String) -> Void) {
+        state.withLock { $0.watcher = watcher }
+    }
+
     public var exchanges: [Exchange] { state.withLock { $0.exchanges } }
 
-    fileprivate func send(_ request: ServerRequest, from origin: ServerName) async throws -> ServerResponse {
-        let (router, isCut, losesAnswers, number, forged) = state.withLock { state in
+    // MARK: - On the way
+
+    fileprivate func send(_ request: ServerRequest, from origin: ServerName, life: Int) async throws -> ServerResponse {
+        let exchange = Exchange(
+            from: origin, to: request.destination, method: request.method, target: request.target,
+            body: request.body ?? [])
+        let (faults, watcher, isAlive) = state.withLock { state in
+            let isAlive = state.lives[origin, default: 0] == life
+            if isAlive { state.exchanges.append(exchange) }
+            return (state.faults, state.watcher, isAlive)
+        }
+        guard isAlive else { throw TransportError(.unreachable, "the server that asks is gone") }
+        do {
+            let answer: ServerResponse
+            if let faults {
+                answer = try await faults.carry(request) { try await self.deliver(request, from: origin) }
+            } else {
+                answer = try await deliver(request, from: origin)
+            }
+            watcher?(exchange, "\(answer.status)")
+            return answer
+        } catch {
+            watcher?(exchange, "\(error)")
+            throw error
+        }
+    }
+
+    /// Brings a request to its destination, and the answer back.
+    private func deliver(_ request: ServerRequest, from origin: ServerName) async throws -> ServerResponse {
+        let (router, isCut, number, forged, life) = state.withLock { state in
             state.made += 1
-            state.exchanges.append(
-                Exchange(from: origin, to: request.destination, method: request.method, target: request.target))
             return (
-                state.routers[request.destination], !state.cut.isDisjoint(with: [origin, request.destination]),
-                state.losesAnswers.contains(request.destination), state.made, state.forged
+                state.routers[request.destination], state.isCut(from: origin, to: request.destination), state.made,
+                state.forged, state.lives[request.destination, default: 0]
             )
         }
+        guard !isCut else { throw TransportError(.unreachable, "the network is cut") }
         for forge in forged { if let answer = forge(request) { return answer } }
-        guard let router, !isCut else { throw TransportError(.unreachable, "the network is cut") }
+        guard let router else { throw TransportError(.unreachable, "nobody is there") }
         var headers = HTTPHeaders()
         for (name, value) in request.headers { headers.add(name: name, value: value) }
         let answer = await router.respond(
@@ -75,7 +156,12 @@ public final class TestNetwork: Sendable {
                 HTTPMethod(rawValue: request.method), request.target, headers: headers,
                 body: RequestBody(bytes: request.body ?? []), id: "network-\(number)",
                 eventLoop: MultiThreadedEventLoopGroup.singleton.next()))
-        if losesAnswers { throw TransportError(.timedOut, "the answer got lost") }
+        let isLost = state.withLock { state in
+            state.losesAnswers.contains(request.destination)
+                || state.isCut(from: request.destination, to: origin)
+                || state.lives[request.destination, default: 0] != life
+        }
+        if isLost { throw TransportError(.timedOut, "the answer got lost") }
         guard case .bytes(let bytes) = answer.body else {
             return ServerResponse(status: Int(answer.status.code), body: [])
         }
@@ -87,9 +173,10 @@ public final class TestNetwork: Sendable {
     private struct Transport: FederationTransport {
         let network: TestNetwork
         let name: ServerName
+        let life: Int
 
         func send(_ request: ServerRequest) async throws -> ServerResponse {
-            try await network.send(request, from: name)
+            try await network.send(request, from: name, life: life)
         }
         func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
             throw TransportError(.unreachable, "there is no web here")

@@ -15,6 +15,12 @@ public final class SQLiteEngine: Engine {
         public var checkpointPages = 2_000
         /// A read that takes longer is ended.
         public var readLimitNanoseconds: UInt64 = 30_000_000_000
+        /// Whether a commit is on the disk when it is answered. Without it a power cut loses the last ones: for databases that
+        /// nobody needs afterwards.
+        public var isDurable = true
+        /// Whether writes are carried out where they are asked for, and not on the engine's thread with those of others: what
+        /// happens then follows from what is asked alone, which simulations need.
+        public var writesInPlace = false
 
         public init() {}
     }
@@ -35,6 +41,8 @@ public final class SQLiteEngine: Engine {
     private let readers: Mutex<[SQLiteConnection]>
     private let writer: SQLiteWriter
     private let queue: WorkThread<Pending>
+    /// Held while writing in place.
+    private let inPlace = Mutex(false)
     private let checkpointer: SQLiteCheckpointer
 
     public init(path: String, options: Options = Options(), logger: Logger) async throws {
@@ -43,7 +51,7 @@ public final class SQLiteEngine: Engine {
         let connection = try SQLiteConnection(path: path, mode: .readWrite)
         try connection.execute("PRAGMA page_size = \(options.pageSize)")
         try connection.execute("PRAGMA journal_mode = WAL")
-        try connection.execute("PRAGMA synchronous = FULL")
+        try connection.execute("PRAGMA synchronous = \(options.isDurable ? "FULL" : "OFF")")
         try connection.execute("PRAGMA wal_autocheckpoint = 0")
         try connection.execute("PRAGMA journal_size_limit = \(2 * options.checkpointPages * options.pageSize)")
         try Migrations.carryOut(on: connection)
@@ -76,7 +84,13 @@ public final class SQLiteEngine: Engine {
     }
 
     public func write(_ write: Write) async throws -> WriteResult {
-        try await withCheckedThrowingContinuation { continuation in
+        if options.writesInPlace {
+            return try inPlace.withLock { isClosed in
+                if isClosed { throw DatabaseError.closed }
+                return try writer.commit([write])[0].get()
+            }
+        }
+        return try await withCheckedThrowingContinuation { continuation in
             if !queue.add(Pending(write: write, continuation: continuation)) {
                 continuation.resume(throwing: DatabaseError.closed)
             }
@@ -130,6 +144,7 @@ public final class SQLiteEngine: Engine {
 
     public func close() async {
         await queue.close()
+        inPlace.withLock { $0 = true }
         await checkpointer.close()
         readers.withLock { $0.removeAll() }
         writer.finish()

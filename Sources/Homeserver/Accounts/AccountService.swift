@@ -21,7 +21,7 @@ public final class AccountService: Sendable {
     init(
         database: Database, serverName: ServerName, settings: Configuration.Registration, appservices: Appservices,
         surroundings: Surroundings, passwords: BlockingPool, rateLimits: RateLimiter
-    ) throws {
+    ) {
         self.rateLimits = rateLimits
         self.database = database
         self.serverName = serverName
@@ -30,7 +30,7 @@ public final class AccountService: Sendable {
         self.surroundings = surroundings
         self.passwords = passwords
         tokens = AccessTokens(database: database, surroundings: surroundings)
-        decoy = try PasswordHash.make(surroundings.randomText(24), salt: surroundings.randomBytes(16))
+        decoy = PasswordHash.decoy(salt: surroundings.randomBytes(16), hash: surroundings.randomBytes(32))
     }
 
     /// A session that has just begun.

@@ -1,5 +1,6 @@
 import CArgon2
 import CCrypt
+import MatrixCore
 
 #if canImport(Glibc)
     import Glibc
@@ -27,6 +28,15 @@ struct PasswordHash: Sendable {
                 .unknown, "The password could not be hashed: \(String(cString: argon2_error_message(code))).")
         }
         return String(decoding: encoded.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// A hash that no password is known for: its bytes are random, and weren't computed.
+    ///
+    /// - Parameters:
+    ///   - salt: 16 random bytes.
+    ///   - hash: 32 random bytes.
+    static func decoy(salt: [UInt8], hash: [UInt8]) -> String {
+        "$argon2id$v=19$m=\(memoryKiB),t=\(passes),p=\(lanes)$\(Base64.encode(salt))$\(Base64.encode(hash))"
     }
 
     /// Whether a hash is of the kind that new ones are.

@@ -47,7 +47,7 @@ public final class EventServing: Sendable {
             throw unknown
         }
         let room = try await federated.rooms.room(stored.room)
-        guard try await federated.isIn(server, room), try await federated.isResident(room),
+        guard room.wasEntered, try await federated.isIn(server, room),
             try await federated.allows(server, in: room)
         else { throw unknown }
         let event = try await database.read { reader in

@@ -81,18 +81,26 @@ final class FederatedRooms: Sendable {
         guard let room = try await rooms.room(roomID), try await isResident(room) else {
             throw MatrixError.notFound("This server is not in the room.")
         }
+        return try await allowed(room, for: server)
+    }
+
+    private func allowed(_ room: Room, for server: ServerName) async throws -> Room {
         guard try await allows(server, in: room) else {
             throw MatrixError.forbidden("The room's access control list keeps \(server) out.")
         }
         return room
     }
 
-    /// The same for servers that are in the room, or were before one of the events that they ask about: whoever was put out has to
-    /// be able to make sense of that.
+    /// The same for what was in the room, which may also be asked of a server that has left it: its last events may have come
+    /// there without those before them, and nobody else has these. For servers that are in the room, or were before one of the
+    /// events that they ask about: whoever was put out has to be able to make sense of that.
     func room(
         _ roomID: RoomID, withMember server: ServerName, before events: [EventID] = []
     ) async throws -> Room {
-        let room = try await room(roomID, for: server)
+        guard let known = try await rooms.room(roomID), known.wasEntered else {
+            throw MatrixError.notFound("This server is not in the room.")
+        }
+        let room = try await allowed(known, for: server)
         if try await isIn(server, room) { return room }
         let isLate = try await database.read { reader in
             for stored in try await self.database.events(events, reader).values where stored.room == room.nid {

@@ -14,7 +14,7 @@ struct FederationQueue {
     var isRunning = false
     /// A transaction that was tried and not taken: it is repeated as it is.
     var frozen: FederationTransaction?
-    /// The position of the first event that is being made a transaction of.
+    /// The first position of what is being made a transaction of.
     var taken: Int64?
     /// Takes back the next attempt.
     var retry: Surroundings.Cancel?
@@ -32,7 +32,7 @@ struct FederationQueue {
     mutating func add(_ event: Database.OutgoingEvent) {
         if behind != nil { return }
         if events.count >= Self.mostEvents {
-            behind = (frozen?.first ?? events.first.map(\.position)).map { $0 - 1 }
+            behind = owedFrom.map { $0 - 1 }
             events = []
             return
         }
@@ -41,12 +41,19 @@ struct FederationQueue {
 
     mutating func add(_ edu: EDU) {
         if let key = edu.key, let index = edus.firstIndex(where: { $0.key == key }) { edus.remove(at: index) }
-        if edus.count >= Self.mostEDUs { edus.removeFirst() }
+        if edus.count >= Self.mostEDUs { edus.remove(at: edus.firstIndex { $0.position == nil } ?? 0) }
         edus.append(edu)
     }
 
     /// The first position of which the server has not been told; nil if it has been told everything.
-    var owedFrom: Int64? { behind.map { $0 + 1 } ?? frozen?.first ?? taken ?? events.first?.position }
+    var owedFrom: Int64? {
+        [behind.map { $0 + 1 }, frozen?.first, taken, Self.first(events, edus)].compactMap { $0 }.min()
+    }
+
+    /// The first position that events and EDUs tell of.
+    static func first(_ events: some Collection<Database.OutgoingEvent>, _ edus: some Collection<EDU>) -> Int64? {
+        [events.first?.position, edus.compactMap(\.position).min()].compactMap { $0 }.min()
+    }
 }
 
 /// A transaction as it is sent, and sent again.
@@ -54,7 +61,7 @@ struct FederationTransaction: Sendable {
     let id: String
     /// Canonical JSON.
     let body: [UInt8]
-    /// The position of its first event.
+    /// The first position that it tells of.
     let first: Int64?
     /// The events in it.
     let events: [EventNID]

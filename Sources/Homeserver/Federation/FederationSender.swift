@@ -169,6 +169,9 @@ final class FederationSender: Sendable {
         for name in names.values { begin(name) }
     }
 
+    /// The servers for which something waits.
+    var waiting: [ServerName] { state.withLock { $0.queues.filter { !$0.value.isEmpty }.keys.sorted() } }
+
     // MARK: - What is to be told
 
     /// Something was committed.
@@ -243,6 +246,7 @@ final class FederationSender: Sendable {
         }
         let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
         let names = try await database.servers(Array(Set(destinations.values.flatMap { $0 })))
+        let updates = try await deviceUpdates(of: users)
         var concerned = Set<ServerName>()
         state.withLock { state in
             guard state.handedOut == after else { return }
@@ -253,9 +257,14 @@ final class FederationSender: Sendable {
                     concerned.insert(name)
                 }
             }
+            for update in updates {
+                for name in update.servers {
+                    state.queues[name, default: FederationQueue()].add(update.edu)
+                    concerned.insert(name)
+                }
+            }
             state.handedOut = end
         }
-        for (user, position) in users { concerned.formUnion(try await tellDevices(of: user, changedAt: position)) }
         concerned.formUnion(try await noteToDevice())
         for server in concerned.sorted() { begin(server) }
         return true
@@ -307,25 +316,26 @@ final class FederationSender: Sendable {
         return servers.filter { !excluded.contains($0) }
     }
 
-    /// Tells that a user's devices have changed (Server-Server API, "Device Management"). Without the change before, so that
-    /// who hears it asks for the whole list: that can't go wrong.
-    private func tellDevices(of user: UserNID, changedAt position: Int64) async throws -> [ServerName] {
-        let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
-            .filter { $0 != ownServer }
-        if servers.isEmpty { return [] }
-        guard let name = try await database.users([user])[user] else { return [] }
-        let device = try await database.deviceIDs(of: [user])[user]?.first
-        var content: JSONObject = [
-            "user_id": .string(name.string), "device_id": .string(device ?? "none"), "stream_id": .integer(position),
-            "prev_id": [],
-        ]
-        if device == nil { content["deleted"] = true }
-        let names = Array(try await database.servers(servers).values)
-        let edu = EDU("m.device_list_update", .object(content), replacing: name.string)
-        state.withLock { state in
-            for server in names { state.queues[server, default: FederationQueue()].add(edu) }
+    /// What is to be told of users whose devices have changed, and to whom (Server-Server API, "Device Management"). Without the
+    /// change before, so that who hears it asks for the whole list: that can't go wrong.
+    private func deviceUpdates(
+        of users: [(user: UserNID, position: Int64)]
+    ) async throws -> [(edu: EDU, servers: [ServerName])] {
+        var updates: [(EDU, [ServerName])] = []
+        for (user, position) in users {
+            let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
+                .filter { $0 != ownServer }
+            guard !servers.isEmpty, let name = try await database.users([user])[user] else { continue }
+            let device = try await database.deviceIDs(of: [user])[user]?.first
+            var content: JSONObject = [
+                "user_id": .string(name.string), "device_id": .string(device ?? "none"),
+                "stream_id": .integer(position), "prev_id": [],
+            ]
+            if device == nil { content["deleted"] = true }
+            let edu = EDU("m.device_list_update", .object(content), replacing: name.string, position: position)
+            updates.append((edu, try await database.servers(servers).values.sorted()))
         }
-        return names
+        return updates
     }
 
     // MARK: - Sending
@@ -477,7 +487,7 @@ final class FederationSender: Sendable {
             let edus = Array(queue.edus.prefix(room))
             queue.events.removeFirst(events.count)
             queue.edus.removeFirst(edus.count)
-            queue.taken = events.first?.position
+            queue.taken = FederationQueue.first(events, edus)
             state.queues[server] = queue
             return (events, edus)
         }
@@ -486,7 +496,7 @@ final class FederationSender: Sendable {
             let contents =
                 edus.map(\.json) + toDevice.map { ["edu_type": "m.direct_to_device", "content": .raw($0.content)] }
             let transaction = try await make(
-                events.map(\.event), first: events.first?.position, contents, toDevice.last)
+                events.map(\.event), first: FederationQueue.first(events, edus), contents, toDevice.last)
             state.withLock { state in
                 state.queues[server]?.frozen = transaction
                 state.queues[server]?.taken = nil
@@ -495,6 +505,7 @@ final class FederationSender: Sendable {
         } catch {
             state.withLock { state in
                 state.queues[server]?.events.insert(contentsOf: events, at: 0)
+                state.queues[server]?.edus.insert(contentsOf: edus, at: 0)
                 state.queues[server]?.taken = nil
                 if !toDevice.isEmpty { state.queues[server]?.hasToDevice = true }
             }
@@ -548,8 +559,11 @@ final class FederationSender: Sendable {
                 try await self.database.localUsersWithChangedDevices(after: behind, upTo: upTo, reader)
             )
         }
+        // Those who share no room with it are told nothing.
+        let updates = try await deviceUpdates(of: users).filter { $0.servers.contains(server) }
         state.withLock { state in
             guard var queue = state.queues[server], queue.behind == behind else { return }
+            for update in updates { queue.add(update.edu) }
             let known = Set(queue.events.map(\.event))
             queue.behind = nil
             queue.events =
@@ -557,8 +571,6 @@ final class FederationSender: Sendable {
             queue.hasToDevice = true
             state.queues[server] = queue
         }
-        // Those who share no room with it are told nothing: see `tellDevices`.
-        for (user, position) in users { _ = try await tellDevices(of: user, changedAt: position) }
     }
 
     private func failed(_ server: ServerName, _ failure: FederationFailure) async {

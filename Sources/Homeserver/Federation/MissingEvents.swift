@@ -1,6 +1,7 @@
 import Database
 import Logging
 import MatrixCore
+import Synchronization
 
 /// Fetches what events rest on and this server doesn't have (Server-Server API, "Retrieving events", "Backfilling and retrieving
 /// missing events"). With bounds on all that it fetches; outside of the rooms' queues.
@@ -20,6 +21,11 @@ final class MissingEvents: Sendable {
     private static let timeout: Int64 = 60_000
     /// Servers that are asked in turn.
     private static let mostServers = 5
+    /// Milliseconds for which a gap that nobody could fill is left alone.
+    private static let rest: Int64 = 60_000
+
+    /// Until when gaps that nobody could fill are left alone, by the events behind them. The lock protects the cache.
+    private let unfilled = Mutex(BoundedCache<EventNID, Int64>(capacity: 2_000))
 
     init(rooms: FederatedRooms, client: FederationClient, intake: EventIntake, logger: Logger) {
         self.rooms = rooms
@@ -197,11 +203,30 @@ final class MissingEvents: Sendable {
 
     // MARK: - Backfill
 
+    /// Whether nobody has been asked lately to fill a gap who couldn't.
+    func mayFill(_ gap: Gap) -> Bool {
+        guard let rest = unfilled.withLock({ $0[gap.before] }) else { return true }
+        return rest <= rooms.context.surroundings.now()
+    }
+
     /// Fetches history from before an event behind a gap (Server-Server API, "Backfilling").
     ///
     /// - Returns: whether anything came.
     func backfill(_ gap: Gap, in room: Room, limit: Int) async throws -> Bool {
+        if try await fill(gap, in: room, limit: limit) { return true }
+        let rest = rooms.context.surroundings.now() + Self.rest
+        unfilled.withLock { $0.insert(rest, for: gap.before, size: 1) }
+        return false
+    }
+
+    private func fill(_ gap: Gap, in room: Room, limit: Int) async throws -> Bool {
         guard let behind = try await rooms.database.events([gap.before]).first else { return false }
+        let known = try await rooms.database.read { try await self.rooms.database.events(gap.missing, $0) }
+        if gap.missing.allSatisfy({ known[$0]?.stateBefore != nil }) {
+            // It has come by another way.
+            try await rooms.rooms.perform(in: room) { $0.write.closeGap(before: behind.nid, in: room.nid) }
+            return true
+        }
         for server in try await rooms.servers(in: room).prefix(Self.mostServers) where !client.health.isResting(server)
         {
             let query = gap.missing.prefix(20).map { ("v", $0.string) } + [("limit", String(min(max(limit, 20), 100)))]

@@ -48,6 +48,9 @@ public final class Room: Sendable {
     /// The room as it was committed last.
     var record: RoomRecord { state.withLock { $0.record } }
 
+    /// Whether this server is or was in it, and not only invited.
+    var wasEntered: Bool { !record.extremities.isEmpty }
+
     func moved(to record: RoomRecord) { state.withLock { $0.take(record) } }
 
     /// Another node has done something in the room.

@@ -45,22 +45,24 @@ extension RoomReading {
         }
     }
 
-    /// Gaps that are filled for one page.
-    private static let mostFilled = 3
+    /// Gaps that are tried for one page.
+    private static let mostTried = 4
 
-    /// Fetches what a page of history lacks from servers that have it. What nobody has stays a gap.
+    /// Fetches what a page of history lacks from servers that have it. What nobody has stays a gap, and keeps no other one from
+    /// being filled.
     private func fillGaps(in room: Room, from start: Database.OrderedPlace, limit: Int) async throws {
         guard try await database.read({ try await self.database.hasGaps(in: room.nid, $0) }) else { return }
         let most = min(max(limit, 10), Self.largestPage)
-        for _ in 0..<Self.mostFilled {
+        for _ in 0..<Self.mostTried {
             let gap = try await database.read { reader -> Gap? in
                 let numbers = try await self.database.timeline(
                     of: room.nid, from: start, backwards: true, limit: most, reader)
                 return try await self.database.gaps(
                     before: try await self.database.events(numbers, reader), reader
-                ).first
+                ).first { self.missing.mayFill($0) }
             }
-            guard let gap, try await missing.backfill(gap, in: room, limit: most) else { return }
+            guard let gap else { return }
+            _ = try await missing.backfill(gap, in: room, limit: most)
         }
     }
 

@@ -1,0 +1,205 @@
+import MatrixCore
+import RoostTestSupport
+
+@testable import Homeserver
+
+/// What people do: they talk, come and go, and quarrel. What the rules don't allow is refused, and that is as good.
+extension World {
+    private typealias Deed = (weight: Int, begin: @Sendable (World, SimulatedServer, Person) -> Void)
+
+    /// One of the things that people do, by somebody whose server is there.
+    func act() {
+        let there = servers.filter { $0.server != nil && !$0.hasCrashed }
+        if there.isEmpty { return }
+        let server = pick(there)
+        let person = pick(server.people)
+        var place = number(0..<Self.deeds.reduce(0) { $0 + $1.weight })
+        for deed in Self.deeds {
+            place -= deed.weight
+            if place < 0 { return deed.begin(self, server, person) }
+        }
+    }
+
+    private static let deeds: [Deed] = [
+        (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }), (5, { $0.join($1, $2) }), (2, { $0.leave($1, $2) }),
+        (2, { $0.remove(.kick, $1, $2) }), (2, { $0.remove(.ban, $1, $2) }), (2, { $0.remove(.unban, $1, $2) }),
+        (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }),
+        (1, { $0.upgrade($1, $2) }),
+        (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
+        (3, { $0.changeDevices($1, $2) }),
+    ]
+
+    private func anybody() -> UserID {
+        if let byzantine, chance(15) { return byzantine.user }
+        return pick(pick(servers).people).userID
+    }
+
+    private func say(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!
+        let room = pick(rooms)
+        begin("\(person.userID) says something in \(room)", on: server) {
+            let event = try await home.say("\(self.said.count)", in: room, by: person.requester)
+            self.said.append(Saying(event: event, room: room, server: server.index, at: self.now))
+        }
+    }
+
+    private func setTopic(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        let topic = "topic \(number(0..<1_000))"
+        begin("\(person.userID) sets \(topic) of \(room)", on: server) {
+            _ = try await home.sending.setState(
+                StateKey("m.room.topic"), content: ["topic": .string(topic)], in: room, by: person.requester)
+        }
+    }
+
+    private func join(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        let via = servers.map(\.name)
+        begin("\(person.userID) joins \(room)", on: server) {
+            try await home.memberships.join(room, reason: nil, via: via, by: person.requester)
+        }
+    }
+
+    private func leave(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        begin("\(person.userID) leaves \(room)", on: server) {
+            try await home.memberships.leave(room, reason: nil, by: person.requester)
+        }
+    }
+
+    private func remove(_ removal: MembershipService.Removal, _ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        let target = anybody()
+        begin("\(person.userID) does a \(removal) of \(target) in \(room)", on: server) {
+            try await home.memberships.remove(target, from: room, removal, reason: nil, by: person.requester)
+        }
+    }
+
+    private func invite(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        let target = anybody()
+        begin("\(person.userID) invites \(target) to \(room)", on: server) {
+            try await home.memberships.invite(target, to: room, reason: nil, by: person.requester)
+        }
+    }
+
+    private func setPower(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        // Never the one who lies: what that one does by right is no lie.
+        let target = pick(pick(servers).people).userID
+        let level = pick([0, 50, 50, 100, 100])
+        begin("\(person.userID) gives \(target) \(level) in \(room)", on: server) {
+            let state = try await home.reading.state(
+                of: room, key: .powerLevels, wholeEvent: false, for: person.requester)
+            var levels = try JSONDocument(parsing: state).root.json
+            var users = levels["users"] ?? [:]
+            users[target.string] = .integer(Int64(level))
+            levels["users"] = users
+            _ = try await home.sending.setState(.powerLevels, content: levels, in: room, by: person.requester)
+        }
+    }
+
+    private func redact(_ server: SimulatedServer, _ person: Person) {
+        if said.isEmpty { return }
+        let home = server.server!.homeserver
+        let saying = pick(said)
+        let transaction = "redaction \(number(0..<1 << 30))"
+        begin("\(person.userID) redacts \(saying.event)", on: server) {
+            _ = try await home.sending.send(
+                "m.room.redaction", content: [:], to: saying.room, transactionID: transaction, redacts: saying.event,
+                by: person.requester)
+        }
+    }
+
+    private func upgrade(_ server: SimulatedServer, _ person: Person) {
+        if rooms.count > 2 { return }
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        let version = pick(["10", "11", "12"])
+        begin("\(person.userID) upgrades \(room) to \(version)", on: server) {
+            let new = try await home.creation.upgrade(room, to: version, additionalCreators: [], by: person.requester)
+            self.note("the new room is \(new)")
+            self.rooms.append(new)
+        }
+    }
+
+    private func read(_ server: SimulatedServer, _ person: Person) {
+        if said.isEmpty { return }
+        let home = server.server!.homeserver
+        let saying = pick(said)
+        begin("\(person.userID) has read \(saying.event)", on: server) {
+            try await home.receipts.setReceipt(
+                "m.read", on: saying.event, thread: nil, in: saying.room, by: person.requester)
+        }
+    }
+
+    private func type(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let room = pick(rooms)
+        begin("\(person.userID) types in \(room)", on: server) {
+            try await home.receipts.setTyping(10_000, in: room, by: person.requester)
+        }
+    }
+
+    private func sendToDevice(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let target = pick(pick(servers).people).userID
+        let device = chance(50) ? "*" : "MAIN"
+        let name = "parcel \(parcels.count)"
+        parcels[name] = Parcel(from: server.index, to: target, at: now)
+        begin("\(person.userID) sends \(name) to \(device) of \(target)", on: server) {
+            let messages: JSON = [target.string: [device: ["body": .string(name)]]]
+            try await home.toDevice.send(
+                "org.example.parcel", messages.view, transactionID: name, by: person.requester)
+            self.parcels[name]?.isAcknowledged = true
+        }
+    }
+
+    private func sync(_ server: SimulatedServer, _ person: Person) {
+        begin("\(person.userID) syncs", on: server) { try await self.sync(person) }
+    }
+
+    /// Syncs a person's device once, and counts the messages that came to it.
+    func sync(_ person: Person) async throws {
+        guard let home = servers[person.home].server else { return }
+        let answer = try await home.sync(person.requester, since: person.token)
+        person.token = answer["next_batch"]?.string
+        for event in answer["to_device"]?["events"]?.elements.map({ $0 }) ?? [] {
+            if let name = event["content"]?["body"]?.string { person.received[name, default: 0] += 1 }
+        }
+    }
+
+    private func changeDevices(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let requester = person.requester
+        let seed = UInt64(number(0..<1 << 30))
+        switch number(0..<3) {
+        case 0:
+            begin("\(person.userID) names a device", on: server) {
+                try await home.devices.rename("MAIN", to: "name \(seed)", of: requester)
+            }
+        case 1:
+            begin("\(person.userID) has new keys", on: server) {
+                let keys = SigningTestKey(seed: seed).deviceKeys(of: requester.userID.string, "MAIN")
+                let body: JSON = ["device_keys": keys]
+                _ = try await home.deviceKeys.upload(body.view, for: requester)
+            }
+        default:
+            begin("\(person.userID) has another device", on: server) {
+                let device = "D\(seed % 3)"
+                _ = try await home.accounts.begin(
+                    requester.nid, requester.userID, .init(deviceID: device, displayName: "another"))
+                let keys = SigningTestKey(seed: seed).deviceKeys(of: requester.userID.string, device)
+                let body: JSON = ["device_keys": keys]
+                _ = try await home.deviceKeys.upload(
+                    body.view, for: Requester(nid: requester.nid, userID: requester.userID, deviceID: device))
+            }
+        }
+    }
+}

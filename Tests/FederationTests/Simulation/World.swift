@@ -1,0 +1,258 @@
+import Homeserver
+import Logging
+import MatrixCore
+import RoostTestSupport
+import Synchronization
+
+@testable import Database
+@testable import Homeserver
+
+/// Several homeservers, the people on them, and the network between them, as a seed says. Everything in it happens on one simulated
+/// thread, and time passes only when ``advance(by:)`` says so.
+final class World: @unchecked Sendable {
+    let seed: UInt64
+    let thread: SimulatedThread
+    let network = TestNetwork()
+    let clock: ManualSurroundings
+    let faults: NetworkFaults
+    let version: String
+    var random: SeededGenerator
+    var servers: [SimulatedServer] = []
+    var rooms: [RoomID] = []
+    var byzantine: ByzantineServer?
+    /// Whether servers that have crashed come back by themselves: no longer when they are being ended.
+    var isOver = false
+
+    /// What was acknowledged, and by whom and when.
+    struct Saying {
+        let event: EventID
+        let room: RoomID
+        let server: Int
+        let at: Int64
+    }
+    var said: [Saying] = []
+    /// Of these, those from when all was healed.
+    var healed: [Saying] = []
+    /// Messages to devices: to whom, and whether they were acknowledged.
+    struct Parcel {
+        let from: Int
+        let to: UserID
+        let at: Int64
+        var isAcknowledged = false
+    }
+    var parcels: [String: Parcel] = [:]
+
+    private(set) var log: [String] = []
+    private(set) var problems: [String] = []
+    /// What people are doing at the moment.
+    private var running: [Int: String] = [:]
+    private var begun = 0
+    private let start: Int64 = 1_700_000_000_000
+
+    init(seed: UInt64, thread: SimulatedThread) {
+        self.seed = seed
+        self.thread = thread
+        random = SeededGenerator(seed: seed)
+        clock = ManualSurroundings(seed: seed, now: start)
+        faults = NetworkFaults(clock: clock, seed: seed &+ 1 << 40)
+        version = ["6", "9", "10", "11", "12", "12"][Int(seed % 6)]
+        network.use(faults)
+        network.watch { [unowned self] exchange, outcome in
+            self.note("  \(exchange.from) \(exchange.method) \(exchange.target) of \(exchange.to): \(outcome)")
+        }
+    }
+
+    var now: Int64 { clock.now }
+
+    func number(_ range: Range<Int>) -> Int { Int.random(in: range, using: &random) }
+    /// Whether something happens that happens so many times of a hundred.
+    func chance(_ percent: Int) -> Bool { number(0..<100) < percent }
+    func pick<T>(_ list: [T]) -> T { list[number(0..<list.count)] }
+
+    func note(_ line: String) { log.append("\((now - start)) \(line)") }
+    func problem(_ line: String) {
+        note("PROBLEM \(line)")
+        problems.append(line)
+    }
+
+    /// The whole of it: much happens, all is healed, and the checks are made.
+    func run() async throws {
+        try await begin()
+        for _ in 0..<60 {
+            if chance(22) { try await harm() }
+            act()
+            if let byzantine, chance(25) { byzantine.act() }
+            try await advance(by: Int64(number(0..<(chance(10) ? 20_000 : 1_200))))
+        }
+        try await heal()
+        try await check()
+    }
+
+    /// Ends all servers.
+    func close() async {
+        isOver = true
+        for server in servers {
+            do { try await end(server, crashes: false) } catch { problem("\(server.name) doesn't end: \(error)") }
+        }
+    }
+
+    // MARK: - Servers
+
+    /// Two to seven servers, mostly few, with two people on each and one room.
+    func begin() async throws {
+        let count = [2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 6, 7][number(0..<14)]
+        let isSkewed = chance(25)
+        for index in 0..<count {
+            let server = SimulatedServer(index: index, skew: isSkewed ? Int64(number(-3_600_000..<3_600_000)) : 0)
+            servers.append(server)
+            try await start(server)
+            for name in ["a", "b"] { server.people.append(try await person("\(name)\(index + 1)", on: server)) }
+        }
+        let home = servers[0].server!
+        rooms = [try await home.room(of: servers[0].people[0].requester, version: version)]
+        for server in servers.dropFirst() {
+            let joined = await finish("\(server.people[0].userID) joins first") {
+                try await server.server!.homeserver.memberships.join(
+                    self.rooms[0], reason: nil, via: [self.servers[0].name], by: server.people[0].requester)
+            }
+            if joined == nil { problem("\(server.name) can't join the room although nothing is wrong") }
+        }
+        if chance(30) { byzantine = try await ByzantineServer(in: self) }
+    }
+
+    func start(_ server: SimulatedServer) async throws {
+        server.life += 1
+        server.hasCrashed = false
+        var silent = Logger(label: "simulation")
+        silent.logLevel = .critical
+        var options = SQLiteEngine.Options()
+        options.isDurable = false
+        options.writesInPlace = true
+        let name = server.name
+        let network = network
+        let inner = try await SQLiteEngine(path: "\(server.directory.path)/roost.db", options: options, logger: silent)
+        let engine = CrashingEngine(inner) { [unowned server] in
+            network.kill(name)
+            server.hasCrashed = true
+        }
+        let started = try await TestServer(
+            directory: server.directory,
+            clock: ManualSurroundings(
+                seed: seed &* 1_000 &+ UInt64(server.index * 100 + server.life), now: now + server.skew),
+            engine: engine, logger: silent, transport: network.transport(of: name)
+        ) { $0.serverName = name }
+        server.engine = engine
+        server.server = started
+        network.connect(started.homeserver)
+        try await started.homeserver.startJobs()
+    }
+
+    /// Ends a server's life, in order or as a crash does.
+    func end(_ server: SimulatedServer, crashes: Bool) async throws {
+        guard let ending = server.server else { return }
+        if crashes { server.engine?.crash() }
+        network.kill(server.name)
+        await thread.settle()
+        server.server = nil
+        server.engine = nil
+        server.hasCrashed = false
+        try thread.outside { await ending.close() }
+    }
+
+    private func person(_ name: String, on server: SimulatedServer) async throws -> Person {
+        let home = server.server!.homeserver
+        let (nid, userID) = try await home.accounts.createAccount(localpart: name, password: nil, admin: false)
+        _ = try await home.accounts.begin(nid, userID, .init(deviceID: "MAIN", displayName: "main"))
+        return Person(home: server.index, requester: Requester(nid: nid, userID: userID, deviceID: "MAIN"))
+    }
+
+    // MARK: - Time
+
+    /// Lets time pass, and everything happen that comes due.
+    func advance(by milliseconds: Int64) async throws {
+        var left = milliseconds
+        while true {
+            await thread.settle()
+            try await takeAwayCrashed()
+            let clocks = [clock] + servers.compactMap { $0.server?.clock }
+            let next = clocks.compactMap(\.untilNext).min() ?? left
+            if left == 0, next > 0 { return }
+            let step = min(next, left)
+            for clock in clocks { clock.advance(by: step) }
+            left -= step
+        }
+    }
+
+    private func takeAwayCrashed() async throws {
+        for server in servers where server.hasCrashed {
+            note("\(server.name) crashes at a write")
+            try await end(server, crashes: true)
+            if isOver { continue }
+            let life = server.life
+            _ = clock.surroundings.after(Int64(number(1..<20_000))) { [unowned self] in
+                Task {
+                    guard server.server == nil, server.life == life, !self.isOver else { return }
+                    self.note("\(server.name) is back")
+                    do { try await self.start(server) } catch { self.problem("\(server.name) can't start: \(error)") }
+                }
+            }
+        }
+    }
+
+    // MARK: - Deeds
+
+    /// Begins something that a person does on a server; it goes on while other things happen.
+    func begin(_ what: String, on server: SimulatedServer, _ body: @escaping @Sendable () async throws -> Void) {
+        begun += 1
+        let number = begun
+        note("\(number): \(server.name) \(what)")
+        running[number] = what
+        let life = server.life
+        Task {
+            do {
+                try await body()
+            } catch let error as MatrixError {
+                self.note("\(number): refused, \(error.message)")
+            } catch {
+                // What a server does after it has crashed is not its fault.
+                if server.life == life, server.server != nil, !server.hasCrashed {
+                    self.problem("“\(what)” on \(server.name) fails: \(error)")
+                }
+            }
+            self.running[number] = nil
+        }
+    }
+
+    /// Lets time pass until all that was begun has ended.
+    func finishAll() async throws {
+        for _ in 0..<600 {
+            if running.isEmpty { return }
+            try await advance(by: 1_000)
+        }
+        problem("what was begun doesn't end: \(running.sorted { $0.key < $1.key }.map(\.value))")
+    }
+
+    /// Does something to its end, while time passes; nil if it failed or takes longer than anything may.
+    func finish<T: Sendable>(_ what: String, _ body: @escaping @Sendable () async throws -> T) async -> T? {
+        let outcome = Mutex<Result<T, any Error>?>(nil)
+        Task {
+            let result: Result<T, any Error>
+            do { result = .success(try await body()) } catch { result = .failure(error) }
+            outcome.withLock { $0 = result }
+        }
+        do {
+            for _ in 0..<3_000 {
+                await thread.settle()
+                if let result = outcome.withLock({ $0 }) {
+                    if case .failure(let error) = result { note("\(what): \(error)") }
+                    return try? result.get()
+                }
+                try await advance(by: 100)
+            }
+            problem("“\(what)” doesn't end")
+        } catch {
+            problem("“\(what)”: \(error)")
+        }
+        return nil
+    }
+}
