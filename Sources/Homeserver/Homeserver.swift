@@ -43,6 +43,7 @@ public final class Homeserver: Sendable {
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let federation: FederationService
+    private let partialRooms: PartialRooms
     public let signingKeys: SigningKeys
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
@@ -107,9 +108,10 @@ public final class Homeserver: Sendable {
             notaries: configuration.federation.keyServers)
         let intake = EventIntake(keys: keys)
         let federated = try await FederatedRooms(rooms: rooms)
-        let remoteMemberships = RemoteMemberships(
-            federated: federated, client: client, intake: intake, logger: logger)
         let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
+        partialRooms = PartialRooms(federated: federated, missing: missing, notifier: notifier, logger: logger)
+        let remoteMemberships = RemoteMemberships(
+            federated: federated, client: client, intake: intake, partialRooms: partialRooms, logger: logger)
         let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
         let ephemera = OutgoingEphemera()
         if configuration.federation.enabled { ephemera.connect(federated, sender) }
@@ -138,7 +140,7 @@ public final class Homeserver: Sendable {
         userDirectory = UserDirectoryService(database: database, ignored: ignored)
         creation = RoomCreationService(
             rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
-        reading = RoomReading(rooms: rooms, missing: missing)
+        reading = RoomReading(rooms: rooms, missing: missing, partialRooms: partialRooms)
         directory = DirectoryService(rooms: rooms, client: client)
         sending = SendingService(rooms: rooms, directory: directory)
         spaces = SpaceHierarchy(
@@ -231,6 +233,7 @@ public final class Homeserver: Sendable {
         try await purging.goOn()
         redactions.start()
         try await federation.start()
+        try await partialRooms.start { [federation] in federation.roomIsWhole($0) }
         indexing.start()
         try await delayedEvents.start()
         filling.withLock { filling in
@@ -253,6 +256,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        partialRooms.stop()
         await federation.stop()
         await indexing.close()
         delayedEvents.stop()

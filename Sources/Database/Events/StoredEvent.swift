@@ -89,6 +89,17 @@ public final class StoredEvent: Sendable {
         self.stateAfter = stateAfter
     }
 
+    /// The same event with other states around it.
+    public func restated(
+        before: StateNID, after: StateNID?, replaces: EventNID?, flags: Flags
+    ) -> StoredEvent {
+        StoredEvent(
+            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
+            sender: sender, stateKey: stateKey, stateBefore: before, flags: flags, originServerTS: originServerTS,
+            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
+            transactionKey: transactionKey, cuts: cuts, json: json, notifying: notifying, stateAfter: after)
+    }
+
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \

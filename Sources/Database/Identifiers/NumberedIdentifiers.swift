@@ -248,3 +248,16 @@ extension Database {
         try await stateKeys.identifiers(numbers, engine)
     }
 }
+
+extension Database {
+    /// Gives numbers to whatever of these events has none yet, in one write for each kind: one by one they would be thousands.
+    public func number(_ events: [Event]) async throws {
+        let keys = events.compactMap(\.stateMapKey)
+        let members = keys.compactMap { $0.type == "m.room.member" ? UserID($0.key) : nil }
+        let users = Array(Set(events.map(\.sender) + members))
+        _ = try await numbers(ofUsers: users)
+        _ = try await numbers(ofServers: Array(Set(users.map(\.server))))
+        _ = try await numbers(ofStateKeys: Array(Set(keys)))
+        _ = try await numbers(ofTypes: Array(Set(events.map { EventType($0.type) })))
+    }
+}

@@ -116,7 +116,7 @@ extension Write {
         "delayed_events", "sticky_events", "thread_subscriptions",
     ].map { Statement("DELETE FROM \($0) WHERE room_nid = $1") }
     /// What goes last.
-    private static let remains = ["search_words", "state_nodes", "room_states", "gaps", "rooms"].map {
+    private static let remains = ["search_words", "state_nodes", "room_states", "gaps", "partial_rooms", "rooms"].map {
         Statement("DELETE FROM \($0) WHERE room_nid = $1")
     }
 

@@ -17,13 +17,15 @@ public struct RoomRecord: Sendable {
     public var stateVersion: Int64
     /// Counts changes of the timeline.
     public var timelineVersion: Int64
+    /// The event by which this server came into the room, as long as it doesn't know all members (MSC3902).
+    public var partialJoin: EventNID?
     /// What lists of rooms go by; nil if it was never filled in, for rooms from before it was kept.
     public var facts: RoomFacts?
 
     public init(
         nid: RoomNID, roomID: RoomID, version: String, state: StateNID = StateNID(0), nextStateRow: Int64 = 1,
         extremities: [EventNID] = [], depth: Int64 = 0, stateVersion: Int64 = 0, timelineVersion: Int64 = 0,
-        facts: RoomFacts? = nil
+        partialJoin: EventNID? = nil, facts: RoomFacts? = nil
     ) {
         self.nid = nid
         self.roomID = roomID
@@ -34,12 +36,13 @@ public struct RoomRecord: Sendable {
         self.depth = depth
         self.stateVersion = stateVersion
         self.timelineVersion = timelineVersion
+        self.partialJoin = partialJoin
         self.facts = facts
     }
 
     static let columns = """
         room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version, timeline_version,
-        \(RoomFacts.columns)
+        partial_join, \(RoomFacts.columns)
         """
 
     init(row: any Row) throws {
@@ -48,7 +51,7 @@ public struct RoomRecord: Sendable {
             state: StateNID(row.integer(3)), nextStateRow: row.integer(4),
             extremities: try PackedNumbers.unpack(row.blob(5)).map { EventNID($0) }, depth: row.integer(6),
             stateVersion: row.integer(7), timelineVersion: row.integer(8),
-            facts: RoomFacts(row: row, at: 9))
+            partialJoin: row.optionalInteger(9).map { EventNID($0) }, facts: RoomFacts(row: row, at: 10))
     }
 }
 
@@ -78,8 +81,8 @@ extension Write {
     private static let insertRoom = Statement(
         """
         INSERT INTO rooms (room_nid, room_id, version, state_nid, next_state_nid, extremities, depth, state_version,
-            timeline_version, newest_position, bump_position, room_type, is_encrypted)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            timeline_version, newest_position, bump_position, partial_join, room_type, is_encrypted)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         """)
 
     /// Adds a room; fails as a constraint if it is known already.
@@ -95,6 +98,7 @@ extension Write {
                 room.nid.value, .identifier(room.roomID.string), .text(room.version), room.state.value,
                 .integer(room.nextStateRow), .blob(PackedNumbers.pack(room.extremities.map(\.rawValue))),
                 .integer(room.depth), .integer(room.stateVersion), .integer(room.timelineVersion), newest, bump,
+                .optional(room.partialJoin?.rawValue),
             ] + facts.stateValues)
     }
 
@@ -102,7 +106,7 @@ extension Write {
         """
         UPDATE rooms SET state_nid = $2, next_state_nid = $3, extremities = $4, depth = $5, state_version = $6,
             timeline_version = $7, turn_until = 0, newest_position = coalesce($12, newest_position),
-            bump_position = coalesce($13, bump_position, $12), room_type = $14, is_encrypted = $15
+            bump_position = coalesce($13, bump_position, $12), room_type = $14, is_encrypted = $15, partial_join = $16
         WHERE room_nid = $1 AND state_version = $8 AND timeline_version = $9 AND (turn_until < $10 OR turn = $11)
         """)
 
@@ -124,7 +128,8 @@ extension Write {
             .integer(room.depth),
             .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
             .integer(before.timelineVersion), .integer(now), .text(node), newest, bump,
-            (room.facts?.type).map { .identifier($0) } ?? .null, (room.facts?.isEncrypted).map { .flag($0) } ?? .null)
+            (room.facts?.type).map { .identifier($0) } ?? .null, (room.facts?.isEncrypted).map { .flag($0) } ?? .null,
+            .optional(room.partialJoin?.rawValue))
     }
 
     private static let setVersion = Statement("UPDATE rooms SET version = $2 WHERE room_nid = $1")

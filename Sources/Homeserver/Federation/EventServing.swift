@@ -73,6 +73,7 @@ public final class EventServing: Sendable {
         before eventID: EventID, in roomID: RoomID, idsOnly: Bool, for server: ServerName
     ) async throws -> [UInt8] {
         let (room, stored) = try await known(eventID, in: roomID, for: server)
+        try federated.checkWhole(room)
         guard let before = stored.stateBefore else {
             throw MatrixError.notFound("The state at this event isn't known.")
         }

@@ -97,6 +97,21 @@ final class FederatedRooms: Sendable {
         return try await allowed(room, for: server)
     }
 
+    /// The same, once all its members are known: without them nothing can be said of who may do what in it.
+    func wholeRoom(_ roomID: RoomID, for server: ServerName) async throws -> Room {
+        let room = try await room(roomID, for: server)
+        try checkWhole(room)
+        return room
+    }
+
+    /// - Throws: `M_NOT_FOUND` if there are members that aren't known here yet.
+    func checkWhole(_ room: Room) throws {
+        guard room.record.partialJoin == nil else {
+            throw MatrixError.notFound(
+                "This server has just joined the room and doesn't know all of it yet; ask another one.")
+        }
+    }
+
     private func allowed(_ room: Room, for server: ServerName) async throws -> Room {
         guard try await allows(server, in: room) else {
             throw MatrixError.forbidden("The room's access control list keeps \(server) out.")

@@ -191,6 +191,9 @@ public final class FederationInbox: Sendable {
 
     // MARK: - What waits
 
+    /// All members of a room are known: what has waited for them can be taken up.
+    func roomIsWhole(_ room: RoomNID) { begin(room) }
+
     private func begin(_ room: RoomNID) {
         let mayGo = state.withLock { state in
             guard !state.isClosed else { return false }

@@ -36,6 +36,9 @@ public final class FederationService: Sendable {
         self.isEnabled = isEnabled
     }
 
+    /// All members of a room are known: what has waited for them can be taken up.
+    func roomIsWhole(_ room: RoomNID) { inbox.roomIsWhole(room) }
+
     func start() async throws {
         guard isEnabled else { return }
         try await inbox.start()

@@ -106,6 +106,10 @@ final class MissingEvents: Sendable {
     private func takeBehindGap(
         _ event: Event, in room: Room, from server: ServerName
     ) async throws -> RoomDraft.Reception {
+        // A whole state has no place in a room that isn't whole; it waits until that is.
+        guard room.record.partialJoin == nil else {
+            throw FederationFailure(server: server, reason: "the room's members are still being fetched")
+        }
         let state = try await fetchState(before: event, in: room, from: server)
         return try await rooms.rooms.perform(in: room) { draft in
             let given = try await draft.state(of: state, in: draft.record.nid)
@@ -133,7 +137,7 @@ final class MissingEvents: Sendable {
         throw failure
     }
 
-    private func fetchState(at eventID: EventID, in room: Room, of server: ServerName) async throws -> [EventID] {
+    func fetchState(at eventID: EventID, in room: Room, of server: ServerName) async throws -> [EventID] {
         let query = [("event_id", eventID.string)]
         let answer = try await client.get(
             FederationClient.path("/_matrix/federation/v1/state_ids", room.roomID.string, query: query), from: server,
@@ -192,6 +196,7 @@ final class MissingEvents: Sendable {
         for start in stride(from: 0, to: events.count, by: 500) {
             let part = events[start..<min(start + 500, events.count)]
             try await rooms.rooms.perform(in: room) { draft in
+                try await draft.lookAhead(Array(part))
                 for event in part {
                     do { _ = try await draft.receiveOutlier(event) } catch is RoomDraft.Missing {
                         // What can't be authorised is no part of the room.

@@ -8,6 +8,7 @@ final class RemoteMemberships: Sendable {
     let federated: FederatedRooms
     let client: FederationClient
     let intake: EventIntake
+    let partialRooms: PartialRooms
     private let logger: Logger
     var rooms: RoomRegistry { federated.rooms }
     private var database: Database { rooms.database }
@@ -18,7 +19,11 @@ final class RemoteMemberships: Sendable {
     private static let timeout: Int64 = 120_000
     private static let roomBytes = 500 << 20
 
-    init(federated: FederatedRooms, client: FederationClient, intake: EventIntake, logger: Logger) {
+    init(
+        federated: FederatedRooms, client: FederationClient, intake: EventIntake, partialRooms: PartialRooms,
+        logger: Logger
+    ) {
+        self.partialRooms = partialRooms
         self.federated = federated
         self.client = client
         self.intake = intake
@@ -107,7 +112,7 @@ final class RemoteMemberships: Sendable {
             let event = try event(template, content)
             let path = FederationClient.path(
                 "/_matrix/federation/v2/send_join", roomID.string, event.eventID.string,
-                query: [("omit_members", "false")])
+                query: [("omit_members", "true")])
             let answer = try await client.put(
                 path, event.json, to: server, timeout: Self.timeout, mostBytes: Self.roomBytes)
             return try await takeUp(answer, event, template.version, from: server)
@@ -134,8 +139,20 @@ final class RemoteMemberships: Sendable {
             (create.content["room_version"]?.string ?? "1") == version.identifier
         else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
         let entry = join
+        // Without its members a room is there at once, however large it is (MSC3706).
+        var others: [ServerNID]?
+        if answer["members_omitted"]?.bool == true {
+            let names = answer["servers_in_room"]?.elements.compactMap { $0.string.flatMap { ServerName($0) } } ?? []
+            let numbers = try await database.numbers(
+                ofServers: Array(Set(names + [server]).subtracting([context.serverName]).prefix(Self.mostNamed)))
+            others = numbers.values.sorted()
+        }
+        let known = try await rooms.room(own.roomID)
+        let isInside = if let known { try await federated.isResident(known) } else { false }
+        let servers = others
         let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
             try draft.prove(version)
+            try await draft.lookAhead(events)
             var kept: [StoredEvent] = []
             for event in events where event.eventID != entry.eventID {
                 do {
@@ -145,16 +162,42 @@ final class RemoteMemberships: Sendable {
                     // What nothing authorises is no part of the room.
                 }
             }
+            if isInside, !draft.tips.isEmpty {
+                try await Self.takeUp(entry, into: &draft, knowing: kept, from: server)
+                return
+            }
             let before = try await draft.state(of: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
             switch try await draft.receive(entry, stateBefore: before) {
-            case .accepted, .known: break
+            case .accepted:
+                if let servers { draft.becomePartial(servers, via: server) } else { draft.record.partialJoin = nil }
+            case .known: break
             case .softFailed, .rejected:
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
         }
-        return try await write(into: own.roomID, version, take)
+        let room = try await write(into: own.roomID, version, take)
+        if room.record.partialJoin != nil { partialRooms.begin(room.nid) }
+        return room
+    }
+
+    /// Servers of a room that are taken note of until its members are known.
+    private static let mostNamed = 20_000
+
+    /// Takes up the join of a user into a room that this server is in: another server has let them in, or knew whether they may.
+    private static func takeUp(
+        _ join: Event, into draft: inout RoomDraft, knowing events: [StoredEvent], from server: ServerName
+    ) async throws {
+        let reception: RoomDraft.Reception
+        do { reception = try await draft.receive(join) } catch is RoomDraft.Missing {
+            reception = try await draft.receive(join, stateBefore: try await draft.state(with: events))
+        }
+        switch reception {
+        case .accepted, .known: break
+        case .softFailed, .rejected:
+            throw FederationFailure(server: server, reason: "the room doesn't allow the join that it has let happen")
+        }
     }
 
     /// Writes into a room, which is made if it isn't known here yet.

@@ -35,7 +35,7 @@ extension RoomDraft {
             return .known
         }
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
-        let before = try await state(before: event, ground, given)
+        let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         let flags: StoredEvent.Flags = isRelayed ? .outgoing : []
         if let reason = try await reasonToReject(event, ground.auth, before) {
             _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
@@ -43,7 +43,8 @@ extension RoomDraft {
         }
         // Where the room begins for this server, nothing is current but what the event was sent upon.
         if !tips.isEmpty {
-            let isAllowed = try await reasonToRefuse(event, in: record.state, isCurrent: true) == nil
+            let current = try await learning(ground.auth, in: record.state)
+            let isAllowed = try await reasonToRefuse(event, in: current, isCurrent: current == record.state) == nil
             guard isAllowed, try await isRecommended(event) else {
                 _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
                 return .softFailed
@@ -73,7 +74,7 @@ extension RoomDraft {
         entry.currentState = record.state
         added.append(entry)
         try await renewFacts()
-        try await noteDifferences(from: old, &entry)
+        entry.memberships += try await membershipDifferences(from: old)
         added[added.count - 1] = entry
     }
 
@@ -153,10 +154,18 @@ extension RoomDraft {
     /// Events by their IDs, of this draft or stored.
     func find(_ ids: [EventID]) async throws -> [EventID: StoredEvent] {
         var found: [EventID: StoredEvent] = [:]
-        for entry in added where ids.contains(entry.event.eventID) { found[entry.event.eventID] = entry.event }
-        let rest = ids.filter { found[$0] == nil }
+        for id in ids { found[id] = added[id]?.event ?? looked[id] ?? nil }
+        let rest = ids.filter { found[$0] == nil && looked[$0] == nil }
         if rest.isEmpty { return found }
         return try await context.database.events(rest, reader).merging(found) { _, fresh in fresh }
+    }
+
+    /// Looks up what many events rest on at once, before they are taken up.
+    mutating func lookAhead(_ events: [Event]) async throws {
+        try await context.database.number(events)
+        let ids = Set(events.flatMap { [$0.eventID] + $0.prevEvents + $0.authEvents })
+        let found = try await context.database.events(Array(ids), reader)
+        for id in ids { looked[id] = .some(found[id]) }
     }
 
     private mutating func state(before event: Event, _ ground: Ground, _ given: StateNID?) async throws -> StateNID {
@@ -198,7 +207,7 @@ extension RoomDraft {
     }
 
     /// Why a state doesn't allow an event; nil if it does.
-    private mutating func reasonToRefuse(_ event: Event, in state: StateNID, isCurrent: Bool) async throws -> String? {
+    mutating func reasonToRefuse(_ event: Event, in state: StateNID, isCurrent: Bool) async throws -> String? {
         var needed = Authorization.requiredStateKeys(for: event)
         if !needed.contains(.create) { needed.append(.create) }
         var events: [StateKey: Event] = [:]

@@ -154,9 +154,11 @@ extension RoomDraft {
 
     /// Events that are stored or in this draft.
     func stored(_ numbers: Set<EventNID>) async throws -> [StoredEvent] {
-        if added.isEmpty, upcoming == nil { return try await context.database.events(numbers.sorted(), reader) }
-        var fresh: [EventNID: StoredEvent] = [:]
-        for entry in added where numbers.contains(entry.event.nid) { fresh[entry.event.nid] = entry.event }
+        if added.isEmpty, upcoming == nil, restated.isEmpty {
+            return try await context.database.events(numbers.sorted(), reader)
+        }
+        var fresh = restated.filter { numbers.contains($0.key) }
+        for nid in numbers { if let entry = added[nid] { fresh[nid] = entry.event } }
         if let upcoming, numbers.contains(upcoming.stored.nid) { fresh[upcoming.stored.nid] = upcoming.stored }
         return try await context.database.events(numbers.filter { fresh[$0] == nil }.sorted(), reader)
             + fresh.sorted { $0.key < $1.key }.map(\.value)
@@ -164,7 +166,7 @@ extension RoomDraft {
 
     func parsed(_ stored: StoredEvent) throws -> Event {
         if let upcoming, stored.nid == upcoming.stored.nid { return upcoming.parsed }
-        if let fresh = added.last(where: { $0.event.nid == stored.nid }) { return fresh.parsed }
+        if let fresh = added[stored.nid] { return fresh.parsed }
         return try context.parse(stored, version)
     }
 
@@ -185,27 +187,30 @@ extension RoomDraft {
         return try await database.authDifference(of: sets.map { $0 + shared }, with: chains, reader)
     }
 
-    /// Notes whose memberships are others in the current state than in the one before.
-    mutating func noteDifferences(from before: StateNID, _ entry: inout Added) async throws {
+    /// Whose memberships are others in the current state than in the one before.
+    mutating func membershipDifferences(from before: StateNID) async throws -> [MembershipChange] {
+        let database = context.database
         let differences = try await tree.differences(from: before, to: record.state, reader)
-        let keys = try await context.database.stateKeys(differences.map(\.key))
+        let keys = try await database.stateKeys(differences.map(\.key))
+        // All of them at once: a room may come with thousands of members.
+        let numbers = Set(differences.flatMap { [$0.old, $0.new].compactMap { $0 } })
+        let events = Dictionary(try await stored(numbers).map { ($0.nid, $0) }) { $1 }
+        let users = keys.values.compactMap { $0.type == "m.room.member" ? UserID($0.key) : nil }
+        let userNumbers = try await database.numbers(ofUsers: users)
+        func membership(_ nid: EventNID?) throws -> Membership? {
+            try nid.flatMap { events[$0] }.flatMap { Membership(try parsed($0).content["membership"]) }
+        }
+        var changes: [MembershipChange] = []
         for difference in differences {
             guard let key = keys[difference.key] else { continue }
             if key == .joinRules || key == .historyVisibility { write.setOpen(try await isOpen(), record.nid) }
-            guard key.type == "m.room.member", let user = UserID(key.key) else { continue }
-            let old = try await membership(difference.old)
-            let new = try await membership(difference.new)
-            guard let nid = difference.new ?? difference.old else { continue }
-            let sender = try await stored([nid]).first?.sender
-            entry.memberships.append(
+            guard key.type == "m.room.member", let user = UserID(key.key), let nid = difference.new ?? difference.old
+            else { continue }
+            changes.append(
                 try await membershipChange(
-                    of: user, to: new ?? .leave, nid, from: old,
-                    byOther: sender != (try await context.database.number(ofUser: user))))
+                    of: user, to: try membership(difference.new) ?? .leave, nid, from: try membership(difference.old),
+                    byOther: events[nid]?.sender != userNumbers[user]))
         }
-    }
-
-    private func membership(_ nid: EventNID?) async throws -> Membership? {
-        guard let nid else { return nil }
-        return try await event(nid).flatMap { Membership($0.content["membership"]) }
+        return changes
     }
 }

@@ -10,7 +10,7 @@ struct RoomDraft {
     /// The room as it was read; nil for a room that is being made.
     let before: RoomRecord?
     var record: RoomRecord
-    var added: [Added] = []
+    var added = AddedEvents()
     /// What is to be written besides the events.
     var write = Write()
     /// Events that are to be read anew once this is committed: redactions took effect on them.
@@ -32,6 +32,10 @@ struct RoomDraft {
     var waitingRedactions: [EventID: [EventNID]] = [:]
     /// Events of this server that the room's policy server has to sign.
     var unsigned: [Unsigned] = []
+    /// Events that have been looked up already; nil for those that aren't here.
+    var looked: [EventID: StoredEvent?] = [:]
+    /// Events that have got other states.
+    var restated: [EventNID: StoredEvent] = [:]
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
 
@@ -152,7 +156,7 @@ struct RoomDraft {
 
     /// An event by its ID, of this draft or stored.
     func storedEvent(_ eventID: EventID) async throws -> StoredEvent? {
-        if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event }
+        if let fresh = added[eventID] { return fresh.event }
         return try await context.database.event(eventID)
     }
 
@@ -315,7 +319,7 @@ struct RoomDraft {
         } else {
             known = [:]
             try await renewFacts()
-            try await noteDifferences(from: before, &entry)
+            entry.memberships += try await membershipDifferences(from: before)
         }
     }
 
@@ -368,7 +372,7 @@ struct RoomDraft {
 
     private func number(ofAuthEvent eventID: EventID) async throws -> EventNID? {
         if let known = knownNumbers[eventID] { return known }
-        if let fresh = added.last(where: { $0.event.eventID == eventID }) { return fresh.event.nid }
+        if let fresh = added[eventID] { return fresh.event.nid }
         return try await context.database.event(eventID)?.nid
     }
 

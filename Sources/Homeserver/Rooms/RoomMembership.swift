@@ -39,6 +39,10 @@ public final class MembershipService: Sendable {
         guard let room = try await home(roomID) else {
             return try await joinElsewhere(roomID, profile, reason, servers, requester)
         }
+        // Whether this user may join, only a server knows that knows all members.
+        if room.record.partialJoin != nil, try await !isJoined(requester, room) {
+            return try await joinElsewhere(roomID, profile, reason, servers, requester)
+        }
         do {
             try await join(room, profile, reason, requester)
         } catch let error as MatrixError where Self.needsOthers.contains(error.code) {
@@ -46,6 +50,11 @@ public final class MembershipService: Sendable {
             guard try await !remote.federated.servers(in: room).isEmpty else { throw error }
             try await joinElsewhere(roomID, profile, reason, servers, requester)
         }
+    }
+
+    private func isJoined(_ requester: Requester, _ room: Room) async throws -> Bool {
+        try await database.read { try await self.database.membership(of: requester.nid, in: room.nid, $0) }?.membership
+            == .join
     }
 
     /// What another server may know better.
@@ -86,6 +95,7 @@ public final class MembershipService: Sendable {
                 roomID, by: requester.userID, requester.nid,
                 content: Self.content("knock", profile: profile, reason: reason), via: servers)
         }
+        try await remote.partialRooms.whole(room)
         try await rooms.perform(in: room) { draft in
             if try await draft.membership(of: requester.userID) == .knock { return }
             try await draft.append(
@@ -97,6 +107,7 @@ public final class MembershipService: Sendable {
     /// Invites a user; inviting again one who is invited changes nothing.
     public func invite(_ user: UserID, to roomID: RoomID, reason: String?, by requester: Requester) async throws {
         let room = try await known(roomID)
+        try await remote.partialRooms.whole(room)
         let profile = try await invitable(user)
         if user.server != serverName {
             guard
@@ -137,6 +148,7 @@ public final class MembershipService: Sendable {
     public func leave(_ roomID: RoomID, reason: String?, by requester: Requester) async throws {
         let room = try await known(roomID)
         guard try await home(roomID) != nil else { return try await leaveElsewhere(room, reason, requester) }
+        if try await !isJoined(requester, room) { try await remote.partialRooms.whole(room) }
         try await rooms.perform(in: room) { draft in
             guard let current = try await draft.state(.member(requester.userID)) else { throw Self.notInRoom }
             if Membership(current.content["membership"]) == .leave { return }
@@ -169,6 +181,7 @@ public final class MembershipService: Sendable {
         _ user: UserID, from roomID: RoomID, _ removal: Removal, reason: String?, by requester: Requester
     ) async throws {
         let room = try await known(roomID)
+        try await remote.partialRooms.whole(room)
         try await rooms.perform(in: room) { draft in
             guard try await draft.membership(of: requester.userID) == .join else { throw Self.notInRoom }
             let current = try await draft.membership(of: user)

@@ -6,11 +6,13 @@ public final class RoomReading: Sendable {
     let rooms: RoomRegistry
     let events: ClientEvents
     let missing: MissingEvents
+    private let partialRooms: PartialRooms
     var context: RoomContext { rooms.context }
     var database: Database { context.database }
 
-    init(rooms: RoomRegistry, missing: MissingEvents) {
+    init(rooms: RoomRegistry, missing: MissingEvents, partialRooms: PartialRooms) {
         self.rooms = rooms
+        self.partialRooms = partialRooms
         self.missing = missing
         events = ClientEvents(context: rooms.context)
     }
@@ -33,6 +35,23 @@ public final class RoomReading: Sendable {
 
     private func client(_ requester: Requester) -> ClientEvents.Audience {
         ClientEvents.Audience(requester, now: context.surroundings.now())
+    }
+
+    /// A room that the requester may read, once all its members are known.
+    private func readableWhole(_ roomID: RoomID, _ requester: Requester) async throws -> (Room, RoomAccess) {
+        let (room, access) = try await rooms.readable(roomID, by: requester)
+        if room.record.partialJoin == nil { return (room, access) }
+        try await partialRooms.whole(room)
+        return try await rooms.readable(roomID, by: requester)
+    }
+
+    /// Whether a user may be a member without that being known here yet.
+    private func isUnsure(of key: StateKey, in room: Room) async throws -> Bool {
+        guard room.record.partialJoin != nil else { return false }
+        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return true }
+        return try await database.read { reader in
+            try await self.tree(room).event(for: number, in: room.record.state, reader) == nil
+        }
     }
 
     // MARK: - State
@@ -69,6 +88,7 @@ public final class RoomReading: Sendable {
         of roomID: RoomID, key: StateKey, wholeEvent: Bool, for requester: Requester
     ) async throws -> [UInt8] {
         let (room, access) = try await rooms.readable(roomID, by: requester)
+        if key.type == "m.room.member", try await isUnsure(of: key, in: room) { try await partialRooms.whole(room) }
         let none = MatrixError.notFound("The room has no state of this type and key.")
         guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { throw none }
         return try await database.read { reader in
@@ -120,7 +140,7 @@ public final class RoomReading: Sendable {
     public func members(
         of roomID: RoomID, filter: MemberFilter, for requester: Requester
     ) async throws -> [UInt8] {
-        let (room, access) = try await rooms.readable(roomID, by: requester)
+        let (room, access) = try await readableWhole(roomID, requester)
         let until = try filter.at.map { try PaginationToken.position($0) }
         return try await database.read { reader in
             var state = try await self.visibleState(room, access, reader)
@@ -157,7 +177,7 @@ public final class RoomReading: Sendable {
 
     /// The joined members with their names and pictures, as the encoded answer (`GET /rooms/{roomId}/joined_members`).
     public func joinedMembers(of roomID: RoomID, for requester: Requester) async throws -> [UInt8] {
-        let (room, access) = try await rooms.readable(roomID, by: requester)
+        let (room, access) = try await readableWhole(roomID, requester)
         guard access.isMember else { throw MatrixError.forbidden("You are not in this room.") }
         return try await database.read { reader in
             var writer = JSONWriter(capacity: 4096)

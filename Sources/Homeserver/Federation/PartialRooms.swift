@@ -1,0 +1,169 @@
+import Database
+import Logging
+import MatrixCore
+import Synchronization
+
+/// Fetches the members of rooms that were joined without them (MSC3902, "Faster remote room joins"), also after a restart, and
+/// has those wait who need to know them.
+public final class PartialRooms: Sendable {
+    private let federated: FederatedRooms
+    private let missing: MissingEvents
+    private let notifier: Notifier
+    private let logger: Logger
+    private var rooms: RoomRegistry { federated.rooms }
+    private var database: Database { federated.database }
+    private var surroundings: Surroundings { federated.context.surroundings }
+
+    /// Milliseconds until a fetch that failed is tried again, and for which somebody waits for the members.
+    private static let retry: Int64 = 15_000
+    private static let patience: Int64 = 60_000
+    /// Servers that are asked in turn, and rooms that are fetched at the same time.
+    private static let mostServers = 10
+    private static let atOnce = 3
+    /// How often it is looked for rooms that another node has begun with and not finished.
+    private static let lookEvery: Int64 = 300_000
+
+    private struct State {
+        var waiting: [RoomNID] = []
+        var running: Set<RoomNID> = []
+        var isClosed = false
+        var timer: Surroundings.Cancel?
+        /// What is done in a room that has become whole.
+        var whole: @Sendable (RoomNID) -> Void = { _ in }
+    }
+
+    /// The lock protects the queue.
+    private let state = Mutex(State())
+
+    init(federated: FederatedRooms, missing: MissingEvents, notifier: Notifier, logger: Logger) {
+        self.federated = federated
+        self.missing = missing
+        self.notifier = notifier
+        self.logger = logger
+    }
+
+    /// Goes on with what was interrupted.
+    ///
+    /// - Parameter whole: is called for each room whose members are all there.
+    func start(whole: @escaping @Sendable (RoomNID) -> Void) async throws {
+        state.withLock { $0.whole = whole }
+        for partial in try await database.partialRooms() { begin(partial.room) }
+        tick()
+    }
+
+    func stop() {
+        let timer = state.withLock { state in
+            state.isClosed = true
+            state.waiting = []
+            defer { state.timer = nil }
+            return state.timer
+        }
+        timer?()
+    }
+
+    private func tick() {
+        let cancel = surroundings.after(Self.lookEvery) { [weak self] in
+            guard let self else { return }
+            Task {
+                let old = self.surroundings.now() - Self.lookEvery
+                for partial in (try? await self.database.partialRooms()) ?? [] where partial.since < old {
+                    self.begin(partial.room)
+                }
+                self.tick()
+            }
+        }
+        let isClosed = state.withLock { state in
+            state.timer = cancel
+            return state.isClosed
+        }
+        if isClosed { cancel() }
+    }
+
+    /// Begins to fetch a room's members, unless that goes on already.
+    func begin(_ room: RoomNID) {
+        let mayGo = state.withLock { state in
+            guard !state.isClosed, !state.running.contains(room) else { return false }
+            guard state.running.count < Self.atOnce else {
+                if !state.waiting.contains(room) { state.waiting.append(room) }
+                return false
+            }
+            state.running.insert(room)
+            return true
+        }
+        if mayGo { Task { await self.work(room) } }
+    }
+
+    private func work(_ nid: RoomNID) async {
+        let isDone: Bool
+        do { isDone = try await fetch(nid) } catch {
+            logger.warning("a room's members can't be fetched yet", metadata: ["reason": "\(error)"])
+            isDone = false
+        }
+        let (next, whole, isClosed) = state.withLock { state in
+            state.running.remove(nid)
+            return (state.waiting.isEmpty ? nil : state.waiting.removeFirst(), state.whole, state.isClosed)
+        }
+        if isClosed { return }
+        if isDone { whole(nid) } else { _ = surroundings.after(Self.retry) { [weak self] in self?.begin(nid) } }
+        if let next { begin(next) }
+    }
+
+    /// - Returns: whether the room is whole, or isn't this server's business any more.
+    private func fetch(_ nid: RoomNID) async throws -> Bool {
+        let room = try await rooms.room(nid)
+        guard let join = room.record.partialJoin, let entry = try await database.events([join]).first else {
+            return true
+        }
+        guard let partial = try await database.read({ try await self.database.partialRoom(nid, $0) }) else {
+            return true
+        }
+        guard try await federated.isResident(room) else {
+            try await rooms.perform(in: room) { try await $0.stayPartial() }
+            return true
+        }
+        var servers = [partial.via]
+        for server in try await federated.servers(in: room) where server != partial.via { servers.append(server) }
+        var failure: any Error = FederationFailure(server: partial.via, reason: "nobody could be asked")
+        for server in servers.prefix(Self.mostServers) {
+            do {
+                let ids = try await missing.fetchState(at: entry.eventID, in: room, of: server)
+                try await rooms.perform(in: room) { draft in
+                    let found = try await draft.find(ids).values.filter {
+                        $0.room == nid && !$0.flags.contains(.rejected)
+                    }
+                    try await draft.becomeWhole(Array(found))
+                }
+                // Who was woken by the commit may have looked before this node's view of the room had moved on.
+                notifier.publish([.room(nid)])
+                logger.info("a room's members are all known", metadata: ["room": "\(room.roomID)"])
+                return true
+            } catch let error as FederationFailure {
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    /// Returns when all members of a room are known.
+    ///
+    /// - Throws: an error with which clients try again, if that takes too long.
+    func whole(_ room: Room) async throws {
+        let deadline = surroundings.now() + Self.patience
+        while true {
+            // Registered before it is looked: what happens from here on wakes it.
+            let waiter = notifier.register(UserNID(-1), rooms: [room.nid])
+            defer { notifier.remove(waiter) }
+            guard try await rooms.room(room.nid).record.partialJoin != nil else { return }
+            let left = deadline - surroundings.now()
+            guard left > 0, !notifier.isDraining else {
+                throw MatrixError(
+                    .unknown, "This server has just joined the room and is still fetching its members; try again soon.",
+                    status: 503)
+            }
+            let cancel = surroundings.after(left) { waiter.wake() }
+            await waiter.wait()
+            cancel()
+            try Task.checkCancellation()
+        }
+    }
+}

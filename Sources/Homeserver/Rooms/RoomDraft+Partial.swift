@@ -1,0 +1,146 @@
+import Database
+import MatrixCore
+
+/// Rooms that this server has joined without being told of all their members (MSC3706, MSC3902).
+///
+/// The state is that of the answer to the join and what follows from it; a member who isn't in it may be anything. Who sends an
+/// event names their own member event, so those who speak become known. Once the members are there, the states of all that came
+/// since are made anew, and what they don't allow is taken back.
+extension RoomDraft {
+    var isPartial: Bool { record.partialJoin != nil }
+
+    /// The room's members are to be fetched: the last event is the one by which this server came in.
+    ///
+    /// - Parameter servers: those in the room, as the one says by which it was joined.
+    mutating func becomePartial(_ servers: [ServerNID], via: ServerName) {
+        guard let entry = added.last else { return }
+        record.partialJoin = entry.event.nid
+        write.put(
+            PartialRoom(room: record.nid, via: via, servers: servers, since: context.surroundings.now()))
+        for server in servers { write.countJoined(1, of: server, in: record.nid) }
+    }
+
+    /// A state with those members of it that events name and that aren't known otherwise.
+    mutating func learning(_ auth: [StoredEvent], in state: StateNID) async throws -> StateNID {
+        guard isPartial else { return state }
+        var changes: [StateKeyNID: EventNID?] = [:]
+        for stored in auth where stored.room == record.nid && !stored.flags.contains(.rejected) {
+            guard let key = stored.stateKey, try await tree.event(for: key, in: state, reader) == nil,
+                try parsed(stored).type == "m.room.member"
+            else { continue }
+            changes[key] = .some(stored.nid)
+        }
+        return changes.isEmpty ? state : try await change(changes, in: state)
+    }
+
+    /// What a user's join adds to what is known of a room that this server is in.
+    mutating func state(with events: [StoredEvent]) async throws -> StateNID {
+        var changes: [StateKeyNID: EventNID?] = [:]
+        for event in events {
+            if let key = event.stateKey, try await tree.event(for: key, in: record.state, reader) == nil {
+                changes[key] = .some(event.nid)
+            }
+        }
+        return changes.isEmpty ? record.state : try await change(changes, in: record.state)
+    }
+
+    /// The room's members are known.
+    ///
+    /// - Parameter state: the events of the state before the event by which this server came in.
+    mutating func becomeWhole(_ state: [StoredEvent]) async throws {
+        guard let join = record.partialJoin else { return }
+        let old = record.state
+        let before = try await self.state(of: state)
+        let events = try await context.database.placedEvents(of: record.nid, from: join, reader)
+        let hidden = try await restate(events, after: join, in: before)
+        let kept = tips.filter { !hidden.contains($0.nid) }
+        if kept.count < tips.count {
+            tips = kept
+            // What was built on is the newest again.
+            if tips.isEmpty, let stored = try await stored([join]).first {
+                tips = [Tip(nid: join, eventID: stored.eventID, depth: try parsed(stored).depth)]
+            }
+            record.extremities = tips.map(\.nid)
+        }
+        var states: [StateNID] = []
+        for stored in try await stored(Set(tips.map(\.nid))) { states.append(try await self.state(after: stored)) }
+        record.state = try await merge(states)
+        try await endPartial()
+        record.stateVersion += 1
+        record.timelineVersion += 1
+        known = [:]
+        try await renewFacts()
+        let position = write.takePosition()
+        write.setState(record.state, of: record.nid, from: position)
+        for change in try await membershipDifferences(from: old) {
+            write.setMembership(
+                change.membership, of: change.user, in: record.nid, event: change.event, position: position,
+                ending: change.ending)
+            if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: record.nid) }
+        }
+    }
+
+    /// Nobody here is in the room any more, so nobody tells this server who is.
+    mutating func stayPartial() async throws {
+        try await endPartial()
+        record.timelineVersion += 1
+    }
+
+    private mutating func endPartial() async throws {
+        record.partialJoin = nil
+        guard let partial = try await context.database.partialRoom(record.nid, reader) else { return }
+        for server in partial.servers { write.countJoined(-1, of: server, in: record.nid) }
+        write.dropPartial(record.nid)
+    }
+
+    /// Gives events the states that follow from another one before the first of them.
+    ///
+    /// - Returns: those that these states don't allow.
+    private mutating func restate(
+        _ numbers: [EventNID], after join: EventNID, in state: StateNID
+    ) async throws -> Set<EventNID> {
+        let affected = Dictionary(uniqueKeysWithValues: try await stored(Set(numbers)).map { ($0.nid, $0) })
+        var hidden: Set<EventNID> = []
+        var begun: Set<EventNID> = []
+        for number in numbers {
+            // Each comes behind those that it was sent upon.
+            var stack = [number]
+            while let nid = stack.last {
+                guard let event = affected[nid], restated[nid] == nil else {
+                    stack.removeLast()
+                    continue
+                }
+                if begun.insert(nid).inserted {
+                    stack += event.previous.filter { affected[$0] != nil && restated[$0] == nil && !begun.contains($0) }
+                    continue
+                }
+                stack.removeLast()
+                var before = state
+                if nid != join {
+                    var states: [StateNID] = []
+                    for previous in try await stored(Set(event.previous)) {
+                        states.append(try await self.state(after: restated[previous.nid] ?? previous))
+                    }
+                    before = states.isEmpty ? state : try await merge(states)
+                }
+                var flags = event.flags
+                if flags.isDisjoint(with: .hidden),
+                    try await reasonToRefuse(try parsed(event), in: before, isCurrent: false) != nil
+                {
+                    flags.insert(.rejected)
+                    hidden.insert(nid)
+                }
+                var after: StateNID?
+                var replaces: EventNID?
+                if let key = event.stateKey {
+                    replaces = try await tree.event(for: key, in: before, reader)
+                    if !flags.contains(.rejected) { after = try await change([key: nid], in: before) }
+                }
+                let fresh = event.restated(before: before, after: after, replaces: replaces, flags: flags)
+                restated[nid] = fresh
+                write.restate(fresh, isHidden: hidden.contains(nid))
+            }
+        }
+        return hidden
+    }
+}

@@ -1,0 +1,167 @@
+import Homeserver
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Database
+
+@Suite("Rooms that are joined before their members are known")
+struct PartialJoinTests {
+    private static func isForState(_ request: ServerRequest) -> Bool {
+        request.target.contains("/state_ids/") || request.target.contains("/v1/state/")
+    }
+
+    private func isPartial(_ room: RoomID, on server: TestServer) async throws -> Bool {
+        try await server.homeserver.database.room(room)?.partialJoin != nil
+    }
+
+    private func members(_ room: RoomID, for user: Requester, on server: TestServer) async throws -> Set<String> {
+        let answer = try await server.homeserver.reading.joinedMembers(of: room, for: user)
+        return Set(try JSONDocument(parsing: answer).root["joined"]?.members.map(\.0) ?? [])
+    }
+
+    private func bodies(_ sync: JSONView, _ room: RoomID) -> [String] {
+        sync["rooms"]?["join"]?[room.string]?["timeline"]?["events"]?.elements
+            .compactMap { $0["content"]?["body"]?.string } ?? []
+    }
+
+    @Test("are used at once, by everybody, and whole once the members have come")
+    func conversation() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(3, wrap: { held.add($0, holding: Self.isForState) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let carol = try await scene[2].user("carol")
+        let dora = try await scene[1].user("dora")
+        let room = try await scene[0].room(of: alice)
+        // Nobody waits for the third server's own.
+        held[2].letGo()
+        try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+
+        // Both directions, also with a server of which only its name is known.
+        try await scene[1].say("from bob", in: room, by: bob)
+        try await scene.eventually("carol reads what bob says") {
+            try await scene.texts(in: room, for: carol, on: scene[2]).contains("from bob")
+        }
+        try await scene[2].say("from carol", in: room, by: carol)
+        try await scene.eventually("bob reads what carol says, while members are missing") {
+            try await scene.texts(in: room, for: bob, on: scene[1]).contains("from carol")
+        }
+        #expect(try await isPartial(room, on: scene[1]))
+        // Another user comes in by the server that knows whether they may.
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: dora)
+        try await scene[1].say("from dora", in: room, by: dora)
+        let before = try await scene[1].sync(bob, filter: #"{"room":{"state":{"lazy_load_members":true}}}"#)
+        #expect(bodies(before, room).suffix(3) == ["from bob", "from carol", "from dora"])
+        // Who came by what is asked waits for it, and is answered.
+        async let waiting = members(room, for: bob, on: scene[1])
+        // A server that doesn't know the members lets nobody in.
+        let refusal = await #expect(throws: MatrixError.self) {
+            try await scene[1].homeserver.federation.memberships.template(
+                .join, for: UserID(unchecked: "@eve:hs3.example"), in: room, versions: nil,
+                by: ServerName(unchecked: "hs3.example"))
+        }
+        #expect(refusal?.code == .notFound)
+
+        held[1].letGo()
+        let all = Set([alice, bob, carol, dora].map(\.userID.string))
+        #expect(try await waiting == all)
+        #expect(try await isPartial(room, on: scene[1]) == false)
+        let since = try #require(before["next_batch"]?.string)
+        let after = try await scene[1].sync(bob, since: since)
+        let told = after["rooms"]?["join"]?[room.string]?["state"]?["events"]?.elements
+            .compactMap { $0["state_key"]?.string }
+        #expect(told?.contains(alice.userID.string) == true)
+        try await scene.eventually("all agree on the members") {
+            for (user, server) in [(alice, scene[0]), (bob, scene[1]), (carol, scene[2])] {
+                if try await members(room, for: user, on: server) != all { return false }
+            }
+            return true
+        }
+        let report = try await ConsistencyCheck(scene[1].homeserver.database).run()
+        #expect(report.problems == [])
+        await scene.close()
+    }
+
+    @Test("become whole also after a restart, and go on by another server if the one is gone")
+    func restart() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(3, wrap: { held.add($0, holding: Self.isForState) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let carol = try await scene[2].user("carol")
+        let room = try await scene[0].room(of: alice)
+        held[2].letGo()
+        try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
+        try await scene.eventually("the third server knows the room") { try await !isPartial(room, on: scene[2]) }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        // Another server that has been joined by knows the join, too.
+        try await scene.eventually("carol's server has bob") {
+            try await members(room, for: carol, on: scene[2]).contains(bob.userID.string)
+        }
+        scene.network.cut(first)
+        held[1].letGo()
+        await scene[1].close()
+        let again = try await TestServer(
+            directory: scene[1].directory, clock: scene[1].clock,
+            transport: scene.network.transport(of: scene[1].configuration.serverName)
+        ) { $0.serverName = scene[1].configuration.serverName }
+        scene.network.connect(again.homeserver)
+        try await again.homeserver.startJobs()
+        try await scene.eventually("the members are fetched by the server that is left") {
+            try await !isPartial(room, on: again)
+        }
+        #expect(
+            try await members(room, for: bob, on: again)
+                == Set([alice, bob, carol].map(\.userID.string)))
+        await again.close()
+        for index in [0, 2] { await scene[index].close() }
+    }
+
+    @Test("take back what somebody said who had no right to, once that is known")
+    func banned() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(2, wrap: { held.add($0, holding: Self.isForState) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let mallory = evil.user("mallory")
+        let place = try await evil.join(room, as: mallory, at: first)
+        try await scene[0].homeserver.memberships.remove(mallory, from: room, .ban, reason: nil, by: alice)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        // It names the join that was over when it was sent, upon the newest event.
+        let newest = try #require(try await scene[1].homeserver.database.room(room)?.extremities)
+        let previous = try await scene[1].homeserver.database.events(newest).map(\.eventID)
+        let own = evil.name
+        let chain = JSON.object(["auth_chain": .array(place.state.values.map(\.root.json))]).encoded()
+        scene.network.forge { request in
+            guard request.destination == own, request.target.contains("/event_auth/") else { return nil }
+            return ServerResponse(status: 200, body: chain)
+        }
+        let event = try evil.event(
+            "m.room.message", content: ["msgtype": "m.text", "body": "still here"], by: mallory, in: place,
+            previous: previous)
+        try await evil.send([event.root.json], id: "banned", to: scene[1].configuration.serverName)
+        try await scene.eventually("it is taken for what it seems to be") {
+            try await scene.texts(in: room, for: bob, on: scene[1]).contains("still here")
+        }
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await !scene.texts(in: room, for: bob, on: scene[1]).contains("still here"))
+        #expect(try await members(room, for: bob, on: scene[1]) == Set([alice, bob].map(\.userID.string)))
+        // The others read on.
+        try await scene[1].say("from bob", in: room, by: bob)
+        try await scene.eventually("alice reads what bob says") {
+            try await scene.texts(in: room, for: alice, on: scene[0]).contains("from bob")
+        }
+        await scene.close()
+    }
+}
