@@ -84,8 +84,10 @@ struct InvitationTests {
         scene.network.cut(scene[0].configuration.serverName)
         try await scene[2].homeserver.memberships.join(
             room, reason: nil, via: [scene[1].configuration.serverName], by: carol)
-        let members = try await scene[2].homeserver.reading.state(of: room, for: carol)
-        #expect(String(decoding: members, as: UTF8.self).contains("@bob:hs2.example"))
+        try await scene.eventually("the member is known") {
+            let members = try await scene[2].homeserver.reading.state(of: room, for: carol)
+            return String(decoding: members, as: UTF8.self).contains("@bob:hs2.example")
+        }
         try await scene[1].say("welcome", in: room, by: bob)
         try await scene.eventually("they talk") {
             try await scene.texts(in: room, for: carol, on: scene[2]).contains("welcome")

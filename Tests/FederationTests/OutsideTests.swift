@@ -116,6 +116,11 @@ struct OutsideTests {
         let name = scene[0].configuration.serverName
         let room = try await scene[0].room(of: alice)
         try await scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
+        try await scene.eventually("all members are known") {
+            let members = try await scene[1].homeserver.reading.state(of: room, for: bob)
+            return String(decoding: members, as: UTF8.self).contains("@alice:hs1.example")
+                && scene.network.exchanges.contains { $0.target.contains("/state") }
+        }
         scene.network.cut(name)
         try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
         #expect(try await place(of: room, for: bob, on: scene[1]) == nil)

@@ -35,6 +35,8 @@ public final class FederationInbox: Sendable {
         var running: Set<RoomNID> = []
         /// Up to where a room's events were tried: what comes after is tried when it comes, what failed when its time has come.
         var places: [RoomNID: (position: Int64, place: Int64)] = [:]
+        /// Rooms whose events are all to be tried again now.
+        var beginningAnew: Set<RoomNID> = []
         /// Rooms whose events are to be tried again, and how often they were.
         var retrying: Set<RoomNID> = []
         var retries: [RoomNID: Int64] = [:]
@@ -192,7 +194,10 @@ public final class FederationInbox: Sendable {
     // MARK: - What waits
 
     /// All members of a room are known: what has waited for them can be taken up.
-    func roomIsWhole(_ room: RoomNID) { begin(room) }
+    func roomIsWhole(_ room: RoomNID) {
+        state.withLock { _ = $0.beginningAnew.insert(room) }
+        begin(room)
+    }
 
     private func begin(_ room: RoomNID) {
         let mayGo = state.withLock { state in
@@ -260,7 +265,10 @@ public final class FederationInbox: Sendable {
     private func fill(_ nid: RoomNID) async -> Filling {
         do {
             let room = try await rooms.rooms.room(nid)
-            let resumed = state.withLock { $0.places[nid] }
+            let resumed = state.withLock { state in
+                if state.beginningAnew.remove(nid) != nil { state.places[nid] = nil }
+                return state.places[nid]
+            }
             // What came before that place failed.
             var isThrough = resumed == nil
             var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
