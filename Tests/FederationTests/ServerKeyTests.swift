@@ -52,10 +52,18 @@ struct ServerKeyTests {
             String(decoding: try await scene[1].homeserver.reading.state(of: room, for: bob), as: UTF8.self)
                 .contains("@carol:hs3.example")
         }
+        for index in 1...2 {
+            try await scene.eventually("all members are known") {
+                try await scene[index].homeserver.database.room(room)?.partialJoin == nil
+            }
+        }
         scene.network.cut(names[0])
         try await scene[3].homeserver.memberships.join(room, reason: nil, via: [names[2]], by: dave)
-        let state = String(decoding: try await scene[3].homeserver.reading.state(of: room, for: dave), as: UTF8.self)
-        for user in [alice, bob, carol] { #expect(state.contains(user.userID.string)) }
+        try await scene.eventually("everybody is known") {
+            let state = try await scene[3].homeserver.reading.state(of: room, for: dave)
+            let text = String(decoding: state, as: UTF8.self)
+            return [alice, bob, carol].allSatisfy { text.contains($0.userID.string) }
+        }
         await scene.close()
     }
 }
