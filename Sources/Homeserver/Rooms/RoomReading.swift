@@ -58,7 +58,7 @@ public final class RoomReading: Sendable {
 
     /// All state events, as an encoded JSON array (`GET /rooms/{roomId}/state`).
     public func state(of roomID: RoomID, for requester: Requester) async throws -> [UInt8] {
-        let (room, access) = try await rooms.readable(roomID, by: requester)
+        let (room, access) = try await readableWhole(roomID, requester)
         return try await database.read { reader in
             let state = try await self.visibleState(room, access, reader)
             let entries = try await self.tree(room).entries(in: state, reader)
