@@ -96,6 +96,36 @@ struct GapTests {
         await scene.scene.close()
     }
 
+    @Test("A16 what nobody can place is asked for again a few times in an hour, however much of it comes")
+    func retries() async throws {
+        let scene = try await HostileScene()
+        for path in ["/get_missing_events/", "/state_ids/", "/state/", "/event/", "/event_auth/"] {
+            scene.answer(path) { _ in ["nonsense": true] }
+        }
+        for number in 0..<20 {
+            var place = scene.place
+            for step in 0..<2 {
+                place.tip = try scene.evil.event(
+                    "m.room.message", content: scene.message("\(number) \(step)"), by: scene.mallory, in: place)
+            }
+            try await scene.evil.send([place.tip.root.json], id: "lost\(number)", to: scene.name)
+            scene.server.clock.advance(by: 1_000)
+        }
+        let database = scene.server.homeserver.database
+        let nid = try #require(try await database.room(scene.room)?.nid)
+        // Until they are given up: an hour, in steps after which what is due is done.
+        try await scene.scene.eventually("they are given up") {
+            scene.server.clock.advance(by: 20_000)
+            return try await database.countOfStagedEvents(in: nid) == 0
+        }
+        let asked = scene.scene.network.exchanges.count {
+            $0.to == scene.evil.name && $0.target.contains("/get_missing_events/")
+        }
+        // Twenty events, eleven attempts each.
+        #expect(asked <= 20 * 13)
+        await scene.scene.close()
+    }
+
     @Test("an event whose auth events can't be had, or are garbage, is in no room and stops nothing")
     func authChain() async throws {
         let scene = try await HostileScene()

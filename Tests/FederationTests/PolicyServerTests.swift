@@ -159,6 +159,34 @@ struct PolicyServerTests {
         await scene.scene.close()
     }
 
+    @Test("who comes in through this server, or is invited by it, is asked about, too")
+    func members() async throws {
+        let scene = try await Scene()
+        try await scene.enable()
+        let name = scene.scene[0].configuration.serverName
+        let other = HostileServer("other.example", on: scene.scene.network, clock: scene.scene[0].clock, seed: 9)
+        let place = try await other.join(scene.room, as: other.user("fine"), at: name)
+        #expect(try await scene.isSigned(place.tip.eventID, on: 0))
+        await #expect(throws: HostileServer.Failure.self) {
+            _ = try await other.join(scene.room, as: other.user("spam"), at: name)
+        }
+        let carol = try await scene.scene[1].user("carol")
+        // A server that isn't in the room hears of an invitation before anybody in the room does.
+        let spammer = UserID(unchecked: "@spammer:outside.example")
+        let memberships = scene.scene[0].homeserver.memberships
+        try await memberships.invite(carol.userID, to: scene.room, reason: nil, by: scene.alice)
+        await #expect(throws: MatrixError.self) {
+            try await memberships.invite(spammer, to: scene.room, reason: nil, by: scene.alice)
+        }
+        let state = try await scene.scene[0].homeserver.reading.state(of: scene.room, for: scene.alice)
+        let text = String(decoding: state, as: UTF8.self)
+        #expect(text.contains("@carol:hs2.example") && text.contains("@fine:other.example"))
+        #expect(!text.contains("spam"))
+        // What was refused here was told to nobody.
+        #expect(!scene.scene.network.exchanges.contains { $0.to == spammer.server })
+        await scene.scene.close()
+    }
+
     @Test("a policy server that doesn't answer holds nothing up for long, and can be done without")
     func silent() async throws {
         let scene = try await Scene()

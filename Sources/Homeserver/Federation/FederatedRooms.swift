@@ -15,6 +15,8 @@ final class FederatedRooms: Sendable {
     init(rooms: RoomRegistry) async throws {
         self.rooms = rooms
         ownServer = try await rooms.database.number(ofServer: rooms.context.serverName)
+        // Every room is asked for them with every event: what has no number is looked for in the database each time.
+        for key in [StateKey.policy, .serverACL] { _ = try await rooms.database.number(ofStateKey: key) }
     }
 
     /// Whether this server has joined members in the room, and so hears what happens there.
@@ -67,9 +69,22 @@ final class FederatedRooms: Sendable {
 
     /// The events with the signature of the room's policy server, if it has one and that signs them.
     func vouchedFor(_ events: [Event], in room: Room) async throws -> [Event] {
-        guard let policy = RoomPolicy(event: try await state(.policy, of: room)), try await isIn(policy.server, room)
-        else { return events }
+        guard let policy = try await policy(of: room) else { return events }
         return await rooms.policies.signed(events, by: policy)
+    }
+
+    /// The same for an event of this server that isn't written yet.
+    ///
+    /// - Throws: why it may not be sent.
+    func vouchedFor(_ event: Event, in room: Room) async throws -> Event {
+        guard let policy = try await policy(of: room) else { return event }
+        return try await rooms.policies.sign(event, by: policy)
+    }
+
+    private func policy(of room: Room) async throws -> RoomPolicy? {
+        guard let policy = RoomPolicy(event: try await state(.policy, of: room)), try await isIn(policy.server, room)
+        else { return nil }
+        return policy
     }
 
     /// The room, for a server that asks about it.

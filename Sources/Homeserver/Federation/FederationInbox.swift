@@ -23,6 +23,8 @@ public final class FederationInbox: Sendable {
     private static let patience: Int64 = 3_600_000
     private static let memory: Int64 = 24 * 3_600_000
     private static let retry: Int64 = 30_000
+    /// What nobody could place is tried after twice as long each time, up to this.
+    private static let longestRetry: Int64 = 480_000
     /// Rooms that are being filled at the same time; mostly they wait for other servers. If more want to be, each gets on by an event
     /// and lets the next one go on, so that no sick room or slow server holds up the others (A16).
     private static let atOnce = 32
@@ -31,8 +33,11 @@ public final class FederationInbox: Sendable {
         /// Rooms in which events wait, the first to be worked on first, and those that are worked on.
         var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
-        /// Where rooms go on that have let others go first.
+        /// Up to where a room's events were tried: what comes after is tried when it comes, what failed when its time has come.
         var places: [RoomNID: (position: Int64, place: Int64)] = [:]
+        /// Rooms whose events are to be tried again, and how often they were.
+        var retrying: Set<RoomNID> = []
+        var retries: [RoomNID: Int64] = [:]
         var isClosed = false
         var timer: Surroundings.Cancel?
     }
@@ -211,10 +216,26 @@ public final class FederationInbox: Sendable {
             }
             return state.waiting.remove(at: index)
         }
-        if outcome == .failed {
-            _ = context.surroundings.after(Self.retry) { [weak self] in self?.begin(nid) }
-        }
+        if outcome == .failed { retry(nid) }
         if let next { begin(next) }
+    }
+
+    /// Tries a room's events again later: all of them, and once, however many of them have failed.
+    private func retry(_ room: RoomNID) {
+        let pause: Int64? = state.withLock { state in
+            guard state.retrying.insert(room).inserted else { return nil }
+            let count = state.retries[room, default: 0]
+            state.retries[room] = count + 1
+            return min(Self.retry << min(count, 10), Self.longestRetry)
+        }
+        guard let pause else { return }
+        _ = context.surroundings.after(pause) { [weak self] in
+            self?.state.withLock { state in
+                state.retrying.remove(room)
+                state.places[room] = nil
+            }
+            self?.begin(room)
+        }
     }
 
     private enum Filling {
@@ -239,10 +260,9 @@ public final class FederationInbox: Sendable {
     private func fill(_ nid: RoomNID) async -> Filling {
         do {
             let room = try await rooms.rooms.room(nid)
-            var isThrough = true
-            let resumed = state.withLock { $0.places.removeValue(forKey: nid) }
+            let resumed = state.withLock { $0.places[nid] }
             // What came before that place failed.
-            if resumed != nil { isThrough = false }
+            var isThrough = resumed == nil
             var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
             var isFirst = true
             while !state.withLock({ $0.isClosed }) {
@@ -278,6 +298,10 @@ public final class FederationInbox: Sendable {
                         }
                     }
                 }
+            }
+            state.withLock { state in
+                state.places[nid] = isThrough ? nil : place
+                if isThrough { state.retries[nid] = nil }
             }
             return isThrough ? .done : .failed
         } catch {

@@ -18,9 +18,14 @@ final class PolicyServers: Sendable {
     /// Events that are asked about at the same time.
     private static let atOnce = 10
 
+    private struct Question: Hashable {
+        let server: ServerName
+        let event: EventID
+    }
+
     private struct State {
         /// Events that were refused, which come again with the next server that tells of them.
-        var refused = BoundedCache<EventID, MatrixError>(capacity: 10_000)
+        var refused = BoundedCache<Question, MatrixError>(capacity: 10_000)
         var resting = BoundedCache<ServerName, Int64>(capacity: 1_000)
     }
 
@@ -41,6 +46,13 @@ final class PolicyServers: Sendable {
             if case .success(let event) = result { signed[index] = event }
         }
         return signed
+    }
+
+    /// An event of this server's own with the signature of a policy server.
+    ///
+    /// - Throws: why it may not be sent.
+    func sign(_ event: Event, by policy: RoomPolicy) async throws -> Event {
+        policy.recommends(event) ? event : try await ask(policy, about: event).get()
     }
 
     /// Has what is about to be written in this server's name signed.
@@ -83,8 +95,9 @@ final class PolicyServers: Sendable {
         let unreachable = MatrixError(
             .unknown, "The room's policy server \(server) doesn't answer, so nothing can be sent there now.",
             status: 502)
+        let question = Question(server: server, event: event.eventID)
         let (refusal, isResting) = state.withLock { state in
-            (state.refused[event.eventID], state.resting[server].map { $0 > surroundings.now() } ?? false)
+            (state.refused[question], state.resting[server].map { $0 > surroundings.now() } ?? false)
         }
         if let refusal { return .failure(refusal) }
         if isResting { return .failure(unreachable) }
@@ -108,13 +121,14 @@ final class PolicyServers: Sendable {
             logger.debug(
                 "a policy server doesn't sign an event",
                 metadata: ["server": "\(server)", "event": "\(event.eventID)", "reason": "\(failure.reason)"])
-            guard let status = failure.status, let code = failure.code, (400..<500).contains(status) else {
+            // Other statuses are about this server's requests, not about the event.
+            guard let status = failure.status, let code = failure.code, [400, 403, 404, 429].contains(status) else {
                 state.withLock { $0.resting.insert(surroundings.now() + Self.rest, for: server, size: 1) }
                 return .failure(unreachable)
             }
             // What it says is told as it says it.
             let error = MatrixError(MatrixError.Code(code, status: status), failure.reason, status: status)
-            if status != 429 { state.withLock { $0.refused.insert(error, for: event.eventID, size: 1) } }
+            if status != 429 { state.withLock { $0.refused.insert(error, for: question, size: 1) } }
             return .failure(error)
         } catch {
             return .failure(unreachable)

@@ -307,7 +307,7 @@ final class RemoteMemberships: Sendable {
             try await draft.authorize(event)
             return (event, try await draft.strippedState())
         }
-        let vouchedFor = try await federated.vouchedFor([event], in: room)[0]
+        let vouchedFor = try await federated.vouchedFor(event, in: room)
         let signed = try await askToSign(vouchedFor, stripped, in: room, of: user.server)
         let reception = try await rooms.perform(in: room) { draft in
             try await draft.receive(signed, isRelayed: true)

@@ -13,8 +13,8 @@ public final class ThirdPartyInvites: Sendable {
     private var database: Database { federated.database }
     private var context: RoomContext { federated.context }
 
-    /// Invitations that a notification may bring.
-    private static let most = 50
+    /// Invitations that a notification may bring: each may have this server ask another one, and anybody may notify.
+    private static let most = 20
 
     init(federated: FederatedRooms, remote: RemoteMemberships, logger: Logger) {
         self.federated = federated
