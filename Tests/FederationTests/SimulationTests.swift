@@ -41,6 +41,8 @@ struct SimulationTests {
                     world.problem("the simulation fails: \(error)")
                 }
                 await world.close()
+                world.note(
+                    "\(world.servers.count) servers, \(world.network.exchanges.count) requests, \(thread.cpuMilliseconds) ms of CPU")
                 return Outcome(seed: seed, problems: world.problems, log: world.log)
             }
         } catch {
