@@ -24,14 +24,21 @@ extension Database {
 
     private static let staged = Statement(
         """
-        SELECT position, place, server_nid, received_ts, json FROM staged_events WHERE room_nid = $1
-        ORDER BY position, place LIMIT $2
+        SELECT position, place, server_nid, received_ts, json FROM staged_events
+        WHERE room_nid = $1 AND (position, place) > ($2, $3) ORDER BY position, place LIMIT $4
         """)
 
     /// The events of a room that wait, in the order in which they came.
-    public func stagedEvents(in room: RoomNID, limit: Int) async throws -> [StagedEvent] {
+    ///
+    /// - Parameter last: the one behind which to begin.
+    public func stagedEvents(
+        in room: RoomNID, after last: StagedEvent? = nil, limit: Int
+    ) async throws -> [StagedEvent] {
         try await read { reader in
-            try await reader.query(Self.staged, [room.value, .integer(Int64(limit))]) {
+            try await reader.query(
+                Self.staged,
+                [room.value, .integer(last?.position ?? .min), .integer(last?.place ?? 0), .integer(Int64(limit))]
+            ) {
                 StagedEvent(
                     position: $0.integer(0), place: $0.integer(1), server: ServerNID($0.integer(2)),
                     received: $0.integer(3), json: $0.blob(4))

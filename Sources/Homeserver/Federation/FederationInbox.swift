@@ -22,7 +22,10 @@ public final class FederationInbox: Sendable {
     /// Milliseconds for which an event that rests on what nobody has is tried, and for which transactions are remembered.
     private static let patience: Int64 = 3_600_000
     private static let memory: Int64 = 24 * 3_600_000
-    private static let retry: Int64 = 30_000
+    /// Milliseconds until such an event is tried again: at first, and at most. They double each time, since each try asks servers:
+    /// whoever keeps events back must not have others ask for them all the time.
+    private static let shortestPause: Int64 = 30_000
+    private static let longestPause: Int64 = 900_000
     /// Rooms that are being filled at the same time.
     private static let atOnce = 8
 
@@ -30,12 +33,30 @@ public final class FederationInbox: Sendable {
         /// Rooms in which events wait, and of them those that are worked on.
         var waiting: Set<RoomNID> = []
         var running: Set<RoomNID> = []
+        /// Takes back the next try, in rooms that are not worked on until then.
+        var retries: [RoomNID: Surroundings.Cancel] = [:]
         var isClosed = false
         var timer: Surroundings.Cancel?
     }
 
     /// The lock protects the sets.
     private let state = Mutex(State())
+
+    private struct Staged: Hashable {
+        let room: RoomNID
+        let position: Int64
+        let place: Int64
+    }
+
+    /// How an event was tried that waits.
+    private struct Attempt {
+        var count = 0
+        /// When it is tried again.
+        var due: Int64 = 0
+    }
+
+    /// The lock protects the cache. What drops out of it is tried a little sooner.
+    private let attempts = Mutex(BoundedCache<Staged, Attempt>(capacity: 20_000))
 
     init(
         rooms: FederatedRooms, intake: EventIntake, missing: MissingEvents, edus: EDUInbox, logger: Logger
@@ -54,12 +75,16 @@ public final class FederationInbox: Sendable {
     }
 
     func stop() {
-        let timer = state.withLock { state in
+        let (timer, retries) = state.withLock { state in
             state.isClosed = true
-            defer { state.timer = nil }
-            return state.timer
+            defer {
+                state.timer = nil
+                state.retries = [:]
+            }
+            return (state.timer, state.retries)
         }
         timer?()
+        for cancel in retries.values { cancel() }
     }
 
     private func tick() {
@@ -190,53 +215,94 @@ public final class FederationInbox: Sendable {
     }
 
     private func work(_ nid: RoomNID) async {
-        let isThrough = await fill(nid)
-        let next: RoomNID? = state.withLock { state in
+        let due = await fill(nid)
+        let (next, old): (RoomNID?, Surroundings.Cancel?) = state.withLock { state in
             state.running.remove(nid)
-            return state.isClosed ? nil : state.waiting.first { !state.running.contains($0) }
+            let next = state.isClosed ? nil : state.waiting.first { !state.running.contains($0) }
+            return (next, state.retries.removeValue(forKey: nid))
         }
-        if !isThrough {
-            _ = context.surroundings.after(Self.retry) { [weak self] in self?.begin(nid) }
+        old?()
+        if let due {
+            let pause = max(due - context.surroundings.now(), 1_000)
+            let cancel = context.surroundings.after(pause) { [weak self] in self?.begin(nid) }
+            let isClosed = state.withLock { state in
+                if !state.isClosed { state.retries[nid] = cancel }
+                return state.isClosed
+            }
+            if isClosed { cancel() }
         }
         if let next { begin(next) }
     }
 
     /// Takes up what waits in a room, oldest first.
     ///
-    /// - Returns: whether nothing waits any more.
-    private func fill(_ nid: RoomNID) async -> Bool {
+    /// - Returns: when to go on with what still waits; nil if nothing does.
+    private func fill(_ nid: RoomNID) async -> Int64? {
         do {
             let room = try await rooms.rooms.room(nid)
-            var isThrough = true
-            var tried = Set<Int64>()
-            while !state.withLock({ $0.isClosed }) {
-                let staged = try await database.stagedEvents(in: nid, limit: 100)
-                    .filter { tried.insert($0.position &* 1_000 &+ $0.place).inserted }
-                if staged.isEmpty { break }
-                let names = try await database.servers(staged.map(\.server))
-                for one in staged {
-                    let event = try Event(receiving: one.json, version: room.version)
-                    do {
-                        _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
-                    } catch let error as DatabaseError {
-                        throw error
-                    } catch {
-                        logger.debug(
-                            "an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
-                        if context.surroundings.now() - one.received > Self.patience {
-                            var write = Write()
-                            write.unstage(event.eventID)
-                            try await database.write(write)
-                        } else {
-                            isThrough = false
-                        }
+            while true {
+                let (due, isMoving) = try await pass(through: room)
+                // What was taken up may be what others waited for.
+                guard due != nil, isMoving, !state.withLock({ $0.isClosed }) else { return due }
+            }
+        } catch {
+            logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
+            return context.surroundings.now() + Self.shortestPause
+        }
+    }
+
+    /// Tries what waits in a room and is due, once.
+    ///
+    /// - Returns: when the next of those that still wait is due, and whether any was taken up.
+    private func pass(through room: Room) async throws -> (due: Int64?, isMoving: Bool) {
+        var due: Int64?
+        var isMoving = false
+        var last: Database.StagedEvent?
+        while !state.withLock({ $0.isClosed }) {
+            let staged = try await database.stagedEvents(in: room.nid, after: last, limit: 100)
+            if staged.isEmpty { break }
+            last = staged.last
+            let names = try await database.servers(staged.map(\.server))
+            for one in staged {
+                let event = try Event(receiving: one.json, version: room.version)
+                let key = Staged(room: room.nid, position: one.position, place: one.place)
+                var attempt = attempts.withLock { $0[key] } ?? Attempt()
+                if attempt.due > context.surroundings.now(), try await !isComplete(event) {
+                    due = min(due ?? .max, attempt.due)
+                    continue
+                }
+                do {
+                    _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
+                    isMoving = true
+                } catch let error as DatabaseError {
+                    throw error
+                } catch {
+                    logger.debug(
+                        "an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
+                    let now = context.surroundings.now()
+                    if now - one.received > Self.patience {
+                        var write = Write()
+                        write.unstage(event.eventID)
+                        try await database.write(write)
+                    } else {
+                        attempt.due = now + min(Self.shortestPause << min(attempt.count, 10), Self.longestPause)
+                        attempt.count += 1
+                        let noted = attempt
+                        attempts.withLock { $0.insert(noted, for: key, size: 1) }
+                        due = min(due ?? .max, attempt.due)
                     }
                 }
             }
-            return isThrough
-        } catch {
-            logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
-            return false
         }
+        return (due, isMoving)
+    }
+
+    /// Whether all that an event rests on has come meanwhile.
+    private func isComplete(_ event: Event) async throws -> Bool {
+        let found = try await database.read { reader in
+            try await self.database.events(event.prevEvents + event.authEvents, reader)
+        }
+        return event.prevEvents.allSatisfy { found[$0]?.stateBefore != nil }
+            && event.authEvents.allSatisfy { found[$0] != nil }
     }
 }
