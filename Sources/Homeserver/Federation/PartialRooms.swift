@@ -131,10 +131,8 @@ public final class PartialRooms: Sendable {
         guard let partial = try await database.read({ try await self.database.partialRoom(nid, $0) }) else {
             return true
         }
-        guard try await federated.isResident(room) else {
-            try await rooms.perform(in: room) { try await $0.stayPartial() }
-            return true
-        }
+        // Whoever has left isn't told any more. The next join begins anew.
+        guard try await federated.isResident(room) else { return true }
         var servers = [partial.via]
         for server in try await federated.servers(in: room) where server != partial.via { servers.append(server) }
         var failure: any Error = FederationFailure(server: partial.via, reason: "nobody could be asked")

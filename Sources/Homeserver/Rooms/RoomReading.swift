@@ -40,7 +40,7 @@ public final class RoomReading: Sendable {
     /// A room that the requester may read, once all its members are known.
     private func readableWhole(_ roomID: RoomID, _ requester: Requester) async throws -> (Room, RoomAccess) {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        if room.record.partialJoin == nil { return (room, access) }
+        if room.record.partialJoin == nil || !access.isMember { return (room, access) }
         try await partialRooms.whole(room)
         return try await rooms.readable(roomID, by: requester)
     }
