@@ -37,6 +37,10 @@ import MatrixCore
             print("\nsliding sync")
             try await slidingSection()
         }
+        if wanted == nil || wanted == "join" {
+            print("\njoining")
+            try await joinSection()
+        }
         if wanted == nil || wanted == "waiting" {
             print("\nwaiting")
             let numbers = arguments.dropFirst(2).compactMap { Int($0) }

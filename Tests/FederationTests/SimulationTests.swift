@@ -11,7 +11,7 @@ struct SimulationTests {
         let ends = getenv("ROOST_SIMULATE_SEEDS").map {
             String(cString: $0).split(separator: "-").compactMap { UInt64($0) }
         }
-        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 1...200 }
+        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 1...120 }
         return first...last
     }()
     private static let atOnce = 2
@@ -41,6 +41,9 @@ struct SimulationTests {
                     world.problem("the simulation fails: \(error)")
                 }
                 await world.close()
+                world.note(
+                    "\(world.servers.count) servers, \(world.network.exchanges.count) requests, \(thread.cpuMilliseconds) ms of CPU"
+                )
                 return Outcome(seed: seed, problems: world.problems, log: world.log)
             }
         } catch {
@@ -51,11 +54,14 @@ struct SimulationTests {
     @Test("servers agree when all is healed, and nothing acknowledged is missing anywhere")
     func converge() async {
         print("simulating the seeds \(Self.seeds.lowerBound) to \(Self.seeds.upperBound)")
+        let stopsEarly = getenv("ROOST_SIMULATE_UNTIL_FAILURE") != nil
         await withTaskGroup(of: Outcome.self) { group in
             var seeds = Self.seeds.makeIterator()
+            var isFailed = false
             for _ in 0..<Self.atOnce { if let seed = seeds.next() { group.addTask { await Self.run(seed) } } }
             for await outcome in group {
                 if !outcome.problems.isEmpty {
+                    isFailed = true
                     Issue.record(
                         """
                         seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
@@ -64,6 +70,7 @@ struct SimulationTests {
                         """)
                 }
                 outcome.write()
+                if isFailed, stopsEarly { continue }
                 if let seed = seeds.next() { group.addTask { await Self.run(seed) } }
             }
         }

@@ -97,13 +97,6 @@ final class FederatedRooms: Sendable {
         return try await allowed(room, for: server)
     }
 
-    /// The same, once all its members are known: without them nothing can be said of who may do what in it.
-    func wholeRoom(_ roomID: RoomID, for server: ServerName) async throws -> Room {
-        let room = try await room(roomID, for: server)
-        try checkWhole(room)
-        return room
-    }
-
     /// - Throws: `M_NOT_FOUND` if there are members that aren't known here yet.
     func checkWhole(_ room: Room) throws {
         guard room.record.partialJoin == nil else {

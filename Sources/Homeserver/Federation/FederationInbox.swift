@@ -273,9 +273,15 @@ public final class FederationInbox: Sendable {
             var isThrough = resumed == nil
             var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
             var isFirst = true
+            var isMoving = false
             while !state.withLock({ $0.isClosed }) {
                 let staged = try await database.stagedEvents(in: nid, after: place, limit: 100)
-                if staged.isEmpty { break }
+                if staged.isEmpty {
+                    // What was taken up may be what others waited for.
+                    guard isMoving, !isThrough else { break }
+                    (place, isMoving, isThrough) = ((.min, .min), false, true)
+                    continue
+                }
                 let names = try await database.servers(staged.map(\.server))
                 for one in staged {
                     if !isFirst, yields(nid, at: place) { return .unfinished }
@@ -292,6 +298,7 @@ public final class FederationInbox: Sendable {
                             continue
                         }
                         _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
+                        isMoving = true
                     } catch let error as DatabaseError {
                         throw error
                     } catch {

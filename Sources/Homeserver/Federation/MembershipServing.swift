@@ -38,7 +38,7 @@ public final class MembershipServing: Sendable {
         guard user.server == server else {
             throw MatrixError.forbidden("\(user) is not a user of \(server).")
         }
-        let room = try await federated.wholeRoom(roomID, for: server)
+        let room = try await remote.partialRooms.room(roomID, for: server)
         if kind != .leave {
             let known = versions.flatMap { $0.isEmpty ? nil : $0 } ?? ["1"]
             guard known.contains(where: { $0.utf8.elementsEqual(room.version.identifier.utf8) }) else {
@@ -71,7 +71,7 @@ public final class MembershipServing: Sendable {
     private func take(
         _ kind: Kind, _ body: JSONView, _ eventID: EventID, in roomID: RoomID, by server: ServerName
     ) async throws -> (Room, Event, StateNID) {
-        let room = try await federated.wholeRoom(roomID, for: server)
+        let room = try await remote.partialRooms.room(roomID, for: server)
         var event: Event
         switch try await intake.check([body], in: roomID, room.version).first {
         case .success(let checked)?: event = checked

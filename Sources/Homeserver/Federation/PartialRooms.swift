@@ -14,6 +14,20 @@ public final class PartialRooms: Sendable {
     private var database: Database { federated.database }
     private var surroundings: Surroundings { federated.context.surroundings }
 
+    /// Milliseconds for which another server is let wait.
+    private static let peerPatience: Int64 = 10_000
+
+    /// A room that another server asks about, with all its members: without them nothing can be said of who may do what in it.
+    ///
+    /// - Throws: as ``FederatedRooms/room(_:for:)``.
+    func room(_ roomID: RoomID, for server: ServerName) async throws -> Room {
+        let room = try await federated.room(roomID, for: server)
+        do { try await whole(room, patience: Self.peerPatience) } catch is MatrixError {
+            try federated.checkWhole(room)
+        }
+        return room
+    }
+
     /// Milliseconds until a fetch that failed is tried again, and for which somebody waits for the members.
     private static let retry: Int64 = 15_000
     private static let patience: Int64 = 60_000
@@ -117,10 +131,8 @@ public final class PartialRooms: Sendable {
         guard let partial = try await database.read({ try await self.database.partialRoom(nid, $0) }) else {
             return true
         }
-        guard try await federated.isResident(room) else {
-            try await rooms.perform(in: room) { try await $0.stayPartial() }
-            return true
-        }
+        // Whoever has left isn't told any more. The next join begins anew.
+        guard try await federated.isResident(room) else { return true }
         var servers = [partial.via]
         for server in try await federated.servers(in: room) where server != partial.via { servers.append(server) }
         var failure: any Error = FederationFailure(server: partial.via, reason: "nobody could be asked")
@@ -146,9 +158,10 @@ public final class PartialRooms: Sendable {
 
     /// Returns when all members of a room are known.
     ///
+    /// - Parameter patience: milliseconds for which is waited.
     /// - Throws: an error with which clients try again, if that takes too long.
-    func whole(_ room: Room) async throws {
-        let deadline = surroundings.now() + Self.patience
+    func whole(_ room: Room, patience: Int64 = PartialRooms.patience) async throws {
+        let deadline = surroundings.now() + patience
         while true {
             // Registered before it is looked: what happens from here on wakes it.
             let waiter = notifier.register(UserNID(-1), rooms: [room.nid])

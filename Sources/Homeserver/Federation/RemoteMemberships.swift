@@ -166,12 +166,13 @@ final class RemoteMemberships: Sendable {
                 try await Self.takeUp(entry, into: &draft, knowing: kept, from: server)
                 return
             }
+            try await draft.endPartial()
             let before = try await draft.state(of: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
             switch try await draft.receive(entry, stateBefore: before) {
             case .accepted:
-                if let servers { draft.becomePartial(servers, via: server) } else { draft.record.partialJoin = nil }
+                if let servers { draft.becomePartial(servers, via: server) }
             case .known: break
             case .softFailed, .rejected:
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")

@@ -80,13 +80,9 @@ extension RoomDraft {
         }
     }
 
-    /// Nobody here is in the room any more, so nobody tells this server who is.
-    mutating func stayPartial() async throws {
-        try await endPartial()
-        record.timelineVersion += 1
-    }
-
-    private mutating func endPartial() async throws {
+    /// What was noted until the members are known doesn't count any more.
+    mutating func endPartial() async throws {
+        guard isPartial else { return }
         record.partialJoin = nil
         guard let partial = try await context.database.partialRoom(record.nid, reader) else { return }
         for server in partial.servers { write.countJoined(-1, of: server, in: record.nid) }

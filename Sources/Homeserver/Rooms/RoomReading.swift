@@ -40,7 +40,7 @@ public final class RoomReading: Sendable {
     /// A room that the requester may read, once all its members are known.
     private func readableWhole(_ roomID: RoomID, _ requester: Requester) async throws -> (Room, RoomAccess) {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        if room.record.partialJoin == nil { return (room, access) }
+        if room.record.partialJoin == nil || !access.isMember { return (room, access) }
         try await partialRooms.whole(room)
         return try await rooms.readable(roomID, by: requester)
     }
@@ -58,7 +58,7 @@ public final class RoomReading: Sendable {
 
     /// All state events, as an encoded JSON array (`GET /rooms/{roomId}/state`).
     public func state(of roomID: RoomID, for requester: Requester) async throws -> [UInt8] {
-        let (room, access) = try await rooms.readable(roomID, by: requester)
+        let (room, access) = try await readableWhole(roomID, requester)
         return try await database.read { reader in
             let state = try await self.visibleState(room, access, reader)
             let entries = try await self.tree(room).entries(in: state, reader)

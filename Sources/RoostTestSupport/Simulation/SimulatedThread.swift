@@ -73,6 +73,13 @@ public final class SimulatedThread: @unchecked Sendable {
 
     fileprivate func add(_ job: UnownedJob) { jobs.append(job) }
 
+    /// What the simulation has cost so far.
+    public var cpuMilliseconds: Int {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+    }
+
     /// Waits until nothing is left to do but to wait. One task of the simulation may do so at a time.
     public func settle() async { await withCheckedContinuation { idle = $0 } }
 

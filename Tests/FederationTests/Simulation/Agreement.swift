@@ -37,8 +37,9 @@ extension World {
 
     /// The current state as a server has it: for each key the event.
     func state(of room: RoomID, on server: SimulatedServer) async throws -> [StateKey: EventID] {
-        let database = server.server!.homeserver.database
-        guard let record = try await database.room(room) else { return [:] }
+        guard let database = server.server?.homeserver.database, let record = try await database.room(room) else {
+            return [:]
+        }
         return try await database.read { reader in
             let entries = try await StateTree(rows: StateRows(), room: record.nid).entries(in: record.state, reader)
             let keys = try await database.stateKeys(entries.map(\.key))
@@ -67,6 +68,12 @@ extension World {
             if let name = names[nid] { members[name] = membership }
         }
         return members
+    }
+
+    /// The servers in a room, as one of them knows.
+    func inhabitants(of room: RoomID, on server: SimulatedServer) async throws -> Set<ServerName> {
+        guard server.server != nil else { return [] }
+        return Set(try await members(of: room, on: server).filter { $0.value == .join }.map(\.key.server))
     }
 
     /// Has somebody on each server in each room say something: what is owed is told, and what was missed is asked for.

@@ -25,6 +25,12 @@ final class ByzantineServer: @unchecked Sendable {
     let user: UserID
     /// Events that nobody may take for true.
     private(set) var forgeries: Set<EventID> = []
+    /// Events that came to a server which knew that their sender had been put out.
+    private(set) var evasions: Set<Evasion> = []
+    struct Evasion: Hashable {
+        let event: EventID
+        let server: Int
+    }
     var name: ServerName { hostile.name }
     let verifyKey: VerifyKey
 
@@ -53,7 +59,7 @@ final class ByzantineServer: @unchecked Sendable {
     /// Sends something, to some.
     func act() {
         let kind = world.number(0..<12)
-        let targets = world.servers.filter { $0.server != nil && world.chance(60) }.map(\.name)
+        let targets = world.servers.filter { $0.server != nil && world.chance(60) }
         var events: [JSON] = []
         do {
             made += 1
@@ -105,13 +111,30 @@ final class ByzantineServer: @unchecked Sendable {
         send(events, edus: [], to: targets)
     }
 
-    private func send(_ events: [JSON], edus: [JSON], to targets: [ServerName]) {
+    private func send(_ events: [JSON], edus: [JSON], to targets: [SimulatedServer]) {
         let id = "evil\(made)"
         let hostile = hostile
+        let version = place.version
+        let ids = events.compactMap { try? Event(receiving: $0.encoded(), version: version).eventID }
         for target in targets {
-            world.note("evil.example sends \(id) with \(events.count) events and \(edus.count) EDUs to \(target)")
-            Task { _ = try? await hostile.send(events, edus: edus, id: id, to: target) }
+            world.note("evil.example sends \(id) with \(ids) and \(edus.count) EDUs to \(target.name)")
+            Task {
+                let before = try? await self.exclusion(on: target)
+                let isTaken = (try? await hostile.send(events, edus: edus, id: id, to: target.name))?.status == 200
+                let after = try? await self.exclusion(on: target)
+                guard isTaken, let before, let after, before == after else { return }
+                for event in ids { self.evasions.insert(Evasion(event: event, server: target.index)) }
+            }
         }
+    }
+
+    /// The event by which a server knows that the user isn't in the room; nil if it is.
+    private func exclusion(on server: SimulatedServer) async throws -> EventID? {
+        guard let id = try await world.state(of: room, on: server)[.member(user)],
+            let stored = try await server.server?.homeserver.database.event(id)
+        else { return nil }
+        let event = try Event(receiving: stored.json, version: place.version)
+        return event.content["membership"]?.isString("ban") == true ? id : nil
     }
 
     private func event(

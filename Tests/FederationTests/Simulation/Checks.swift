@@ -7,6 +7,7 @@ import RoostTestSupport
 /// What has to hold in the end.
 extension World {
     func check() async throws {
+        try await checkDelivery()
         try await agree()
         try await checkSayings()
         try await checkParcels()
@@ -18,6 +19,30 @@ extension World {
         for server in servers {
             let database = server.server!.homeserver.database
             for found in try await ConsistencyCheck(database).run().problems { problem("\(server.name): \(found)") }
+        }
+    }
+
+    /// What was said is told to all who were in the room, however long it takes and without anybody saying more. (Who came later, or
+    /// was out of it in between, hears of it when somebody speaks.)
+    private func checkDelivery() async throws {
+        for saying in said where !servers[saying.server].mayHaveForgotten(saying.at) {
+            let residents = try await residents(of: saying.room)
+            for (server, _) in residents where saying.hearers.contains(server.name) {
+                if server.mayHaveForgotten(saying.at) || server.index == saying.server { continue }
+                if departed[saying.room]?.contains(server.name) ?? false { continue }
+                let database = server.server!.homeserver.database
+                if try await database.event(saying.event) != nil { continue }
+                // It may wait for others that a server keeps back.
+                let isWaiting = try await database.read { reader in
+                    try await reader.first(
+                        Statement("SELECT 1 FROM staged_events WHERE event_key = $1"),
+                        [.blob(StoredEvent.key(of: saying.event))]
+                    ) { _ in true }
+                }
+                if isWaiting == nil {
+                    problem("\(server.name) was never told of \(saying.event) of \(servers[saying.server].name)")
+                }
+            }
         }
     }
 
@@ -208,6 +233,11 @@ extension World {
                 do { try Authorization.check(event, state: { state[$0] }) } catch {
                     problem(
                         "\(server.name) has \(one.eventID) of \(event.sender), who had no right to it: \(error.reason)")
+                }
+                if let byzantine, byzantine.evasions.contains(.init(event: one.eventID, server: server.index)),
+                    one.flags.isDisjoint(with: .hidden)
+                {
+                    problem("\(server.name) shows \(one.eventID), sent by somebody who had been put out before")
                 }
                 if let byzantine, byzantine.forgeries.contains(one.eventID) {
                     problem("\(server.name) has the forgery \(one.eventID) in its timeline or state")

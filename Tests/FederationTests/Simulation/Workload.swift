@@ -39,7 +39,9 @@ extension World {
         let room = pick(rooms)
         begin("\(person.userID) says something in \(room)", on: server) {
             let event = try await home.say("\(self.said.count)", in: room, by: person.requester)
-            self.said.append(Saying(event: event, room: room, server: server.index, at: self.now))
+            var saying = Saying(event: event, room: room, server: server.index, at: self.now)
+            saying.hearers = try await self.inhabitants(of: room, on: server)
+            self.said.append(saying)
         }
     }
 
@@ -66,7 +68,18 @@ extension World {
         let home = server.server!.homeserver
         let room = pick(rooms)
         begin("\(person.userID) leaves \(room)", on: server) {
+            self.departed[room, default: []].insert(server.name)
             try await home.memberships.leave(room, reason: nil, by: person.requester)
+        }
+    }
+
+    /// Has whoever made the first room ban somebody.
+    func putOut(_ user: UserID) {
+        let server = servers[0]
+        guard let home = server.server?.homeserver, !server.hasCrashed else { return }
+        begin("\(user) is put out", on: server) {
+            try await home.memberships.remove(
+                user, from: self.rooms[0], .ban, reason: nil, by: server.people[0].requester)
         }
     }
 
@@ -75,6 +88,7 @@ extension World {
         let room = pick(rooms)
         let target = anybody()
         begin("\(person.userID) does a \(removal) of \(target) in \(room)", on: server) {
+            self.departed[room, default: []].insert(target.server)
             try await home.memberships.remove(target, from: room, removal, reason: nil, by: person.requester)
         }
     }

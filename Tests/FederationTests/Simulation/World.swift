@@ -29,10 +29,14 @@ final class World: @unchecked Sendable {
         let room: RoomID
         let server: Int
         let at: Int64
+        /// The servers that were in the room then, as the one knew where it was said.
+        var hearers: Set<ServerName> = []
     }
     var said: [Saying] = []
     /// Of these, those from when all was healed.
     var healed: [Saying] = []
+    /// Servers some of whose people left a room or were put out, by the room.
+    var departed: [RoomID: Set<ServerName>] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.
     struct Parcel {
         let from: Int
@@ -81,7 +85,10 @@ final class World: @unchecked Sendable {
         for _ in 0..<60 {
             if chance(22) { try await harm() }
             act()
-            if let byzantine, chance(25) { byzantine.act() }
+            if let byzantine {
+                if chance(25) { byzantine.act() }
+                if chance(2) { putOut(byzantine.user) }
+            }
             try await advance(by: Int64(number(0..<(chance(10) ? 20_000 : 1_200))))
         }
         try await heal()
@@ -98,10 +105,15 @@ final class World: @unchecked Sendable {
 
     // MARK: - Servers
 
-    /// Two to seven servers, mostly few, with two people on each and one room.
-    func begin() async throws {
-        let count = [2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 6, 7][number(0..<14)]
-        let isSkewed = chance(25)
+    /// Servers with two people on each and one room.
+    ///
+    /// - Parameters:
+    ///   - count: how many; two to seven, mostly few, unless it is said.
+    ///   - isTroubled: whether clocks may be wrong, and one server may lie.
+    func begin(count: Int? = nil, isTroubled: Bool = true) async throws {
+        let drawn = [2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 6, 7][number(0..<14)]
+        let count = count ?? drawn
+        let isSkewed = chance(25) && isTroubled
         for index in 0..<count {
             let server = SimulatedServer(index: index, skew: isSkewed ? Int64(number(-3_600_000..<3_600_000)) : 0)
             servers.append(server)
@@ -117,7 +129,7 @@ final class World: @unchecked Sendable {
             }
             if joined == nil { problem("\(server.name) can't join the room although nothing is wrong") }
         }
-        if chance(30) { byzantine = try await ByzantineServer(in: self) }
+        if chance(30), isTroubled { byzantine = try await ByzantineServer(in: self) }
     }
 
     func start(_ server: SimulatedServer) async throws {
