@@ -12,6 +12,7 @@ let package = Package(
     dependencies: [
         // Exact versions: Package.resolved is not committed.
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
@@ -45,6 +46,7 @@ let package = Package(
             dependencies: [
                 "MatrixCore", "Database", "CArgon2", "CCrypt", "CVips",
                 .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
@@ -72,7 +74,12 @@ let package = Package(
             ]
         ),
         .executableTarget(
-            name: "roost-bench", dependencies: ["MatrixCore", "Database", "Homeserver", "RoostTestSupport"],
+            name: "roost-bench",
+            dependencies: [
+                "MatrixCore", "Database", "Homeserver", "RoostTestSupport",
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
             path: "Benchmarks"),
         .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),
         .testTarget(

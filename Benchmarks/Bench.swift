@@ -33,6 +33,15 @@ import MatrixCore
             print("\nparallel")
             try await parallelSection()
         }
+        if wanted == nil || wanted == "sliding" {
+            print("\nsliding sync")
+            try await slidingSection()
+        }
+        if wanted == nil || wanted == "waiting" {
+            print("\nwaiting")
+            let numbers = arguments.dropFirst(2).compactMap { Int($0) }
+            try await waitingSection(users: numbers.first ?? 10_000, inOneRoom: numbers.dropFirst().first ?? 1_000)
+        }
     }
 
     /// CPU seconds of this process.

@@ -91,11 +91,17 @@ public final class Homeserver: Sendable {
             surroundings: surroundings, node: node,
             keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
-        let rooms = RoomRegistry(context: context)
         let health = PeerHealth(surroundings: surroundings)
         let client = FederationClient(
             serverName: configuration.serverName, signingKeys: signingKeys,
             transport: configuration.federation.enabled ? transport : NoFederation(), health: health)
+        let notifier = Notifier()
+        self.notifier = notifier
+        let ephemeral = EphemeralSerial()
+        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
+        let rooms = RoomRegistry(
+            context: context, policies: PolicyServers(client: client, surroundings: surroundings, logger: logger),
+            typing: typing)
         let keys = ServerKeyRing(
             database: database, client: client, surroundings: surroundings,
             notaries: configuration.federation.keyServers)
@@ -140,10 +146,6 @@ public final class Homeserver: Sendable {
         search = SearchService(reading: reading, directory: directory)
         pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
-        let notifier = Notifier()
-        self.notifier = notifier
-        let ephemeral = EphemeralSerial()
-        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
         presence = PresenceService(
             database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral,
             isEnabled: configuration.presence.enabled, ephemera: ephemera, logger: logger)
@@ -194,6 +196,7 @@ public final class Homeserver: Sendable {
             memberships: MembershipServing(
                 federated: federated, serving: serving, intake: intake, memberships: memberships,
                 remote: remoteMemberships),
+            thirdPartyInvites: ThirdPartyInvites(federated: federated, remote: remoteMemberships, logger: logger),
             deviceKeys: deviceKeys, isEnabled: configuration.federation.enabled)
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)

@@ -10,12 +10,17 @@ final class FederationScene: Sendable {
     let network = TestNetwork()
     let servers: [TestServer]
 
-    init(_ count: Int, configure: (inout Configuration) -> Void = { _ in }) async throws {
+    /// - Parameter wrap: what stands between a server and the network.
+    init(
+        _ count: Int, configure: (inout Configuration) -> Void = { _ in },
+        wrap: (any FederationTransport) -> any FederationTransport = { $0 }
+    ) async throws {
         var servers: [TestServer] = []
         for number in 1...count {
             let name = ServerName(unchecked: "hs\(number).example")
             let clock = ManualSurroundings(seed: UInt64(number))
-            let server = try await TestServer(clock: clock, transport: network.transport(of: name)) { configuration in
+            let server = try await TestServer(clock: clock, transport: wrap(network.transport(of: name))) {
+                configuration in
                 configuration.serverName = name
                 configure(&configuration)
             }

@@ -259,6 +259,8 @@ struct HostileAnswerTests {
         try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
         let after = try await scene[1].sync(bob, since: invited["next_batch"]?.string)
         #expect(after["rooms"]?["invite"]?[room.string] == nil)
+        // The user's other clients are told that it is over.
+        #expect(after["rooms"]?["leave"]?[room.string]?["timeline"]?["events"]?.count == 1)
         #expect(try await scene[1].sync(bob)["rooms"]?["invite"]?[room.string] == nil)
         #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
         await scene.close()

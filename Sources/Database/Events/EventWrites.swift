@@ -30,7 +30,8 @@ extension Write {
     private static let placeEvent = Statement(
         """
         UPDATE events SET position = $2, order_depth = $3, state_before = $4, state_after = $5, flags = $6, replaces = $7,
-            notifying = $8, previous = $9, auth = $10, redacted_by = $11
+            notifying = $8, previous = $9, auth = $10, redacted_by = $11, chain_nid = coalesce($12, chain_nid),
+            chain_place = coalesce($13, chain_place)
         WHERE event_nid = $1 AND position IS NULL
         """)
 
@@ -41,7 +42,8 @@ extension Write {
             .integer(event.orderDepth), .optional(event.stateBefore?.rawValue), .optional(event.stateAfter?.rawValue),
             .integer(event.flags.rawValue), .optional(event.replaces?.rawValue),
             .optional(event.notifying?.rawValue), .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
-            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))), .optional(event.redactedBy?.rawValue))
+            .blob(PackedNumbers.pack(event.auth.map(\.rawValue))), .optional(event.redactedBy?.rawValue),
+            .optional(event.chain?.chain), .optional(event.chain?.place))
         topics.append(.event(event.nid))
     }
 

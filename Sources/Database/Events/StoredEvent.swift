@@ -153,6 +153,15 @@ public final class StoredEvent: Sendable {
         return (transactionKey[..<end], transactionKey[transactionKey.utf8.index(after: end)...])
     }
 
+    /// The event with further signatures.
+    public func with(json: [UInt8], cuts: [Range<Int>]) -> StoredEvent {
+        StoredEvent(
+            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
+            sender: sender, stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
+            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
+            transactionKey: transactionKey, cuts: cuts, json: json, notifying: notifying, stateAfter: stateAfter)
+    }
+
     /// The event as it is once it has got a position.
     public func at(position: Int64) -> StoredEvent {
         StoredEvent(

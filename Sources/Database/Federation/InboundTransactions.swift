@@ -25,19 +25,19 @@ extension Database {
     private static let staged = Statement(
         """
         SELECT position, place, server_nid, received_ts, json FROM staged_events
-        WHERE room_nid = $1 AND (position, place) > ($2, $3) ORDER BY position, place LIMIT $4
+        WHERE room_nid = $1 AND (position, place) > ($3, $4) ORDER BY position, place LIMIT $2
         """)
 
     /// The events of a room that wait, in the order in which they came.
     ///
-    /// - Parameter last: the one behind which to begin.
+    /// - Parameter place: behind which.
     public func stagedEvents(
-        in room: RoomNID, after last: StagedEvent? = nil, limit: Int
+        in room: RoomNID, after place: (position: Int64, place: Int64), limit: Int
     ) async throws -> [StagedEvent] {
         try await read { reader in
             try await reader.query(
                 Self.staged,
-                [room.value, .integer(last?.position ?? .min), .integer(last?.place ?? 0), .integer(Int64(limit))]
+                [room.value, .integer(Int64(limit)), .integer(place.position), .integer(place.place)]
             ) {
                 StagedEvent(
                     position: $0.integer(0), place: $0.integer(1), server: ServerNID($0.integer(2)),

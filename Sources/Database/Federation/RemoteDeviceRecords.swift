@@ -31,6 +31,17 @@ extension Write {
         """)
     private static let drop = Statement("DELETE FROM remote_devices WHERE user_nid = $1")
 
+    private static let dropOfRoom = Statement(
+        """
+        DELETE FROM remote_devices WHERE user_nid IN (SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = 1)
+        AND NOT EXISTS (SELECT 1 FROM room_servers WHERE room_nid = $1 AND server_nid = $2 AND joined > 0)
+        """)
+
+    /// This server may have left a room for good: then it isn't told any more when devices of those in it change.
+    public mutating func dropRemoteDevices(ofAllIn room: RoomNID, unlessJoinedBy server: ServerNID) {
+        run(Self.dropOfRoom, room.value, server.value)
+    }
+
     public mutating func putRemoteDevices(_ answer: [UInt8], of user: UserNID, at time: Int64) {
         run(Self.put, user.value, .integer(time), .blob(answer))
     }

@@ -124,17 +124,6 @@ extension Write {
         topics.append(.memberships(user))
     }
 
-    private static let end = Statement(
-        "UPDATE memberships SET membership = 0, position = $3, forgotten = 0, ending = 2 WHERE user_nid = $1 AND room_nid = $2"
-    )
-
-    /// Has a user be out of a room without an event that says so: of a room that this server isn't in.
-    public mutating func endMembership(of user: UserNID, in room: RoomNID, position: SQLValue) {
-        run(Self.end, user.value, room.value, position)
-        topics.append(.memberships(user))
-        topics.append(.user(user))
-    }
-
     private static let forget = Statement(
         "UPDATE memberships SET forgotten = 1 WHERE user_nid = $1 AND room_nid = $2 AND membership IN (0, 3)")
 

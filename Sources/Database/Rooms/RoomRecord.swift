@@ -4,8 +4,9 @@ import MatrixCore
 public struct RoomRecord: Sendable {
     public let nid: RoomNID
     public let roomID: RoomID
-    /// The identifier of the room's version.
-    public let version: String
+    /// The identifier of the room's version. Of a room that this server was never in it is a claim of whoever invited, and gives way
+    /// to the version that a join proves.
+    public var version: String
     public var state: StateNID
     /// The first row number of the room's state nodes that is not in use.
     public var nextStateRow: Int64
@@ -124,6 +125,13 @@ extension Write {
             .integer(room.stateVersion), .integer(room.timelineVersion), .integer(before.stateVersion),
             .integer(before.timelineVersion), .integer(now), .text(node), newest, bump,
             (room.facts?.type).map { .identifier($0) } ?? .null, (room.facts?.isEncrypted).map { .flag($0) } ?? .null)
+    }
+
+    private static let setVersion = Statement("UPDATE rooms SET version = $2 WHERE room_nid = $1")
+
+    /// Corrects the version of a room that this server was never in.
+    public mutating func setVersion(_ version: String, of room: RoomNID) {
+        run(Self.setVersion, room.value, .text(version))
     }
 
     private static let takeTurn = Statement(

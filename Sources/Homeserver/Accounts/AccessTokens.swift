@@ -38,6 +38,13 @@ public final class AccessTokens: Sendable {
 
     static func hash(_ token: String) -> [UInt8] { Hashing.sha256(Array(token.utf8)) }
 
+    /// Whose token it is, if that is in memory and may be trusted; nil if it has to be looked up.
+    public func known(_ token: String) throws -> Requester? {
+        if database.engine.isShared { return nil }
+        let hash = Self.hash(token)
+        return try cache.withLock { $0.byHash[hash] }.map(check)
+    }
+
     /// - Throws: `M_UNKNOWN_TOKEN` if it is nobody's, with `soft_logout` if it has expired.
     public func requester(for token: String) async throws -> Requester {
         let hash = Self.hash(token)

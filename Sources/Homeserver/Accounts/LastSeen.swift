@@ -27,17 +27,26 @@ public final class LastSeen: Sendable {
         self.surroundings = surroundings
     }
 
+    /// Whether it is to be noted that a device was there.
+    ///
     /// - Parameter address: without the port.
-    public func note(_ requester: Requester, address: String, userAgent: String?) async throws {
-        guard !requester.deviceID.isEmpty, requester.appservice == nil else { return }
+    public func isDue(_ requester: Requester, address: String) -> Bool {
+        guard !requester.deviceID.isEmpty, requester.appservice == nil else { return false }
         let now = surroundings.now()
         let key = Key(user: requester.nid, device: requester.deviceID)
-        let isDue = notes.withLock { notes in
-            if let last = notes[key], now - last.time < Self.interval, last.address == address { return false }
-            notes.insert(Note(time: now, address: address), for: key, size: 1)
-            return true
+        return notes.withLock { notes in
+            notes[key].map { now - $0.time >= Self.interval || $0.address != address } ?? true
         }
-        guard isDue else { return }
+    }
+
+    /// Notes it, if that is due.
+    public func note(_ requester: Requester, address: String, userAgent: String?) async throws {
+        guard isDue(requester, address: address) else { return }
+        let now = surroundings.now()
+        notes.withLock {
+            $0.insert(
+                Note(time: now, address: address), for: Key(user: requester.nid, device: requester.deviceID), size: 1)
+        }
         var write = Write()
         write.noteDevice(
             requester.deviceID, of: requester.nid, seenAt: now, address: address,

@@ -35,7 +35,7 @@ public final class PushRuleService: Sendable {
     func compiled(for user: UserID, _ nid: UserNID) async throws -> CompiledPushRules {
         let (known, changes) = compiled.withLock { ($0.rules[nid], $0.changes) }
         if let known { return known }
-        let rules = CompiledPushRules(try await self.rules(of: user, nid), for: user)
+        let rules = try await stored(of: nid).map { CompiledPushRules($0, for: user) } ?? CompiledPushRules()
         compiled.withLock { cache in
             if cache.changes == changes { cache.rules.insert(rules, for: nid, size: 1) }
         }
@@ -46,9 +46,12 @@ public final class PushRuleService: Sendable {
 
     /// The rules that hold for a user.
     func rules(of user: UserID, _ nid: UserNID) async throws -> PushRuleSet {
-        guard let content = try await database.accountData(of: nid, room: nil, type: Self.type) else {
-            return .defaults(for: user)
-        }
+        try await stored(of: nid) ?? .defaults(for: user)
+    }
+
+    /// The rules of a user who has changed any.
+    private func stored(of user: UserNID) async throws -> PushRuleSet? {
+        guard let content = try await database.accountData(of: user, room: nil, type: Self.type) else { return nil }
         return PushRuleSet(try JSONDocument(parsing: content).root["global"]?.json ?? [:])
     }
 

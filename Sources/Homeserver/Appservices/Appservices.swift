@@ -55,6 +55,9 @@ public final class Appservices: Sendable {
         public let isUnlimited: Bool
     }
 
+    /// Whether a token is an application service's.
+    public func knows(_ token: String) -> Bool { !byToken.isEmpty && byToken[AccessTokens.hash(token)] != nil }
+
     /// - Parameters:
     ///   - user: the user it names in the request; nil: the one of its registration.
     ///   - device: the device it names.

@@ -26,13 +26,7 @@ public struct Surroundings: Sendable {
             var generator = SystemRandomNumberGenerator()
             return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
         },
-        after: { milliseconds, run in
-            let task = Task {
-                do { try await Task.sleep(for: .milliseconds(max(0, milliseconds))) } catch { return }
-                run()
-            }
-            return { task.cancel() }
-        })
+        after: { [timers = Timers()] in timers.after($0, $1) })
 }
 
 extension Surroundings {

@@ -12,8 +12,7 @@ public final class PresenceService: Sendable {
 
     private struct Entry: Sendable {
         var record: PresenceRecord
-        /// What each device says, and when it was last heard of.
-        var devices: [String: (state: State, seen: Int64)] = [:]
+        var devices: [String: Device] = [:]
         /// The number of the last change that others were told of, and the rooms in which they see it.
         var serial: Int64 = 0
         var rooms: Set<RoomNID> = []
@@ -24,12 +23,24 @@ public final class PresenceService: Sendable {
         var wasRead = false
     }
 
+    private struct Device: Sendable {
+        /// What it says, and when it was last heard of.
+        var state: State
+        var seen: Int64
+        /// Its syncs that wait: it is there as long as one does.
+        var waiting = 0
+
+        mutating func say(_ state: State, _ now: Int64) {
+            self.state = state
+            seen = now
+        }
+    }
+
     private struct Table {
         var users: [UserNID: Entry] = [:]
         /// Changes that haven't been told yet.
         var pending: Set<UserNID> = []
-        /// Who changed under which number, oldest first.
-        var told: [(serial: Int64, user: UserNID)] = []
+        var told = ToldPresence()
         var isFlushPlanned = false
         var isSweepPlanned = false
         var isClosed = false
@@ -87,21 +98,33 @@ public final class PresenceService: Sendable {
         try await load([requester.nid])
         let now = surroundings.now()
         change(requester.nid) { entry in
-            entry.devices[requester.deviceID] = (state, now)
+            entry.devices[requester.deviceID, default: Device(state: state, seen: now)].say(state, now)
             entry.record.status = status.flatMap { $0.isEmpty ? nil : $0 }
             if state == .online { entry.record.lastActiveTS = now }
         }
     }
 
     /// A device syncs: it is there, as it says (`set_presence`).
-    func synced(_ state: State, by requester: Requester) async throws {
+    @inline(never) func synced(_ state: State, by requester: Requester) async throws {
         guard isEnabled, state != .offline else { return }
         try await load([requester.nid])
         let now = surroundings.now()
         change(requester.nid) { entry in
-            entry.devices[requester.deviceID] = (state, now)
+            entry.devices[requester.deviceID, default: Device(state: state, seen: now)].say(state, now)
             // Syncing is no activity, but whoever comes back is active.
             if state == .online, entry.record.state == .offline { entry.record.lastActiveTS = now }
+        }
+    }
+
+    /// A sync of a device waits, or does so no longer. For as long as the client has asked for, the device is there.
+    func waits(_ isWaiting: Bool, _ requester: Requester) {
+        guard isEnabled else { return }
+        let now = surroundings.now()
+        table.withLock { table in
+            guard var device = table.users[requester.nid]?.devices[requester.deviceID] else { return }
+            device.waiting = max(0, device.waiting + (isWaiting ? 1 : -1))
+            device.seen = now
+            table.users[requester.nid]?.devices[requester.deviceID] = device
         }
     }
 
@@ -154,7 +177,7 @@ public final class PresenceService: Sendable {
 
     /// What all of a user's devices say together.
     private static func settle(_ entry: inout Entry, _ now: Int64) {
-        entry.devices = entry.devices.filter { now - $0.value.seen <= devicePatience }
+        entry.devices = entry.devices.filter { $0.value.waiting > 0 || now - $0.value.seen <= devicePatience }
         let states = entry.devices.values.map(\.state)
         if states.contains(.online) {
             entry.record.state = now - entry.record.lastActiveTS > idleAfter ? .unavailable : .online
@@ -209,11 +232,10 @@ public final class PresenceService: Sendable {
                     entry.serial = serial.next()
                     entry.rooms = seenIn[user] ?? []
                     table.users[user] = entry
-                    table.told.append((entry.serial, user))
+                    table.told.add(user, under: entry.serial, in: entry.rooms)
                     // What devices on another node say is written down there.
                     if !entry.isElsewhere { write.putPresence(entry.record, of: user) }
                 }
-                if table.told.count > Self.mostUsers { table.told.removeFirst(table.told.count - Self.mostUsers / 2) }
             }
             var concerned: Set<RoomNID> = []
             for (_, rooms) in seenIn { concerned.formUnion(rooms) }
@@ -309,18 +331,15 @@ public final class PresenceService: Sendable {
         since serial: Int64, in rooms: [RoomNID], for own: UserNID
     ) -> [(user: UserNID, content: JSONObject)] {
         guard isEnabled else { return [] }
-        let rooms = Set(rooms)
         let found = table.withLock { table -> [(UserNID, PresenceRecord)] in
-            let candidates: [UserNID]
-            if serial == 0 || table.told.first.map({ $0.serial > serial + 1 }) ?? false {
-                candidates = table.users.keys.sorted()
-            } else {
-                candidates = Set(table.told.reversed().prefix { $0.serial > serial }.map(\.user)).sorted()
-            }
+            let known = serial == 0 ? nil : table.told.users(since: serial, in: rooms)
+            let candidates = (known.map { $0.union([own]) } ?? Set(table.users.keys)).sorted()
+            let rooms = known == nil ? Set(rooms) : []
             var found: [(UserNID, PresenceRecord)] = []
             for user in candidates {
                 guard let entry = table.users[user], entry.serial > serial,
-                    serial > 0 || entry.record.state != .offline, user == own || !entry.rooms.isDisjoint(with: rooms)
+                    serial > 0 || entry.record.state != .offline,
+                    user == own || known != nil || !entry.rooms.isDisjoint(with: rooms)
                 else { continue }
                 found.append((user, entry.record))
                 if found.count == Self.mostTold { break }
@@ -332,7 +351,7 @@ public final class PresenceService: Sendable {
 
     /// Whether there may be something to tell that came after a number.
     func mayHaveChanged(since serial: Int64) -> Bool {
-        isEnabled && table.withLock { ($0.told.last?.serial ?? 0) > serial }
+        isEnabled && table.withLock { $0.told.last > serial }
     }
 
     /// A user's presence, for somebody who may see it (`GET /presence/{userId}/status`).

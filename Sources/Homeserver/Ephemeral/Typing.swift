@@ -50,6 +50,11 @@ public final class Typing: Sendable {
         }
     }
 
+    /// A user has left the room.
+    func left(_ user: UserID, _ room: RoomNID) {
+        if table.withLock({ $0.rooms[room]?.users[user] != nil }) { set(user, in: room, for: nil) }
+    }
+
     /// Ends what has run out of time.
     private func expire() {
         let now = surroundings.now()

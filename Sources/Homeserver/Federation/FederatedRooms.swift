@@ -65,6 +65,13 @@ final class FederatedRooms: Sendable {
         return list.allows(server)
     }
 
+    /// The events with the signature of the room's policy server, if it has one and that signs them.
+    func vouchedFor(_ events: [Event], in room: Room) async throws -> [Event] {
+        guard let policy = RoomPolicy(event: try await state(.policy, of: room)), try await isIn(policy.server, room)
+        else { return events }
+        return await rooms.policies.signed(events, by: policy)
+    }
+
     /// The room, for a server that asks about it.
     ///
     /// - Throws: `M_NOT_FOUND` if this server isn't in it, `M_FORBIDDEN` if the room keeps the server out.

@@ -26,15 +26,20 @@ public final class FederationInbox: Sendable {
     /// whoever keeps events back must not have others ask for them all the time.
     private static let shortestPause: Int64 = 30_000
     private static let longestPause: Int64 = 900_000
-    /// Rooms that are being filled at the same time.
-    private static let atOnce = 8
+    /// The same where something has moved that others may have waited for.
+    private static let pauseWhileMoving: Int64 = 1_000
+    /// Rooms that are being filled at the same time; mostly they wait for other servers. If more want to be, each gets on by an event
+    /// and lets the next one go on, so that no sick room or slow server holds up the others (A16).
+    private static let atOnce = 32
 
     private struct State {
-        /// Rooms in which events wait, and of them those that are worked on.
-        var waiting: Set<RoomNID> = []
+        /// Rooms in which events wait, the first to be worked on first, and those that are worked on.
+        var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
         /// Takes back the next try, in rooms that are not worked on until then.
         var retries: [RoomNID: Surroundings.Cancel] = [:]
+        /// Where rooms go on that have let others go first.
+        var places: [RoomNID: (position: Int64, place: Int64)] = [:]
         var isClosed = false
         var timer: Surroundings.Cancel?
     }
@@ -152,7 +157,8 @@ public final class FederationInbox: Sendable {
         do {
             room = try await rooms.room(roomID, for: server)
         } catch let error as MatrixError {
-            return Self.named(views, roomID, error.message)
+            return try await OutsideMemberships(federated: rooms, intake: intake).end(views, in: roomID, by: server)
+                ?? Self.named(views, roomID, error.message)
         }
         var refused: [(EventID, String?)] = []
         var events: [Event] = []
@@ -166,7 +172,11 @@ public final class FederationInbox: Sendable {
             }
         }
         if events.isEmpty { return refused }
-        let taken = events
+        let taken = try await rooms.vouchedFor(events, in: room)
+        // Keys and signatures took their time, in which the room may have put the server out.
+        guard try await rooms.allows(server, in: room) else {
+            return refused + taken.map { ($0.eventID, "The room's access control list keeps \(server) out.") }
+        }
         let now = context.surroundings.now()
         let mayStage = try await database.countOfStagedEvents(in: room.nid) < Self.mostStaged
         let (results, isWaiting) = try await rooms.rooms.perform(in: room) { draft in
@@ -206,95 +216,138 @@ public final class FederationInbox: Sendable {
     private func begin(_ room: RoomNID) {
         let mayGo = state.withLock { state in
             guard !state.isClosed else { return false }
-            state.waiting.insert(room)
-            guard state.running.count < Self.atOnce, state.running.insert(room).inserted else { return false }
-            state.waiting.remove(room)
+            guard state.running.count < Self.atOnce, state.running.insert(room).inserted else {
+                if !state.waiting.contains(room) { state.waiting.append(room) }
+                return false
+            }
             return true
         }
         if mayGo { Task { await self.work(room) } }
     }
 
     private func work(_ nid: RoomNID) async {
-        let due = await fill(nid)
+        let outcome = await fill(nid)
         let (next, old): (RoomNID?, Surroundings.Cancel?) = state.withLock { state in
             state.running.remove(nid)
-            let next = state.isClosed ? nil : state.waiting.first { !state.running.contains($0) }
-            return (next, state.retries.removeValue(forKey: nid))
+            if outcome == .unfinished, !state.waiting.contains(nid) { state.waiting.append(nid) }
+            let old = state.retries.removeValue(forKey: nid)
+            guard !state.isClosed, let index = state.waiting.firstIndex(where: { !state.running.contains($0) }) else {
+                return (nil, old)
+            }
+            return (state.waiting.remove(at: index), old)
         }
         old?()
-        if let due {
-            let pause = max(due - context.surroundings.now(), 1_000)
-            let cancel = context.surroundings.after(pause) { [weak self] in self?.begin(nid) }
-            let isClosed = state.withLock { state in
-                if !state.isClosed { state.retries[nid] = cancel }
-                return state.isClosed
-            }
-            if isClosed { cancel() }
-        }
+        if case .waits(let due) = outcome { tryAgain(nid, at: due) }
         if let next { begin(next) }
     }
 
-    /// Takes up what waits in a room, oldest first.
-    ///
-    /// - Returns: when to go on with what still waits; nil if nothing does.
-    private func fill(_ nid: RoomNID) async -> Int64? {
-        do {
-            let room = try await rooms.rooms.room(nid)
-            while true {
-                let (due, isMoving) = try await pass(through: room)
-                // What was taken up may be what others waited for.
-                guard due != nil, isMoving, !state.withLock({ $0.isClosed }) else { return due }
-            }
-        } catch {
-            logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
-            return context.surroundings.now() + Self.shortestPause
+    private func tryAgain(_ room: RoomNID, at time: Int64) {
+        let pause = max(time - context.surroundings.now(), Self.pauseWhileMoving)
+        let cancel = context.surroundings.after(pause) { [weak self] in self?.begin(room) }
+        let superfluous = state.withLock { state in
+            if state.isClosed { return cancel as Surroundings.Cancel? }
+            return state.retries.updateValue(cancel, forKey: room)
+        }
+        superfluous?()
+    }
+
+    private enum Filling: Equatable {
+        /// Nothing waits any more.
+        case done
+        /// Others wait for their turn.
+        case unfinished
+        /// What is left is tried again at that time.
+        case waits(Int64)
+    }
+
+    /// - Returns: whether another room is to go on first.
+    private func yields(_ room: RoomNID, at place: (position: Int64, place: Int64)) -> Bool {
+        state.withLock { state in
+            guard state.waiting.contains(where: { !state.running.contains($0) }) else { return false }
+            state.places[room] = place
+            return true
         }
     }
 
-    /// Tries what waits in a room and is due, once.
-    ///
-    /// - Returns: when the next of those that still wait is due, and whether any was taken up.
-    private func pass(through room: Room) async throws -> (due: Int64?, isMoving: Bool) {
-        var due: Int64?
-        var isMoving = false
-        var last: Database.StagedEvent?
-        while !state.withLock({ $0.isClosed }) {
-            let staged = try await database.stagedEvents(in: room.nid, after: last, limit: 100)
-            if staged.isEmpty { break }
-            last = staged.last
-            let names = try await database.servers(staged.map(\.server))
-            for one in staged {
-                let event = try Event(receiving: one.json, version: room.version)
-                let key = Staged(room: room.nid, position: one.position, place: one.place)
-                var attempt = attempts.withLock { $0[key] } ?? Attempt()
-                if attempt.due > context.surroundings.now(), try await !isComplete(event) {
-                    due = min(due ?? .max, attempt.due)
-                    continue
-                }
-                do {
-                    _ = try await missing.receive(event, in: room, from: names[one.server] ?? event.sender.server)
-                    isMoving = true
-                } catch let error as DatabaseError {
-                    throw error
-                } catch {
-                    logger.debug(
-                        "an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
-                    let now = context.surroundings.now()
-                    if now - one.received > Self.patience {
-                        var write = Write()
-                        write.unstage(event.eventID)
-                        try await database.write(write)
-                    } else {
-                        attempt.due = now + min(Self.shortestPause << min(attempt.count, 10), Self.longestPause)
-                        attempt.count += 1
-                        let noted = attempt
-                        attempts.withLock { $0.insert(noted, for: key, size: 1) }
+    /// Takes up what waits in a room and is due, oldest first.
+    private func fill(_ nid: RoomNID) async -> Filling {
+        do {
+            let room = try await rooms.rooms.room(nid)
+            let resumed = state.withLock { $0.places.removeValue(forKey: nid) }
+            // What came before that place may still wait.
+            var due: Int64? = resumed.map { _ in context.surroundings.now() + Self.shortestPause }
+            var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
+            var isFirst = true
+            var isMoving = false
+            while !state.withLock({ $0.isClosed }) {
+                let staged = try await database.stagedEvents(in: nid, after: place, limit: 100)
+                if staged.isEmpty { break }
+                let names = try await database.servers(staged.map(\.server))
+                for one in staged {
+                    let event = try Event(receiving: one.json, version: room.version)
+                    let key = Staged(room: nid, position: one.position, place: one.place)
+                    let attempt = attempts.withLock { $0[key] } ?? Attempt()
+                    if attempt.due > context.surroundings.now(), try await !isComplete(event) {
                         due = min(due ?? .max, attempt.due)
+                    } else {
+                        if !isFirst, yields(nid, at: place) { return .unfinished }
+                        isFirst = false
+                        if let next = try await take(event, one, attempt, from: names[one.server], in: room) {
+                            due = min(due ?? .max, next)
+                        } else {
+                            isMoving = true
+                        }
                     }
+                    place = (one.position, one.place)
                 }
             }
+            guard let due else { return .done }
+            return .waits(isMoving ? context.surroundings.now() + Self.pauseWhileMoving : due)
+        } catch {
+            logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
+            return .waits(context.surroundings.now() + Self.shortestPause)
         }
-        return (due, isMoving)
+    }
+
+    /// Takes up an event that waits, or gives it up.
+    ///
+    /// - Returns: when it is tried again; nil if it doesn't wait any more.
+    private func take(
+        _ event: Event, _ staged: Database.StagedEvent, _ attempt: Attempt, from origin: ServerName?, in room: Room
+    ) async throws -> Int64? {
+        do {
+            if let origin, try await !rooms.allows(origin, in: room) {
+                // Put out of the room while its events waited.
+                try await unstage(event)
+                return nil
+            }
+            _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
+            return nil
+        } catch let error as DatabaseError {
+            throw error
+        } catch {
+            logger.debug("an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
+            let now = context.surroundings.now()
+            if now - staged.received > Self.patience {
+                try await unstage(event)
+                return nil
+            }
+            var next = attempt
+            next.due = now + min(Self.shortestPause << min(attempt.count, 10), Self.longestPause)
+            next.count += 1
+            let noted = next
+            attempts.withLock { attempts in
+                attempts.insert(
+                    noted, for: Staged(room: room.nid, position: staged.position, place: staged.place), size: 1)
+            }
+            return next.due
+        }
+    }
+
+    private func unstage(_ event: Event) async throws {
+        var write = Write()
+        write.unstage(event.eventID)
+        try await database.write(write)
     }
 
     /// Whether all that an event rests on has come meanwhile.

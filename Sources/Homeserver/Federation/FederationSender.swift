@@ -30,6 +30,11 @@ final class FederationSender: Sendable {
         var isClosed = false
         var sending = 0
         var waitingToSend: [ServerName] = []
+        /// The same of servers that have not taken anything lately.
+        var sendingToUnproven = 0
+        var unprovenWaiting: [ServerName] = []
+        /// Servers that took what they were told last.
+        var proven = BoundedCache<ServerName, Bool>(capacity: 50_000)
         var made = 0
         /// Messages to devices of other servers were written since the queues were told of them.
         var hasNewToDevice = false
@@ -47,8 +52,10 @@ final class FederationSender: Sendable {
     private static let mostEDUs = 100
     /// Bytes of events in a transaction, about.
     private static let mostBytes = 2 << 20
-    /// Servers that are sent to at the same time.
+    /// Servers that are sent to at the same time; and of them those that may let this one wait for a minute each: strangers, and who
+    /// failed last. However many of those there are, they hold up nobody who answers (A16).
     private static let atOnce = 200
+    private static let mostUnproven = 100
     /// Events of one room that a server is told which has been away: it asks for the others if it wants them.
     private static let mostMissed = 100
     private static let pageSize = 500
@@ -285,19 +292,25 @@ final class FederationSender: Sendable {
     /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
     private func destinations(of outgoing: Database.OutgoingEvent, _ reader: any Reader) async throws -> [ServerNID] {
         var servers = try await database.servers(in: outgoing.room, reader).map(\.server)
+        // In the name of another server's user, who had invited a third-party identifier.
+        var isMadeHere = false
         guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
         if let key = stored.stateKey, let name = try await database.stateKeys([key])[key],
-            name.type == "m.room.member", let user = UserID(name.key), user.server != context.serverName
+            name.type == "m.room.member", let user = UserID(name.key)
         {
-            let server = try await database.number(ofServer: user.server)
             let event = try context.parse(stored, try await rooms.room(stored.room).version)
+            let isOwnUser = user.server == context.serverName
+            isMadeHere = isOwnUser && event.isThirdPartyInvite
             let membership = event.content["membership"]
-            if membership?.isString("leave") == true || membership?.isString("ban") == true, !servers.contains(server) {
-                servers.append(server)
+            if !isOwnUser, membership?.isString("leave") == true || membership?.isString("ban") == true {
+                let server = try await database.number(ofServer: user.server)
+                if !servers.contains(server) { servers.append(server) }
             }
         }
         var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName {
+        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName,
+            !isMadeHere
+        {
             excluded.insert(try await database.number(ofServer: sender.server))
         }
         return servers.filter { !excluded.contains($0) }
@@ -327,34 +340,60 @@ final class FederationSender: Sendable {
 
     // MARK: - Sending
 
-    private func begin(_ server: ServerName) {
-        let mayGo = state.withLock { state in
+    private enum Beginning {
+        case began(isUnproven: Bool)
+        /// Too many are sent to.
+        case waits
+        case nothingToSend
+    }
+
+    @discardableResult
+    private func begin(_ server: ServerName) -> Beginning {
+        let beginning: Beginning = state.withLock { state in
             guard !state.isClosed, let queue = state.queues[server], !queue.isRunning, !queue.isEmpty,
                 queue.retry == nil
-            else { return false }
+            else { return .nothingToSend }
+            let isUnproven = state.proven[server] != true
+            if isUnproven, state.sendingToUnproven >= Self.mostUnproven {
+                if !state.unprovenWaiting.contains(server) { state.unprovenWaiting.append(server) }
+                return .waits
+            }
             guard state.sending < Self.atOnce else {
                 if !state.waitingToSend.contains(server) { state.waitingToSend.append(server) }
-                return false
+                return .waits
             }
             state.sending += 1
+            if isUnproven { state.sendingToUnproven += 1 }
             state.queues[server]?.isRunning = true
-            return true
+            return .began(isUnproven: isUnproven)
         }
-        if mayGo { Task { await self.work(server) } }
+        if case .began(let isUnproven) = beginning { Task { await self.work(server, isUnproven: isUnproven) } }
+        return beginning
     }
 
     /// Sends what waits for a server until there is nothing more, or it fails.
-    private func work(_ server: ServerName) async {
+    private func work(_ server: ServerName, isUnproven: Bool) async {
         while await sendNext(server) {}
-        let next: ServerName? = state.withLock { state in
+        state.withLock { state in
             state.sending -= 1
+            if isUnproven { state.sendingToUnproven -= 1 }
             state.queues[server]?.isRunning = false
             if let queue = state.queues[server], queue.isEmpty, !queue.isNoted { state.queues[server] = nil }
-            return state.waitingToSend.isEmpty ? nil : state.waitingToSend.removeFirst()
         }
-        if let next { begin(next) }
+        beginFirst(of: \.waitingToSend)
+        if isUnproven { beginFirst(of: \.unprovenWaiting) }
         // What came while this one was ending.
         begin(server)
+    }
+
+    /// Begins with the first of those who wait that has something to be sent.
+    private func beginFirst(of waiting: WritableKeyPath<State, [ServerName]> & Sendable) {
+        while let next = state.withLock({ state -> ServerName? in
+            state[keyPath: waiting].isEmpty ? nil : state[keyPath: waiting].removeFirst()
+        }) {
+            if case .nothingToSend = begin(next) { continue }
+            return
+        }
     }
 
     /// - Returns: whether to go on.
@@ -410,7 +449,10 @@ final class FederationSender: Sendable {
             if let lease = state.withLock({ $0.lease }) { write.require(lease) }
             try await database.write(write)
         }
-        state.withLock { $0.queues[server]?.frozen = nil }
+        state.withLock { state in
+            state.queues[server]?.frozen = nil
+            state.proven.insert(true, for: server, size: 1)
+        }
     }
 
     private func sendSingly(_ transaction: FederationTransaction, to server: ServerName) async throws {
@@ -532,6 +574,7 @@ final class FederationSender: Sendable {
     }
 
     private func failed(_ server: ServerName, _ failure: FederationFailure) async {
+        state.withLock { $0.proven.remove(server) }
         // The client has noted servers that can't be reached; one that answers with errors rests as well.
         let resting = health.failure(of: server) ?? health.failed(server, failure.reason)
         logger.debug("a server can't be told", metadata: ["server": "\(server)", "reason": "\(failure.reason)"])

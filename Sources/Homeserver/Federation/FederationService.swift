@@ -6,6 +6,7 @@ public final class FederationService: Sendable {
     public let inbox: FederationInbox
     public let events: EventServing
     public let memberships: MembershipServing
+    public let thirdPartyInvites: ThirdPartyInvites
     public let isEnabled: Bool
     let rooms: FederatedRooms
     let client: FederationClient
@@ -20,8 +21,8 @@ public final class FederationService: Sendable {
 
     init(
         rooms: FederatedRooms, client: FederationClient, keys: ServerKeyRing, sender: FederationSender,
-        inbox: FederationInbox, events: EventServing, memberships: MembershipServing, deviceKeys: DeviceKeyService,
-        isEnabled: Bool
+        inbox: FederationInbox, events: EventServing, memberships: MembershipServing,
+        thirdPartyInvites: ThirdPartyInvites, deviceKeys: DeviceKeyService, isEnabled: Bool
     ) {
         self.rooms = rooms
         self.client = client
@@ -30,6 +31,7 @@ public final class FederationService: Sendable {
         self.inbox = inbox
         self.events = events
         self.memberships = memberships
+        self.thirdPartyInvites = thirdPartyInvites
         self.deviceKeys = deviceKeys
         self.isEnabled = isEnabled
     }

@@ -90,7 +90,7 @@ public final class MembershipServing: Sendable {
             event.stateKey?.utf8.elementsEqual(event.sender.string.utf8) == true,
             event.content["membership"]?.isString(kind.rawValue) == true
         else { throw MatrixError.badJSON("This is no event by which a user of \(server) does a \(kind.rawValue).") }
-        let own = event
+        let own = try await federated.vouchedFor([event], in: room)[0]
         let reception = try await rooms.perform(in: room) { draft in
             do {
                 return try await draft.receive(own, isRelayed: true)

@@ -53,7 +53,8 @@ final class MissingEvents: Sendable {
     }
 
     private func take(_ event: Event, in room: Room) async throws -> RoomDraft.Reception {
-        try await rooms.rooms.perform(in: room) { draft in
+        let event = try await rooms.vouchedFor([event], in: room)[0]
+        return try await rooms.rooms.perform(in: room) { draft in
             defer { draft.write.unstage(event.eventID) }
             return try await draft.receive(event)
         }

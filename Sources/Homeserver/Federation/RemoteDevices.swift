@@ -1,5 +1,6 @@
 import Database
 import MatrixCore
+import Synchronization
 
 /// Keys of users of other servers (Server-Server API, "End-to-End Encryption", "Device Management"): fetched when somebody asks
 /// for them, and kept until their server says that they are others now.
@@ -7,6 +8,15 @@ final class RemoteDevices: Sendable {
     private let database: Database
     private let client: FederationClient
     private let surroundings: Surroundings
+
+    private struct Fetch {
+        var running = 0
+        /// The devices have changed since it began.
+        var isOutdated = false
+    }
+
+    /// Lists that are on their way. The lock protects the table; nothing is awaited while it is held.
+    private let fetches = Mutex<[UserNID: Fetch]>([:])
 
     private static let mostDevices = 1_000
     private static let mostBytes = 4 << 20
@@ -23,6 +33,7 @@ final class RemoteDevices: Sendable {
     func changed(_ user: UserID) async throws {
         // Of somebody who was never seen here there is nothing that could have changed.
         guard let nid = try await database.existingNumbers(ofUsers: [user])[user] else { return }
+        fetches.withLock { $0[nid]?.isOutdated = true }
         var write = Write()
         write.dropRemoteDevices(of: nid)
         if try await database.sharesRooms(nid) {
@@ -99,10 +110,20 @@ final class RemoteDevices: Sendable {
                     continue
                 }
                 let path = FederationClient.path("/_matrix/federation/v1/user/devices", user.string)
-                let list = try await client.get(path, from: server, timeout: timeout, mostBytes: Self.mostBytes)
-                var write = Write()
-                write.putRemoteDevices(Array(list.raw), of: nid, at: surroundings.now())
-                try await database.write(write)
+                fetches.withLock { $0[nid, default: Fetch()].running += 1 }
+                let list: JSONView
+                do {
+                    list = try await client.get(path, from: server, timeout: timeout, mostBytes: Self.mostBytes)
+                } catch {
+                    _ = finish(nid)
+                    throw error
+                }
+                // Of a list that changed while it came nobody knows whether the change is in it.
+                if finish(nid) {
+                    var write = Write()
+                    write.putRemoteDevices(Array(list.raw), of: nid, at: surroundings.now())
+                    try await database.write(write)
+                }
                 answer.users[user] = Self.keys(of: user, inListOf: list)
             }
             if strangers.isEmpty { return answer }
@@ -115,6 +136,16 @@ final class RemoteDevices: Sendable {
             answer.failures[server] = Self.failure((error as? FederationFailure)?.reason ?? "\(error)")
         }
         return answer
+    }
+
+    /// - Returns: whether what has come is as good as it was when it was asked for.
+    private func finish(_ user: UserNID) -> Bool {
+        fetches.withLock { fetches in
+            guard var fetch = fetches[user] else { return false }
+            fetch.running -= 1
+            fetches[user] = fetch.running == 0 ? nil : fetch
+            return !fetch.isOutdated
+        }
     }
 
     static func failure(_ reason: String) -> JSON {

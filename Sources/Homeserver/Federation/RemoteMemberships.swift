@@ -135,6 +135,7 @@ final class RemoteMemberships: Sendable {
         else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
         let entry = join
         let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
+            try draft.prove(version)
             var kept: [StoredEvent] = []
             for event in events where event.eventID != entry.eventID {
                 do {
@@ -157,17 +158,12 @@ final class RemoteMemberships: Sendable {
     }
 
     /// Writes into a room, which is made if it isn't known here yet.
-    ///
-    /// - Throws: `M_INVALID_PARAM` if it is known with another version: nothing of it may be judged by two (A12).
     private func write(
         into roomID: RoomID, _ version: RoomVersion,
         _ take: @escaping @Sendable (inout RoomDraft) async throws -> Void
     ) async throws -> Room {
         for _ in 0..<2 {
             if let room = try await rooms.room(roomID) {
-                guard room.version == version else {
-                    throw MatrixError.invalidParam("The room is known here with another version.")
-                }
                 try await rooms.perform(in: room, take)
                 return room
             }
@@ -196,14 +192,16 @@ final class RemoteMemberships: Sendable {
     /// Has a user leave a room that this server isn't in: turns an invitation or a knock down.
     func leave(_ room: Room, by user: UserID, _ nid: UserNID, content: JSON) async throws {
         let servers = try await candidates([], room.roomID, for: nid)
+        var end: Event?
         do {
-            try await withFirst(of: servers) { server in
+            end = try await withFirst(of: servers) { server in
                 let template = try await template(
                     "make_leave", "leave", of: user, in: room.roomID, at: server, query: [])
                 let event = try event(template, content)
                 let path = FederationClient.path(
                     "/_matrix/federation/v2/send_leave", room.roomID.string, event.eventID.string)
                 _ = try await client.put(path, event.json, to: server)
+                return event
             }
         } catch let error as MatrixError {
             // Nobody can be kept in an invitation because its server is gone.
@@ -211,8 +209,18 @@ final class RemoteMemberships: Sendable {
                 "a user leaves a room whose servers can't be told",
                 metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error.message)"])
         }
+        // An event of its own tells the user's other devices; nobody else hears of it.
+        let own =
+            try end
+            ?? context.sign(
+                EventTemplate(
+                    version: room.version, roomID: room.roomID, sender: user, type: "m.room.member",
+                    stateKey: user.string, content: content, prevEvents: [], authEvents: [], depth: 1,
+                    originServerTS: context.surroundings.now(),
+                    eventID: room.version.rules.eventIDs == .assigned
+                        ? EventID(unchecked: "$\(context.surroundings.randomText(18)):\(context.serverName)") : nil))
         try await rooms.perform(in: room) { draft in
-            draft.endOutside(user: nid)
+            try await draft.endOutside(user: nid, by: own, .leave)
         }
     }
 
@@ -238,6 +246,8 @@ final class RemoteMemberships: Sendable {
         via server: ServerName
     ) async throws {
         _ = try await write(into: event.roomID, version) { draft in
+            // Who is in the room knows better.
+            if !draft.record.extremities.isEmpty { try draft.prove(version) }
             try await draft.standOutside(event, membership, user: user)
             draft.write.putStrippedState(stripped, of: draft.record.nid, for: user, via: server)
         }
@@ -254,7 +264,8 @@ final class RemoteMemberships: Sendable {
             try await draft.authorize(event)
             return (event, try await draft.strippedState())
         }
-        let signed = try await askToSign(event, stripped, in: room, of: user.server)
+        let vouchedFor = try await federated.vouchedFor([event], in: room)[0]
+        let signed = try await askToSign(vouchedFor, stripped, in: room, of: user.server)
         let reception = try await rooms.perform(in: room) { draft in
             try await draft.receive(signed, isRelayed: true)
         }
@@ -272,6 +283,14 @@ final class RemoteMemberships: Sendable {
         } catch {
             logger.notice(
                 "an invitation failed", metadata: ["user": "\(user)", "room": "\(room.roomID)", "reason": "\(error)"])
+        }
+    }
+
+    /// Asks the server of whoever invited a third-party identifier for the invitation of the user whose it is.
+    func exchange(_ event: JSON, in roomID: RoomID, with server: ServerName) async throws {
+        let path = FederationClient.path("/_matrix/federation/v1/exchange_third_party_invite", roomID.string)
+        do { _ = try await client.put(path, try event.canonical(), to: server) } catch let error as FederationFailure {
+            throw error.clientError
         }
     }
 

@@ -11,10 +11,19 @@ final class ServerKeyRing: Sendable {
     /// Servers that are believed about the keys of others that can't be reached.
     private let notaries: [ServerName]
 
+    private enum Outcome: Sendable {
+        case came, failed
+        /// It was asked just now.
+        case notAsked
+    }
+
     private struct State {
         var keys = BoundedCache<ServerName, [String: VerifyKey]>(capacity: 20_000)
         /// When a server was asked last, whatever it answered: a stranger's key IDs don't make this one ask without end.
         var asked = BoundedCache<ServerName, Int64>(capacity: 50_000)
+        /// Who waits for what a question to a server comes to, and to the notaries about it.
+        var askingItself: [ServerName: [CheckedContinuation<Outcome?, Never>]] = [:]
+        var askingAnybody: [ServerName: [CheckedContinuation<Outcome?, Never>]] = [:]
     }
 
     /// The lock protects the tables; nothing is awaited while it is held.
@@ -39,7 +48,7 @@ final class ServerKeyRing: Sendable {
         if server == client.serverName { return try await ownKey(keyID) }
         let known = try await keys(of: server)[keyID]
         if let known, known.validUntil ?? 0 >= time { return known }
-        guard try await fetch(server, isUrgent: known == nil) else { return known }
+        guard try await fetch(server) else { return known }
         return try await keys(of: server)[keyID]
     }
 
@@ -112,7 +121,7 @@ final class ServerKeyRing: Sendable {
             var found: [ServerName] = []
             func next() {
                 guard let server = rest.popFirst() else { return }
-                group.addTask { try await self.fetch(server, isUrgent: true) ? server : nil }
+                group.addTask { try await self.fetch(server) ? server : nil }
             }
             for _ in 0..<Self.atOnce { next() }
             while let done = try await group.next() {
@@ -124,36 +133,79 @@ final class ServerKeyRing: Sendable {
     }
 
     /// Asks a server for its keys, and the notaries if it doesn't answer.
-    ///
-    /// - Parameter isUrgent: whether nothing is known, so that also a server is asked that was asked lately and had failed.
-    private func fetch(_ server: ServerName, isUrgent: Bool) async throws -> Bool {
-        let now = surroundings.now()
-        let mayAsk = state.withLock { state in
-            if let asked = state.asked[server], now - asked < Self.pause { return false }
-            state.asked.insert(now, for: server, size: 1)
-            return true
-        }
-        guard mayAsk else { return false }
-        if !client.health.isResting(server) {
-            let answer = try? await client.ask(
+    private func fetch(_ server: ServerName) async throws -> Bool {
+        try await together(on: server, \.askingAnybody) {
+            let outcome = try await self.fetchFromItself(server)
+            guard case .failed = outcome else { return outcome }
+            for notary in self.notaries where notary != server {
+                if let document = try await self.ask(notary, about: server) {
+                    try await self.keep(document, at: self.surroundings.now())
+                    return .came
+                }
+            }
+            return .failed
+        } == .came
+    }
+
+    /// Asks a server for its keys, unless it was asked just now.
+    private func fetchFromItself(_ server: ServerName) async throws -> Outcome {
+        try await together(on: server, \.askingItself) {
+            let now = self.surroundings.now()
+            let mayAsk = self.state.withLock { state in
+                if let asked = state.asked[server], now - asked < Self.pause { return false }
+                state.asked.insert(now, for: server, size: 1)
+                return true
+            }
+            guard mayAsk else { return .notAsked }
+            guard !self.client.health.isResting(server) else { return .failed }
+            let answer = try? await self.client.ask(
                 "GET", "/_matrix/key/v2/server", nil, server, isSigned: false, timeout: Self.timeout,
                 mostBytes: Self.mostBytes)
             if let answer, let view = (try? JSONDocument(parsing: answer.body))?.root,
                 let document = ServerKeyDocument(view, of: server)
             {
-                try await keep(document, at: now)
-                return true
+                try await self.keep(document, at: now)
+                return .came
             }
             // It could not be reached this time; the next event may find it again.
-            if answer == nil { state.withLock { $0.asked.insert(now - Self.pause + 5_000, for: server, size: 1) } }
-        }
-        for notary in notaries where notary != server {
-            if let document = try await ask(notary, about: server) {
-                try await keep(document, at: now)
-                return true
+            if answer == nil {
+                self.state.withLock { $0.asked.insert(now - Self.pause + 5_000, for: server, size: 1) }
             }
+            return .failed
         }
-        return false
+    }
+
+    private typealias Waiting = WritableKeyPath<State, [ServerName: [CheckedContinuation<Outcome?, Never>]]> & Sendable
+
+    /// Does for a server what somebody may be doing already: then it waits, and takes what that comes to. Events that come while
+    /// the keys are on their way are as good as those that had them fetched.
+    private func together(
+        on server: ServerName, _ waiting: Waiting, _ work: () async throws -> Outcome
+    ) async throws -> Outcome {
+        let others: Outcome? = await withCheckedContinuation { continuation in
+            let isFirst = state.withLock { state in
+                if state[keyPath: waiting][server] == nil {
+                    state[keyPath: waiting][server] = []
+                    return true
+                }
+                state[keyPath: waiting][server]?.append(continuation)
+                return false
+            }
+            if isFirst { continuation.resume(returning: nil) }
+        }
+        if let others { return others }
+        let result: Result<Outcome, any Error>
+        do { result = .success(try await work()) } catch { result = .failure(error) }
+        let all = state.withLock { $0[keyPath: waiting].removeValue(forKey: server) } ?? []
+        for one in all { one.resume(returning: (try? result.get()) ?? .failed) }
+        return try result.get()
+    }
+
+    /// A key of a notary, as it says itself: notaries don't vouch for one another, which could go round in circles.
+    private func notaryKey(_ keyID: String, of notary: ServerName) async throws -> VerifyKey? {
+        if let known = try await keys(of: notary)[keyID], known.validUntil ?? 0 >= surroundings.now() { return known }
+        _ = try await fetchFromItself(notary)
+        return try await keys(of: notary)[keyID]
     }
 
     /// Server-Server API, "Querying keys through another server": the notary must have signed the answer, too.
@@ -167,9 +219,7 @@ final class ServerKeyRing: Sendable {
         for view in list.elements {
             guard let document = ServerKeyDocument(view, of: server) else { continue }
             for keyID in view["signatures"]?[notary.string]?.members.map(\.key) ?? [] {
-                if let key = try await key(keyID, of: notary, at: surroundings.now()),
-                    view.isSigned(by: notary, with: key)
-                {
+                if let key = try await notaryKey(keyID, of: notary), view.isSigned(by: notary, with: key) {
                     return document
                 }
             }
@@ -209,7 +259,7 @@ final class ServerKeyRing: Sendable {
         var known = try await database.keyDocument(of: nid)
         if known.map({ $0.validUntil < minimumValidUntil || $0.fetched + 12 * 3_600_000 < surroundings.now() }) ?? true
         {
-            _ = try await fetch(server, isUrgent: known == nil)
+            _ = try await fetch(server)
             known = try await database.keyDocument(of: nid)
         }
         guard let known, let view = (try? JSONDocument(parsing: known.json))?.root else { return nil }

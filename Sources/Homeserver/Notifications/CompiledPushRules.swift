@@ -5,7 +5,8 @@ import Synchronization
 /// A user's push rules, with what they change for whom known beforehand: most users never change any, and most changes
 /// concern single rooms.
 struct CompiledPushRules: Sendable {
-    let rules: PushRuleSet
+    /// nil: those that everybody starts with, which are many and mostly nobody's own, so they are made when they are needed.
+    private let own: PushRuleSet?
     /// Whether they may judge an event of any room otherwise than everybody's do.
     let deviatesEverywhere: Bool
     /// The rooms of which they judge events otherwise.
@@ -14,8 +15,16 @@ struct CompiledPushRules: Sendable {
     private let mutedRooms: Set<ByteString>
     private let isMuted: Bool
 
+    init() {
+        own = nil
+        deviatesEverywhere = false
+        deviatingRooms = []
+        mutedRooms = []
+        isMuted = false
+    }
+
     init(_ rules: PushRuleSet, for user: UserID) {
-        self.rules = rules
+        own = rules
         var rooms: Set<ByteString> = []
         var muted: Set<ByteString> = []
         var everywhere = false
@@ -54,6 +63,11 @@ struct CompiledPushRules: Sendable {
             !pattern.utf8.contains(where: { $0 == UInt8(ascii: "*") || $0 == UInt8(ascii: "?") })
         else { return nil }
         return ByteString(pattern)
+    }
+
+    /// What an event is to the user.
+    func actions(for event: Event, user: UserID, in context: PushContext) -> PushActions {
+        (own ?? .defaults(for: user)).actions(for: event, user: user, in: context)
     }
 
     /// Whether the rules may judge events of the room otherwise than everybody's.

@@ -45,7 +45,7 @@ final class NotificationJudge: Sendable {
             for (nid, user) in try await database.users(Array(people)).sorted(by: { $0.key < $1.key }) {
                 let rules = try await pushRules.compiled(for: user, nid)
                 context.displayName = try await draft.state(.member(user))?.content["displayname"]?.string
-                let actions = rules.rules.actions(for: event, user: user, in: context)
+                let actions = rules.actions(for: event, user: user, in: context)
                 var outcome: NotificationRow.Outcome = []
                 if actions.notify { outcome.insert(.notifies) }
                 if actions.highlight { outcome.insert(.highlights) }

@@ -120,7 +120,7 @@ public final class NotificationList: Sendable {
         let context = PushContext(
             memberCount: try await database.joinedMembers(of: room.nid, reader), displayName: nil,
             powerLevels: PowerLevels(event: nil, create: event))
-        let actions = rules.rules.actions(for: event, user: requester.userID, in: context)
+        let actions = rules.actions(for: event, user: requester.userID, in: context)
         var writer = JSONWriter()
         let now = rooms.context.surroundings.now()
         try events.write(

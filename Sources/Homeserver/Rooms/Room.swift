@@ -11,13 +11,13 @@ import Synchronization
 public final class Room: Sendable {
     public let nid: RoomNID
     public let roomID: RoomID
-    public let version: RoomVersion
 
     /// The lock protects the queue and the record; nothing is awaited while it is held.
     private let state: Mutex<State>
 
     private struct State {
         var record: RoomRecord
+        var version: RoomVersion
         /// Counts what other nodes have done in the room, and how far the record knows of it.
         var changesElsewhere = 0
         var knownChanges = 0
@@ -26,16 +26,24 @@ public final class Room: Sendable {
 
         /// The versions only go up: what was read before somebody wrote doesn't undo it.
         mutating func take(_ new: RoomRecord) {
-            if new.timelineVersion >= record.timelineVersion, new.stateVersion >= record.stateVersion { record = new }
+            if new.timelineVersion >= record.timelineVersion, new.stateVersion >= record.stateVersion {
+                record = new
+                if !version.identifier.utf8.elementsEqual(new.version.utf8), let proven = RoomVersion.named(new.version)
+                {
+                    version = proven
+                }
+            }
         }
     }
 
     init(record: RoomRecord, version: RoomVersion) {
         nid = record.nid
         roomID = record.roomID
-        self.version = version
-        state = Mutex(State(record: record))
+        state = Mutex(State(record: record, version: version))
     }
+
+    /// Of a room that this server was never in it is what an invitation claims.
+    public var version: RoomVersion { state.withLock { $0.version } }
 
     /// The room as it was committed last.
     var record: RoomRecord { state.withLock { $0.record } }
@@ -120,6 +128,8 @@ public final class Room: Sendable {
 /// Used by one task at a time: that of the leader, and after its turn that of whoever queued it.
 final class RoomJob: @unchecked Sendable {
     let run: (inout RoomDraft) async throws -> Void
+    /// Where the events that it has added stand in the draft.
+    var added = 0..<0
     /// Why it failed; nil if it didn't.
     var failure: (any Error)?
     var continuation: CheckedContinuation<Room.Turn, any Error>?

@@ -54,6 +54,12 @@ struct EventVisibility {
 
     /// Whether the user may read the event.
     mutating func allows(_ event: StoredEvent) async throws -> Bool {
+        // Of a room that this server isn't in, one's own membership is all that there is.
+        if event.flags.isDisjoint(with: .rejected), event.flags.contains(.outlier), let memberKey,
+            event.stateKey == memberKey
+        {
+            return true
+        }
         guard let position = event.position, event.flags.isDisjoint(with: .hidden) else { return false }
         if let leftAt = access.leftAt, position > leftAt { return false }
         if event.stateKey == nil, ignored.contains(event.sender) { return false }

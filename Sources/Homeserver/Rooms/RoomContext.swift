@@ -44,7 +44,7 @@ final class RoomContext: Sendable {
 
     /// The event that is stored, as the protocol sees it.
     func parse(_ stored: StoredEvent, _ version: RoomVersion) throws -> Event {
-        if let event = parsed.withLock({ $0[stored.nid] }) { return event }
+        if let event = parsed.withLock({ $0[stored.nid] }), event.version == version { return event }
         let event: Event
         do {
             event = try Event(stored: stored.json, eventID: stored.eventID, version: version)

@@ -9,6 +9,18 @@ extension RoomDraft {
         record.extremities = []
     }
 
+    /// The room's version, as its create event has it. What was claimed before by an invitation counts for nothing.
+    ///
+    /// - Throws: `M_INVALID_PARAM` if the room is known with another version: nothing of it may be judged by two (A12).
+    mutating func prove(_ proven: RoomVersion) throws {
+        if version == proven { return }
+        guard record.extremities.isEmpty else {
+            throw MatrixError.invalidParam("The room is known here with another version.")
+        }
+        version = proven
+        record.version = proven.identifier
+    }
+
     /// A user is invited, or knocks; the event is all that is known of the room.
     mutating func standOutside(_ event: Event, _ membership: StoredMembership, user: UserNID) async throws {
         let stored: StoredEvent
@@ -17,18 +29,29 @@ extension RoomDraft {
             guard known.flags.contains(.outlier) else { return }
             stored = known
         } else {
-            stored = try await keep(event, Ground(), flags: .outlier, stateBefore: nil)
+            stored = try await keep(event, Ground(), flags: .outlier, stateBefore: nil, isJudged: false)
         }
         let position = write.takePosition()
         write.setMembership(membership, of: user, in: record.nid, event: stored.nid, position: position)
         write.topics.append(.user(user))
     }
 
-    /// The user's invitation or knock is over, whatever the room's servers know of it.
-    mutating func endOutside(user: UserNID) {
+    /// The user's invitation or knock is over, by an event of the user's or somebody else's.
+    mutating func endOutside(user: UserNID, by event: Event, _ membership: StoredMembership) async throws {
+        let current = try await context.database.membership(of: user, in: record.nid, reader)
+        var known = try await find([event.eventID])[event.eventID]
+        if known == nil {
+            known = try await keep(
+                event, Ground(), flags: .outlier, stateBefore: nil, isJudged: false, replacing: current?.event)
+        }
+        guard let stored = known else { return }
         let position = write.takePosition()
-        write.endMembership(of: user, in: record.nid, position: position)
+        let isOwn = try await context.database.number(ofUser: event.sender) == user
+        write.setMembership(
+            membership, of: user, in: record.nid, event: stored.nid, position: position,
+            ending: isOwn ? .wasInvited : [.wasInvited, .byOther])
         write.dropStrippedState(of: record.nid, for: user)
+        write.topics.append(.user(user))
     }
 
     /// The types of state that somebody who is not in the room is shown of it (Client-Server API, "Stripped state").

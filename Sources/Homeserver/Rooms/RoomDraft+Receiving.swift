@@ -7,7 +7,7 @@ extension RoomDraft {
     /// What became of an event.
     enum Reception: Sendable {
         case accepted
-        /// Allowed where it was sent, but not by the current state.
+        /// Allowed where it was sent, but not by the current state, or not recommended by the room's policy server.
         case softFailed
         case rejected(String)
         /// It had come before.
@@ -42,9 +42,12 @@ extension RoomDraft {
             return .rejected(reason)
         }
         // Where the room begins for this server, nothing is current but what the event was sent upon.
-        if !tips.isEmpty, try await reasonToRefuse(event, in: record.state, isCurrent: true) != nil {
-            _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
-            return .softFailed
+        if !tips.isEmpty {
+            let isAllowed = try await reasonToRefuse(event, in: record.state, isCurrent: true) == nil
+            guard isAllowed, try await isRecommended(event) else {
+                _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
+                return .softFailed
+            }
         }
         let isEntry = tips.isEmpty
         let old = record.state
@@ -54,8 +57,8 @@ extension RoomDraft {
         }
         let redaction = try await waitingRedaction(of: event)
         let stored = try await add(
-            event, nid: ground.known?.nid, flags: flags, stateBefore: before, previous: ground.previous.map(\.nid),
-            auth: ground.auth.map(\.nid), redactedBy: redaction)
+            event, nid: ground.known?.nid, isChained: ground.known?.chain != nil, flags: flags, stateBefore: before,
+            previous: ground.previous.map(\.nid), auth: ground.auth.map(\.nid), redactedBy: redaction)
         if isEntry { try await noteEntry(from: old) }
         if !ground.missing.previous.isEmpty {
             write.put(Gap(room: record.nid, before: stored.nid, missing: ground.missing.previous))
@@ -79,11 +82,13 @@ extension RoomDraft {
     /// - Throws: ``Missing`` if events that authorise it are not here.
     mutating func receiveOutlier(_ event: Event) async throws -> StoredEvent {
         let ground = try await ground(of: event)
-        if let known = ground.known { return known }
+        // An invitation from before this server was in the room is the one kind that nobody has judged yet.
+        if let known = ground.known, known.stateKey == nil || known.chain != nil { return known }
         if !ground.missing.auth.isEmpty { throw Missing(auth: ground.missing.auth) }
         let isRejected = try await reasonToReject(event, ground.auth, nil) != nil
         return try await keep(
-            event, Ground(auth: ground.auth), flags: isRejected ? [.outlier, .rejected] : .outlier, stateBefore: nil)
+            event, Ground(known: ground.known, auth: ground.auth),
+            flags: isRejected ? [.outlier, .rejected] : .outlier, stateBefore: nil)
     }
 
     /// Takes up an event from before what is known here.
@@ -225,10 +230,14 @@ extension RoomDraft {
 
     /// Keeps an event that doesn't stand at the end of the timeline.
     ///
-    /// - Parameter position: for events from before what is known.
+    /// - Parameters:
+    ///   - position: for events from before what is known.
+    ///   - known: the event whose place it takes, where no state before it tells that.
+    ///   - isJudged: whether its auth events are known, so that it has its place among what authorises others.
     mutating func keep(
         _ event: Event, _ ground: Ground, flags: StoredEvent.Flags, stateBefore: StateNID?, orderDepth: Int64? = nil,
-        redactedBy: EventNID? = nil, position: Int64? = nil
+        redactedBy: EventNID? = nil, position: Int64? = nil, isJudged: Bool = true,
+        replacing known: EventNID? = nil
     ) async throws -> StoredEvent {
         let database = context.database
         var number = ground.known?.nid
@@ -236,7 +245,7 @@ extension RoomDraft {
         guard let nid = number else { preconditionFailure("a number was taken above") }
         let auth = ground.auth.map(\.nid)
         var key: StateKeyNID?
-        var replaces: EventNID?
+        var replaces = known
         var stateAfter: StateNID?
         var chain = ground.known?.chain
         if let stateKey = event.stateMapKey {
@@ -245,7 +254,7 @@ extension RoomDraft {
                 replaces = try await tree.event(for: key, in: stateBefore, reader)
                 if !flags.contains(.rejected) { stateAfter = try await change([key: nid], in: stateBefore) }
             }
-            if ground.known == nil {
+            if isJudged, chain == nil {
                 chain = try await chains.place(nid, authorisedBy: auth, replacing: replaces, database, reader)
             }
         }

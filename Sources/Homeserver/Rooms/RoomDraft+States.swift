@@ -38,13 +38,6 @@ extension RoomDraft {
     }
 
     /// The state after an event that has its place in the room.
-    mutating func state(after nid: EventNID) async throws -> StateNID {
-        guard let stored = try await stored([nid]).first else {
-            throw DatabaseError.corrupt("the forward extremity \(nid) is missing")
-        }
-        return try await state(after: stored)
-    }
-
     mutating func state(after stored: StoredEvent) async throws -> StateNID {
         guard let before = stored.stateBefore else {
             throw DatabaseError.corrupt("the state before event \(stored.eventID) is missing")

@@ -6,7 +6,7 @@ import MatrixCore
 /// A value: a job that fails half-way is undone by going back to the copy from before it.
 struct RoomDraft {
     let context: RoomContext
-    let version: RoomVersion
+    var version: RoomVersion
     /// The room as it was read; nil for a room that is being made.
     let before: RoomRecord?
     var record: RoomRecord
@@ -30,6 +30,8 @@ struct RoomDraft {
     var upcoming: (stored: StoredEvent, parsed: Event)?
     /// Redactions of this draft whose targets have not come yet.
     var waitingRedactions: [EventID: [EventNID]] = [:]
+    /// Events of this server that the room's policy server has to sign.
+    var unsigned: [Unsigned] = []
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
 
@@ -228,6 +230,9 @@ struct RoomDraft {
             if let nid = try await number(ofAuthEvent: eventID) { auth.append(nid) }
         }
         let previous = tips.prefix(Self.mostPrevious).map(\.nid)
+        if let policy = try await policy(), !policy.recommends(event) {
+            unsigned.append(Unsigned(index: added.count, policy: policy))
+        }
         return try await add(
             event, nid: nil, flags: .outgoing, stateBefore: record.state, previous: previous, auth: auth,
             transactionKey: transactionKey)
@@ -236,16 +241,18 @@ struct RoomDraft {
     /// Adds an event to the end of the timeline, with what follows from it; the current state becomes that after the event
     /// where it was sent upon the whole of the room, and is merged otherwise.
     ///
-    /// - Parameter nid: its number, if it was known as an outlier.
+    /// - Parameters:
+    ///   - nid: its number, if it was known as an outlier.
+    ///   - isChained: whether it has its place among what authorises events already.
     mutating func add(
-        _ event: Event, nid known: EventNID?, flags: StoredEvent.Flags, stateBefore: StateNID, previous: [EventNID],
-        auth: [EventNID], redactedBy: EventNID? = nil, transactionKey: String? = nil
+        _ event: Event, nid known: EventNID?, isChained: Bool = false, flags: StoredEvent.Flags, stateBefore: StateNID,
+        previous: [EventNID], auth: [EventNID], redactedBy: EventNID? = nil, transactionKey: String? = nil
     ) async throws -> StoredEvent {
         let database = context.database
         let nid = try await known.orNew(database)
         let after = try await stateAfter(event, nid, in: stateBefore)
         var chain: ChainPlace?
-        if known == nil, event.isState {
+        if !isChained, event.isState {
             chain = try await chains.place(nid, authorisedBy: auth, replacing: after.replaces, database, reader)
         }
         let verdict = try await context.notifications.judge(event, in: &self, reader)
@@ -290,7 +297,11 @@ struct RoomDraft {
             record.state = stateAfter
         } else {
             var states = [stateAfter]
-            for tip in kept { states.append(try await state(after: tip.nid)) }
+            let extremities = try await self.stored(Set(kept.map(\.nid)))
+            guard extremities.count == kept.count else {
+                throw DatabaseError.corrupt("forward extremities of room \(record.roomID) are missing")
+            }
+            for extremity in extremities { states.append(try await state(after: extremity)) }
             record.state = try await merge(states)
         }
         guard record.state != before else { return }

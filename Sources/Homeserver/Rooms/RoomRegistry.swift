@@ -5,6 +5,8 @@ import Synchronization
 /// The rooms in use on this node, and the way into them.
 public final class RoomRegistry: Sendable {
     let context: RoomContext
+    let policies: PolicyServers
+    private let typing: Typing
     var database: Database { context.database }
 
     private struct Active {
@@ -16,7 +18,11 @@ public final class RoomRegistry: Sendable {
     /// loaded a second time: then the versions that each write compares keep the two from contradicting each other.
     private let active = Mutex(Active())
 
-    init(context: RoomContext) { self.context = context }
+    init(context: RoomContext, policies: PolicyServers, typing: Typing) {
+        self.context = context
+        self.policies = policies
+        self.typing = typing
+    }
 
     /// A room by its ID; nil if this server doesn't know it.
     func room(_ roomID: RoomID) async throws -> Room? {
@@ -110,19 +116,27 @@ public final class RoomRegistry: Sendable {
     private static let attemptsBeforeTurn = 4
     private static let turn: Int64 = 1_000
 
-    private func carryOut(_ jobs: [RoomJob], in room: Room) async {
-        for attempt in 0..<Self.attempts {
+    private func carryOut(_ all: [RoomJob], in room: Room) async {
+        var jobs = all
+        var attempt = 0
+        while attempt < Self.attempts {
             for job in jobs { job.failure = nil }
             do {
                 if attempt == 0 { try await refresh(room) }
                 guard var draft = try await build(jobs, in: room) else { return }
+                let refusals = await policies.sign(&draft)
+                if !refusals.isEmpty {
+                    jobs = Self.refuse(refusals, jobs)
+                    continue
+                }
                 try await commit(&draft)
                 room.moved(to: draft.record)
                 return
             } catch DatabaseError.conflict {
                 // Another node was faster.
+                attempt += 1
                 do {
-                    if attempt % Self.attemptsBeforeTurn == Self.attemptsBeforeTurn - 1 { try await takeTurn(in: room) }
+                    if attempt % Self.attemptsBeforeTurn == 0 { try await takeTurn(in: room) }
                     if let record = try await database.room(room.nid) { room.moved(to: record) }
                 } catch {
                     return fail(jobs, error)
@@ -132,6 +146,17 @@ public final class RoomRegistry: Sendable {
             }
         }
         fail(jobs, DatabaseError.conflict("room \(room.roomID) moves on too fast"))
+    }
+
+    /// Has the jobs fail whose events the room's policy server doesn't sign.
+    ///
+    /// - Returns: the others, which are done without them.
+    private static func refuse(_ refusals: [Int: MatrixError], _ jobs: [RoomJob]) -> [RoomJob] {
+        jobs.filter { job in
+            guard let refusal = job.added.lazy.compactMap({ refusals[$0] }).first else { return true }
+            job.failure = refusal
+            return false
+        }
     }
 
     private func takeTurn(in room: Room) async throws {
@@ -153,8 +178,10 @@ public final class RoomRegistry: Sendable {
                 record, isNew: false, version: room.version, context: self.context, reader: reader)
             for job in jobs {
                 let untouched = draft
+                job.added = 0..<0
                 do {
                     try await job.run(&draft)
+                    job.added = untouched.added.count..<draft.added.count
                 } catch {
                     draft = untouched
                     job.failure = error
@@ -185,6 +212,7 @@ public final class RoomRegistry: Sendable {
             write.update(
                 draft.record, readAs: before, by: context.node, at: context.surroundings.now(), newest: newest,
                 bump: bump.map { positions[$0] } ?? .null)
+            if before.version != draft.record.version { write.setVersion(draft.record.version, of: room) }
         } else {
             write.insert(draft.record, newest: newest, bump: bump.map { positions[$0] } ?? newest)
         }
@@ -223,6 +251,7 @@ public final class RoomRegistry: Sendable {
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
+        try await dropRemoteDevices(of: draft.added.flatMap(\.memberships).filter { $0.joined < 0 }, room, &write)
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -242,6 +271,20 @@ public final class RoomRegistry: Sendable {
         }
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
+        let gone = draft.added.flatMap(\.memberships).filter { $0.joined < 0 }.map(\.user)
+        if !gone.isEmpty { for user in try await database.users(gone).values { typing.left(user, room) } }
+    }
+
+    /// Whose devices are told of to this server only while a room is shared: what it knows of them isn't good beyond.
+    private func dropRemoteDevices(
+        of departures: [RoomDraft.MembershipChange], _ room: RoomNID, _ write: inout Write
+    ) async throws {
+        if departures.isEmpty { return }
+        let own = try await database.number(ofServer: context.serverName)
+        for departure in departures where departure.server != own { write.dropRemoteDevices(of: departure.user) }
+        if departures.contains(where: { $0.server == own }) {
+            write.dropRemoteDevices(ofAllIn: room, unlessJoinedBy: own)
+        }
     }
 
     /// Makes a room out of a draft that begins with its create event.

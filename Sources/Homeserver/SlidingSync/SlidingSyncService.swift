@@ -79,9 +79,8 @@ public final class SlidingSyncService: Sendable {
         while true {
             let known = try await sync.memberships(of: requester.nid)
             let memberships = known.list
-            let joined = memberships.filter { $0.membership == .join }.map(\.room)
             // Registered before anything is read: what happens from here on wakes it.
-            let waiter = sync.notifier.register(requester.nid, rooms: Set(joined))
+            let waiter = sync.notifier.register(requester.nid, rooms: known.joined)
             defer { sync.notifier.remove(waiter) }
             let upTo = SyncToken(
                 epoch: sync.epoch, position: database.committedPosition, run: run, ephemeral: sync.serial.current)
@@ -100,11 +99,7 @@ public final class SlidingSyncService: Sendable {
             if !answer.isEmpty || since == nil || left <= 0 || sync.notifier.isDraining {
                 return try await finish(answer, counts, builder, connection)
             }
-            let cancel = surroundings.after(left) { waiter.wake() }
-            await waiter.wait()
-            cancel()
-            try await sync.presence.synced(request.presence, by: requester)
-            try Task.checkCancellation()
+            try await sync.wait(waiter, atMost: left, as: request.presence, requester)
         }
     }
 

@@ -26,7 +26,7 @@ public final class FilterService: Sendable {
 
     /// What a `filter` parameter means: a filter's ID, or a filter itself.
     public func resolve(_ parameter: String?, for requester: Requester) async throws -> SyncFilter {
-        guard let parameter else { return SyncFilter() }
+        guard let parameter else { return .none }
         return try SyncFilter(try await document(parameter, requester).root)
     }
 

@@ -44,9 +44,67 @@ public final class Notifier: Sendable {
         }
     }
 
+    /// A user who waits, or has waited a moment ago: most ask again at once, with the same rooms.
+    private struct Listener {
+        var waiters: [ObjectIdentifier: Waiter] = [:]
+        /// Where the table has the user among a room's listeners: at least the rooms of all waiters.
+        var rooms: Set<RoomNID> = []
+    }
+
     private struct Table {
-        var waiters: [UserNID: [ObjectIdentifier: Waiter]] = [:]
+        var listeners: [UserNID: Listener] = [:]
+        /// Who is to be looked at when something happens in a room.
+        var byRoom: [RoomNID: Set<UserNID>] = [:]
+        /// How many listeners wait for nothing at the moment.
+        var idle = 0
         var isDraining = false
+
+        mutating func add(_ waiter: Waiter) {
+            var listener = listeners.removeValue(forKey: waiter.user)
+            if listener?.waiters.isEmpty == true { idle -= 1 }
+            // Sets that are one and the same compare at once, which is what a user's rooms are from one sync to the next.
+            if let known = listener, known.rooms != waiter.rooms {
+                let rooms =
+                    known.waiters.values.reduce(into: waiter.rooms) { $0.formUnion($1.rooms) }
+                for room in known.rooms.subtracting(rooms) { forget(waiter.user, in: room) }
+                for room in rooms.subtracting(known.rooms) { byRoom[room, default: []].insert(waiter.user) }
+                listener?.rooms = rooms
+            } else if listener == nil {
+                for room in waiter.rooms { byRoom[room, default: []].insert(waiter.user) }
+                listener = Listener(rooms: waiter.rooms)
+            }
+            listener?.waiters[ObjectIdentifier(waiter)] = waiter
+            listeners[waiter.user] = listener
+        }
+
+        mutating func remove(_ waiter: Waiter) {
+            guard listeners[waiter.user]?.waiters.removeValue(forKey: ObjectIdentifier(waiter)) != nil,
+                listeners[waiter.user]?.waiters.isEmpty == true
+            else { return }
+            idle += 1
+            // Those who don't come back are cleared away together, so that it costs each of them once.
+            if idle > 1000 + listeners.count / 2 {
+                for (user, listener) in listeners where listener.waiters.isEmpty { drop(user, listener) }
+                idle = 0
+            }
+        }
+
+        private mutating func drop(_ user: UserNID, _ listener: Listener) {
+            for room in listener.rooms { forget(user, in: room) }
+            listeners[user] = nil
+        }
+
+        private mutating func forget(_ user: UserNID, in room: RoomNID) {
+            byRoom[room]?.remove(user)
+            if byRoom[room]?.isEmpty == true { byRoom[room] = nil }
+        }
+
+        /// Those of a room's listeners who wait for something in it: another waiter of the same user may be there for other rooms.
+        func waiters(in room: RoomNID) -> [Waiter] {
+            byRoom[room, default: []].flatMap { user in
+                listeners[user]?.waiters.values.filter { $0.rooms.contains(room) } ?? []
+            }
+        }
     }
 
     /// The lock protects the table; nothing is awaited while it is held.
@@ -58,7 +116,7 @@ public final class Notifier: Sendable {
     func register(_ user: UserNID, rooms: Set<RoomNID>) -> Waiter {
         let waiter = Waiter(user: user, rooms: rooms)
         let isDraining = table.withLock { table in
-            table.waiters[user, default: [:]][ObjectIdentifier(waiter)] = waiter
+            table.add(waiter)
             return table.isDraining
         }
         if isDraining { waiter.wake() }
@@ -66,13 +124,10 @@ public final class Notifier: Sendable {
     }
 
     func remove(_ waiter: Waiter) {
-        table.withLock { table in
-            table.waiters[waiter.user]?[ObjectIdentifier(waiter)] = nil
-            if table.waiters[waiter.user]?.isEmpty == true { table.waiters[waiter.user] = nil }
-        }
+        table.withLock { $0.remove(waiter) }
     }
 
-    /// Wakes all whom the topics concern. Costs one look for each user who waits, however large the room is.
+    /// Wakes all whom the topics concern. Costs a look at each of them, however many others wait.
     func publish(_ topics: [Topic]) {
         var rooms: Set<RoomNID> = []
         var users: Set<UserNID> = []
@@ -88,9 +143,9 @@ public final class Notifier: Sendable {
             }
         }
         let concerned = table.withLock { table in
-            table.waiters.values.flatMap { waiters in
-                waiters.values.filter { concernsAll || users.contains($0.user) || !$0.rooms.isDisjoint(with: rooms) }
-            }
+            if concernsAll { return table.listeners.values.flatMap(\.waiters.values) }
+            return rooms.flatMap(table.waiters(in:))
+                + users.flatMap { table.listeners[$0]?.waiters.values.map(\.self) ?? [] }
         }
         for waiter in concerned { waiter.wake() }
     }
@@ -99,7 +154,7 @@ public final class Notifier: Sendable {
     public func drain() {
         let all = table.withLock { table in
             table.isDraining = true
-            return table.waiters.values.flatMap(\.values)
+            return table.listeners.values.flatMap(\.waiters.values)
         }
         for waiter in all { waiter.wake() }
     }

@@ -1,28 +1,33 @@
 import MatrixCore
 
-/// What a client wants of a sync (Client-Server API, "Filtering").
-public struct SyncFilter: Sendable {
-    public var timeline = RoomEventFilter()
-    public var state = RoomEventFilter()
-    public var ephemeral = RoomEventFilter()
-    public var roomAccountData = RoomEventFilter()
-    public var accountData = EventFilter()
-    public var includesLeft = false
-    public var presence = EventFilter()
+/// What a client wants of a sync (Client-Server API, "Filtering"). An object, because every sync that waits holds one.
+public final class SyncFilter: Sendable {
+    let timeline: RoomEventFilter
+    let state: RoomEventFilter
+    let ephemeral: RoomEventFilter
+    let roomAccountData: RoomEventFilter
+    let accountData: EventFilter
+    let includesLeft: Bool
+    let presence: EventFilter
     /// The parts of events that are wanted; nil: all.
-    var fields: EventFields?
+    let fields: EventFields?
     /// The fields of others' profiles that are wanted (MSC4429).
-    var profileFields: Set<ByteString> = []
+    let profileFields: Set<ByteString>
     /// Whether events are wanted as servers exchange them.
-    var wantsFederationFormat = false
+    let wantsFederationFormat: Bool
     /// `rooms` and `not_rooms` of all that has to do with rooms.
-    var rooms = RoomEventFilter()
+    let rooms: RoomEventFilter
+
+    /// Of those who don't name one.
+    public static let none: SyncFilter = {
+        do { return try SyncFilter(JSONDocument(parsing: Array("{}".utf8)).root) } catch {
+            preconditionFailure("\(error)")
+        }
+    }()
 
     /// Events of a room's timeline when the client doesn't say, and at most.
     static let defaultLimit = 10
     static let largestLimit = 1_000
-
-    public init() {}
 
     /// - Throws: `M_BAD_JSON` where a member has the wrong type.
     public init(_ json: JSONView) throws {

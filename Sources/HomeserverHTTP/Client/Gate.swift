@@ -2,52 +2,75 @@ import Homeserver
 import MatrixCore
 
 /// What stands before every endpoint: who asks (Client-Server API, "Using access tokens"), and whether they ask too often.
+///
+/// Most requests pass without anything being waited for. What has to look something up is in functions of its own: a request that
+/// waits for news keeps the memory of the way that it took.
 struct Gate: Sendable {
     let homeserver: Homeserver
 
     func admit(_ request: inout Request, _ endpoint: Endpoint) async throws {
         var isUnlimited = false
-        switch endpoint.authentication {
-        case .none: break
-        case .optionalAccessToken:
-            if let token = try Self.token(of: request) {
-                isUnlimited = try await recognise(token, &request, endpoint)
-            }
-        case .accessToken, .administrator:
-            guard let token = try Self.token(of: request) else { throw MatrixError.missingToken }
-            isUnlimited = try await recognise(token, &request, endpoint)
-            if endpoint.authentication == .administrator, request.requester?.isAdmin != true {
-                throw MatrixError.forbidden("Only administrators of this server may do this.")
-            }
-        case .localSocket:
-            guard request.isLocalSocket else { throw MatrixError.unrecognizedPath }
-        case .signedByServer:
-            try await recogniseServer(&request)
+        if try !admitAtOnce(&request, endpoint) { isUnlimited = try await lookUp(&request, endpoint) }
+        if endpoint.authentication == .administrator, request.requester?.isAdmin != true {
+            throw MatrixError.forbidden("Only administrators of this server may do this.")
         }
         if !isUnlimited, let kind = RateLimiter.Kind(endpoint.rateLimit) {
             try limit(kind, request)
         }
     }
 
-    /// Finds out whose token it is, and whether that account may use the endpoint.
+    /// Recognises whom it can by what is in memory.
     ///
-    /// - Returns: whether limits are none for it.
-    private func recognise(_ token: String, _ request: inout Request, _ endpoint: Endpoint) async throws -> Bool {
-        // The device had another name before the specification took it up.
-        let device = request.query["device_id"] ?? request.query["org.matrix.msc3202.device_id"]
-        if let speaker = try await homeserver.appservices.speaker(
-            for: token, user: request.query["user_id"], device: device)
-        {
-            request.requester = speaker.requester
-            try AccountRestrictions.check(speaker.requester, endpoint)
-            return speaker.isUnlimited
+    /// - Returns: false if something has to be looked up or noted.
+    private func admitAtOnce(_ request: inout Request, _ endpoint: Endpoint) throws -> Bool {
+        switch endpoint.authentication {
+        case .none: return true
+        case .localSocket:
+            guard request.isLocalSocket else { throw MatrixError.unrecognizedPath }
+            return true
+        case .signedByServer: return false
+        case .optionalAccessToken, .accessToken, .administrator:
+            guard let token = try Self.token(of: request) else {
+                if endpoint.authentication == .optionalAccessToken { return true }
+                throw MatrixError.missingToken
+            }
+            guard !homeserver.appservices.knows(token), let requester = try homeserver.accounts.tokens.known(token),
+                !homeserver.lastSeen.isDue(requester, address: request.remoteAddress.description)
+            else { return false }
+            request.requester = requester
+            try AccountRestrictions.check(requester, endpoint)
+            return true
         }
+    }
+
+    /// - Returns: whether limits are none for who asks.
+    @inline(never) private func lookUp(_ request: inout Request, _ endpoint: Endpoint) async throws -> Bool {
+        if endpoint.authentication == .signedByServer {
+            try await recogniseServer(&request)
+            return false
+        }
+        guard let token = try Self.token(of: request) else { throw MatrixError.missingToken }
+        if homeserver.appservices.knows(token) { return try await recogniseAppservice(token, &request, endpoint) }
         let requester = try await homeserver.accounts.tokens.requester(for: token)
         request.requester = requester
         try AccountRestrictions.check(requester, endpoint)
         try await homeserver.lastSeen.note(
             requester, address: request.remoteAddress.description, userAgent: request.headers.first(name: "User-Agent"))
         return false
+    }
+
+    private func recogniseAppservice(
+        _ token: String, _ request: inout Request, _ endpoint: Endpoint
+    ) async throws -> Bool {
+        // The device had another name before the specification took it up.
+        let device = request.query["device_id"] ?? request.query["org.matrix.msc3202.device_id"]
+        guard
+            let speaker = try await homeserver.appservices.speaker(
+                for: token, user: request.query["user_id"], device: device)
+        else { throw MatrixError.unknownToken() }
+        request.requester = speaker.requester
+        try AccountRestrictions.check(speaker.requester, endpoint)
+        return speaker.isUnlimited
     }
 
     /// The largest body of another server: fifty events and a hundred EDUs.

@@ -2,7 +2,7 @@ import Homeserver
 import MatrixCore
 
 /// Joining, leaving, knocking, inviting (Server-Server API, "Joining Rooms", "Knocking upon a room", "Leaving Rooms (Rejecting
-/// Invites)", "Inviting to a room").
+/// Invites)", "Inviting to a room", "Third-party invites").
 extension FederationAPI {
     var membershipEndpoints: [Endpoint] {
         [
@@ -49,6 +49,21 @@ extension FederationAPI {
                     event, version: "1", stripped: event["unsigned"]?["invite_room_state"], try request.eventID(),
                     in: try request.roomID(), by: origin)
                 return .json([200, ["event": .raw(signed.json)]])
+            },
+            signed(.PUT, "\(Self.prefix)/exchange_third_party_invite/{roomId}") { request, origin in
+                try await self.federation.thirdPartyInvites.exchange(
+                    try request.object(), in: try request.roomID(), for: origin)
+                return .empty
+            },
+            // Identity servers don't sign their requests.
+            Endpoint(
+                .PUT, PathPattern("\(Self.prefix)/3pid/onbind"), api: .federation, authentication: .none,
+                rateLimit: .invite
+            ) { request in
+                let body = try await request.json().root
+                guard body.isObject else { throw MatrixError.badJSON("The body must be a JSON object.") }
+                try await self.federation.thirdPartyInvites.bound(body)
+                return .empty
             },
         ]
     }

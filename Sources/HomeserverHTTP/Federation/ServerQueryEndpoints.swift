@@ -15,11 +15,6 @@ extension FederationAPI {
                 }
                 return .json(["sub": .string(user.string)])
             },
-            signed(.PUT, "\(Self.prefix)/3pid/onbind") { request, _ in
-                // Nobody is invited here by an e-mail address or a telephone number, so there is nobody to tell.
-                _ = try request.object()
-                return .empty
-            },
             signed(.GET, "\(Self.prefix)/query/directory") { request, _ in
                 guard let text = request.query["room_alias"] else { throw MatrixError.missingParam("room_alias") }
                 guard let alias = RoomAlias(text), alias.server == self.homeserver.configuration.serverName else {

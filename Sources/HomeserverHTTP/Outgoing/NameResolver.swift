@@ -29,7 +29,7 @@ struct NameResolver: Sendable {
     private static let mostServices: Int32 = 16
 
     static func system() -> NameResolver {
-        let threads = ResolverThreads(count: 8)
+        let threads = ResolverThreads(count: 16)
         return NameResolver(
             addresses: { host in try await threads.run { try Self.find(host) } },
             services: { name in try await threads.run { try Self.findServices(name) } })
@@ -77,18 +77,27 @@ struct NameResolver: Sendable {
     }
 }
 
-/// Threads for what blocks, taken in turn.
+/// Threads for what blocks. Each lookup goes to the thread with the fewest: names that take their time hold up few others.
 private final class ResolverThreads: Sendable {
     private typealias Job = @Sendable () -> Void
     private let threads: [WorkThread<Job>]
-    private let next = Atomic<Int>(0)
+    /// How many lookups each has. The lock protects the counts.
+    private let loads: Mutex<[Int]>
 
-    init(count: Int) { threads = (0..<count).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } } }
+    init(count: Int) {
+        threads = (0..<count).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } }
+        loads = Mutex([Int](repeating: 0, count: count))
+    }
 
     func run<T: Sendable>(_ work: @escaping @Sendable () throws -> T) async throws -> T {
-        let thread = threads[next.add(1, ordering: .relaxed).oldValue % threads.count]
+        let index = loads.withLock { loads in
+            let index = loads.indices.min { loads[$0] < loads[$1] } ?? 0
+            loads[index] += 1
+            return index
+        }
+        defer { loads.withLock { $0[index] -= 1 } }
         return try await withCheckedThrowingContinuation { continuation in
-            let added = thread.add { continuation.resume(with: Result { try work() }) }
+            let added = threads[index].add { continuation.resume(with: Result { try work() }) }
             if !added { continuation.resume(throwing: TransportError(.unreachable, "the server is stopping")) }
         }
     }

@@ -1,5 +1,6 @@
 import Homeserver
 import MatrixCore
+import NIOCore
 
 /// Reaches other servers over the network (Server-Server API, "Server discovery").
 public final class NetworkTransport: FederationTransport {
@@ -25,10 +26,13 @@ public final class NetworkTransport: FederationTransport {
     }
 
     public func send(_ request: ServerRequest) async throws -> ServerResponse {
-        let location = try await discovery.location(of: request.destination)
+        let deadline = NIODeadline.now() + .milliseconds(request.timeout)
+        let location = try await client.group.any().wait(until: deadline, "it took too long to be found") {
+            [discovery] in try await discovery.location(of: request.destination)
+        }
         do {
             return try await client.send(
-                request.method, request.target, request.headers, request.body, to: location, timeout: request.timeout,
+                request.method, request.target, request.headers, request.body, to: location, until: deadline,
                 mostBytes: request.mostBytes)
         } catch let error as TransportError {
             if error.kind == .unreachable { discovery.forget(request.destination) }

@@ -26,14 +26,23 @@ final class OutgoingClient: Sendable {
         var closing: Scheduled<Void>
     }
 
+    /// Somebody who waits for a connection to a place.
+    private struct Waiter {
+        var number: Int
+        var continuation: CheckedContinuation<Bool, Never>
+        /// Ends the waiting.
+        var timer: Scheduled<Void>
+    }
+
     private struct State {
         var idle: [Place: [Idle]] = [:]
         var open: [Place: Int] = [:]
-        var waiting: [Place: [CheckedContinuation<Void, Never>]] = [:]
+        var waiting: [Place: [Waiter]] = [:]
+        var waiters = 0
         var isClosed = false
     }
 
-    private let group: any EventLoopGroup
+    let group: any EventLoopGroup
     private let resolver: NameResolver
     private let settings: Settings
     private let tls: NIOSSLContext
@@ -73,14 +82,19 @@ final class OutgoingClient: Sendable {
         let location = ServerLocation(
             endpoints: [.init(host: literal?.description ?? url.host, port: url.port)], host: host,
             certificateName: literal?.description ?? url.host)
-        return try await send("GET", url.target, [], nil, to: location, timeout: timeout, mostBytes: mostBytes)
+        return try await send(
+            "GET", url.target, [], nil, to: location, until: .now() + .milliseconds(timeout), mostBytes: mostBytes)
     }
 
     /// Sends a request to a server that was found, at the first of its places that can be reached.
     func send(
         _ method: String, _ target: String, _ headers: [(name: String, value: String)], _ body: [UInt8]?,
-        to location: ServerLocation, timeout: Int64, mostBytes: Int
+        to location: ServerLocation, until deadline: NIODeadline, mostBytes: Int
     ) async throws -> ServerResponse {
+        // What others have named stands in these: nothing of it may begin a line of its own (A27).
+        guard Self.isPlain(method), Self.isPlain(target), Self.isPlain(location.host) else {
+            throw TransportError(.denied, "the request can't be written as HTTP")
+        }
         var head = HTTPRequestHead(version: .http1_1, method: HTTPMethod(rawValue: method), uri: target)
         head.headers.add(name: "Host", value: location.host)
         head.headers.add(name: "User-Agent", value: "\(Version.name)/\(Version.number)")
@@ -90,7 +104,7 @@ final class OutgoingClient: Sendable {
         for endpoint in location.endpoints {
             let place = Place(endpoint: endpoint, certificateName: location.certificateName)
             do {
-                return try await exchange(head, body, at: place, .milliseconds(timeout), mostBytes)
+                return try await exchange(head, body, at: place, deadline, mostBytes)
             } catch let error as ExchangeFailure {
                 throw error.reason
             } catch let error as TransportError {
@@ -100,6 +114,8 @@ final class OutgoingClient: Sendable {
         }
         throw failure
     }
+
+    private static func isPlain(_ text: String) -> Bool { text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F } }
 
     func close() async {
         let idle = state.withLock { state in
@@ -116,28 +132,28 @@ final class OutgoingClient: Sendable {
     // MARK: - Connections
 
     private func exchange(
-        _ head: HTTPRequestHead, _ body: [UInt8]?, at place: Place, _ timeout: TimeAmount, _ mostBytes: Int
+        _ head: HTTPRequestHead, _ body: [UInt8]?, at place: Place, _ deadline: NIODeadline, _ mostBytes: Int
     ) async throws -> ServerResponse {
-        await enter(place)
+        try await enter(place, deadline)
         defer { leave(place) }
         // One that lay idle may have been closed by the other side just now.
         while let channel = takeIdle(place) {
             do {
-                return try await exchange(head, body, on: channel, place, timeout, mostBytes)
+                return try await exchange(head, body, on: channel, place, deadline, mostBytes)
             } catch let failure as ExchangeFailure where failure.nothingCame && failure.reason.kind != .timedOut {
                 continue
             }
         }
-        return try await exchange(head, body, on: try await connect(place), place, timeout, mostBytes)
+        return try await exchange(head, body, on: try await connect(place, deadline), place, deadline, mostBytes)
     }
 
     private func exchange(
-        _ head: HTTPRequestHead, _ body: [UInt8]?, on channel: any Channel, _ place: Place, _ timeout: TimeAmount,
-        _ mostBytes: Int
+        _ head: HTTPRequestHead, _ body: [UInt8]?, on channel: any Channel, _ place: Place,
+        _ deadline: NIODeadline, _ mostBytes: Int
     ) async throws -> ServerResponse {
         let promise = channel.eventLoop.makePromise(of: OutgoingAnswer.self)
         let exchange = OutgoingExchange(
-            head: head, body: body, mostBytes: mostBytes, timeout: timeout, answer: promise)
+            head: head, body: body, mostBytes: mostBytes, deadline: deadline, answer: promise)
         channel.writeAndFlush(exchange).whenFailure { error in
             promise.fail(
                 ExchangeFailure(
@@ -152,12 +168,12 @@ final class OutgoingClient: Sendable {
         return answer.response
     }
 
-    private func connect(_ place: Place) async throws -> any Channel {
+    private func connect(_ place: Place, _ deadline: NIODeadline) async throws -> any Channel {
         let addresses: [IPAddress]
         if let literal = IPAddress(place.endpoint.host) {
             addresses = [literal]
         } else {
-            addresses = try await resolver.addresses(place.endpoint.host)
+            addresses = try await resolve(place.endpoint.host, deadline)
         }
         let allowed = addresses.filter { address in !settings.denied.contains { $0.contains(address) } }
         guard !allowed.isEmpty else {
@@ -168,8 +184,10 @@ final class OutgoingClient: Sendable {
         let name = IPAddress(place.certificateName) == nil ? place.certificateName : nil
         var failure = ""
         for address in allowed.prefix(Self.mostAddresses) {
+            let left = deadline - NIODeadline.now()
+            guard left > .zero else { throw TransportError(.timedOut, "it took too long to connect") }
             do {
-                return try await ClientBootstrap(group: group).connectTimeout(Self.connectTime)
+                return try await ClientBootstrap(group: group).connectTimeout(min(Self.connectTime, left))
                     .channelOption(.socketOption(.tcp_nodelay), value: 1)
                     .channelInitializer { channel in
                         channel.eventLoop.makeCompletedFuture {
@@ -192,23 +210,51 @@ final class OutgoingClient: Sendable {
             .unreachable, "nobody answers at \(place.endpoint.host), port \(place.endpoint.port): \(failure)")
     }
 
-    /// Waits until there may be one more connection to a place.
-    private func enter(_ place: Place) async {
-        await withCheckedContinuation { continuation in
-            let mayGo = state.withLock { state in
+    /// The addresses of a host. Names of strangers may lead to servers of names that take their time.
+    private func resolve(_ host: String, _ deadline: NIODeadline) async throws -> [IPAddress] {
+        try await group.any().wait(until: deadline, "its name took too long to be looked up") { [resolver] in
+            try await resolver.addresses(host)
+        }
+    }
+
+    /// Waits until there may be one more connection to a place, as long as there is time for it: who holds all of them up holds up
+    /// nobody beyond that (A16).
+    private func enter(_ place: Place, _ deadline: NIODeadline) async throws {
+        let loop = group.any()
+        let number = state.withLock { state in
+            state.waiters += 1
+            return state.waiters
+        }
+        let mayGo = await withCheckedContinuation { continuation in
+            let timer = loop.scheduleTask(deadline: deadline) { self.giveUp(number, place) }
+            let isFree = state.withLock { state in
                 guard state.open[place, default: 0] < Self.mostConnections else {
-                    state.waiting[place, default: []].append(continuation)
+                    state.waiting[place, default: []].append(
+                        Waiter(number: number, continuation: continuation, timer: timer))
                     return false
                 }
                 state.open[place, default: 0] += 1
                 return true
             }
-            if mayGo { continuation.resume() }
+            if isFree {
+                timer.cancel()
+                continuation.resume(returning: true)
+            }
         }
+        guard mayGo else { throw TransportError(.timedOut, "all connections to it are busy") }
+    }
+
+    private func giveUp(_ number: Int, _ place: Place) {
+        let waiter = state.withLock { state -> Waiter? in
+            guard let index = state.waiting[place]?.firstIndex(where: { $0.number == number }) else { return nil }
+            defer { if state.waiting[place]?.isEmpty == true { state.waiting[place] = nil } }
+            return state.waiting[place]?.remove(at: index)
+        }
+        waiter?.continuation.resume(returning: false)
     }
 
     private func leave(_ place: Place) {
-        let next: CheckedContinuation<Void, Never>? = state.withLock { state in
+        let next: Waiter? = state.withLock { state in
             if var waiting = state.waiting[place], !waiting.isEmpty {
                 let next = waiting.removeFirst()
                 state.waiting[place] = waiting.isEmpty ? nil : waiting
@@ -218,7 +264,8 @@ final class OutgoingClient: Sendable {
             state.open[place] = left == 0 ? nil : left
             return nil
         }
-        next?.resume()
+        next?.timer.cancel()
+        next?.continuation.resume(returning: true)
     }
 
     private func takeIdle(_ place: Place) -> (any Channel)? {

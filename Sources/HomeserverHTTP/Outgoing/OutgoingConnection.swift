@@ -7,7 +7,7 @@ struct OutgoingExchange: Sendable {
     var head: HTTPRequestHead
     var body: [UInt8]?
     var mostBytes: Int
-    var timeout: TimeAmount
+    var deadline: NIODeadline
     var answer: EventLoopPromise<OutgoingAnswer>
 }
 
@@ -42,7 +42,7 @@ final class OutgoingConnectionHandler: ChannelDuplexHandler {
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         let exchange = unwrapOutboundIn(data)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        let deadline = context.eventLoop.scheduleTask(in: exchange.timeout) {
+        let deadline = context.eventLoop.scheduleTask(deadline: exchange.deadline) {
             let (handler, context) = bound.value
             handler.fail(TransportError(.timedOut, "it took too long to answer"), context)
         }

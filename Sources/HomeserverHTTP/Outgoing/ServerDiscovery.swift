@@ -114,6 +114,8 @@ final class ServerDiscovery: Sendable {
 /// Reads `/.well-known/matrix/server` (Server-Server API, "Server discovery").
 struct WellKnownReader: Sendable {
     let client: OutgoingClient
+    /// The port of HTTPS; another one in tests.
+    var port = 443
 
     private static let mostBytes = 50 * 1_024
     private static let timeout: Int64 = 10_000
@@ -123,7 +125,7 @@ struct WellKnownReader: Sendable {
     /// What the document says, and for how many milliseconds; nil if there is none or it can't be read: then the name is looked
     /// for without.
     func read(_ host: String) async throws -> (server: ServerName, lifetime: Int64)? {
-        var url = OutgoingURL(host: host, port: 443, target: "/.well-known/matrix/server")
+        var url = OutgoingURL(host: host, port: port, target: "/.well-known/matrix/server")
         for _ in 0...Self.mostRedirects {
             let answer: ServerResponse
             do {

@@ -24,53 +24,43 @@ public struct Router: Sendable {
     /// Answers a request; every failure is an answer too.
     public func respond(to request: Request) async -> Response {
         await RequestID.$current.withValue(request.id) {
-            let start = ContinuousClock.now
-            var request = request
-            var response = await answer(&request)
-            if request.method == .HEAD {
-                response.dropBody()
-            }
-            logger.debug(
-                "answered",
-                metadata: [
-                    "method": "\(request.method.rawValue)", "target": "\(request.redactedTarget)",
-                    "status": "\(response.status.code)", "took": "\(ContinuousClock.now - start)",
-                    "from": "\(request.remoteAddress)", "user": "\(request.requester?.userID.string ?? "-")",
-                ])
-            return response
-        }
-    }
-
-    private func answer(_ request: inout Request) async -> Response {
-        let match = tree.match(request.path)
-        // A path that none of the APIs of this listener has is unknown here, whatever other listeners serve.
-        let routes = match?.routes.filter { request.served.contains($0.route.endpoint.api) } ?? []
-        let isForBrowsers = routes.first.map { $0.route.endpoint.api == .client } ?? true
-        var response: Response
-        if request.method == .OPTIONS {
-            // Also where there is nothing: a browser that asks about an endpoint we lack must get to see its 404.
-            response = Response(status: .noContent)
-            CrossOrigin.addPreflightHeaders(to: &response)
-        } else {
+            let answering = Answering(request, match: tree.match(request.path))
+            var response: Response
             do {
-                response = try await dispatch(&request, routes, match?.segments ?? [])
+                response = try await dispatch(answering)
             } catch {
-                response = ErrorResponse.make(for: error, requestID: request.id, logger: logger)
-                if response.status == .methodNotAllowed {
-                    response.headers.add(name: "Allow", value: Self.allowed(routes))
-                }
+                response = answering.failure(error, logger)
             }
+            return answering.finish(response, logger)
         }
-        if isForBrowsers {
-            CrossOrigin.addHeaders(to: &response)
-        }
-        return response
     }
 
-    private func dispatch(
-        _ request: inout Request, _ routes: [(method: HTTPMethod, route: RouteTree.Route)],
-        _ segments: [RouteTree.Segment]
-    ) async throws -> Response {
+    /// Finds the endpoint and has it answer. Whatever waits for something to happen waits in here, so it holds little.
+    private func dispatch(_ answering: Answering) async throws -> Response {
+        guard let endpoint = try answering.endpoint() else { return Response(status: .noContent) }
+        try await admit(&answering.request, endpoint)
+        return try await endpoint.handler(answering.request)
+    }
+}
+
+/// A request on its way through the router. Touched by the task that answers it, by nobody else.
+private final class Answering: @unchecked Sendable {
+    var request: Request
+    private let routes: [(method: HTTPMethod, route: RouteTree.Route)]
+    private let segments: [RouteTree.Segment]
+    private let start = ContinuousClock.now
+
+    init(_ request: Request, match: RouteTree.Match?) {
+        self.request = request
+        // A path that none of the APIs of this listener has is unknown here, whatever other listeners serve.
+        routes = match?.routes.filter { request.served.contains($0.route.endpoint.api) } ?? []
+        segments = match?.segments ?? []
+    }
+
+    /// The endpoint that is to answer; nil for a browser that only asks what it may. That is answered also where there is
+    /// nothing: a browser that asks about an endpoint we lack must get to see its 404.
+    func endpoint() throws -> Endpoint? {
+        if request.method == .OPTIONS { return nil }
         guard !routes.isEmpty else { throw MatrixError.unrecognizedPath }
         var found = routes.first { $0.method == request.method }
         if found == nil, request.method == .HEAD {
@@ -81,14 +71,36 @@ public struct Router: Sendable {
             throw MatrixError.invalidParam("The path isn't valid percent-encoded UTF-8.")
         }
         request.parameters = parameters
-        try await admit(&request, route.endpoint)
-        return try await route.endpoint.handler(request)
+        return route.endpoint
     }
 
-    private static func allowed(_ routes: [(method: HTTPMethod, route: RouteTree.Route)]) -> String {
+    func failure(_ error: any Error, _ logger: Logger) -> Response {
+        var response = ErrorResponse.make(for: error, requestID: request.id, logger: logger)
+        if response.status == .methodNotAllowed { response.headers.add(name: "Allow", value: allowed) }
+        return response
+    }
+
+    private var allowed: String {
         var methods = routes.map(\.method.rawValue)
         if methods.contains("GET") { methods.append("HEAD") }
         return (methods + ["OPTIONS"]).joined(separator: ", ")
+    }
+
+    /// The answer as it goes out.
+    func finish(_ answer: Response, _ logger: Logger) -> Response {
+        var response = answer
+        if request.method == .OPTIONS { CrossOrigin.addPreflightHeaders(to: &response) }
+        let isForBrowsers = routes.first.map { $0.route.endpoint.api == .client } ?? true
+        if isForBrowsers { CrossOrigin.addHeaders(to: &response) }
+        if request.method == .HEAD { response.dropBody() }
+        logger.debug(
+            "answered",
+            metadata: [
+                "method": "\(request.method.rawValue)", "target": "\(request.redactedTarget)",
+                "status": "\(response.status.code)", "took": "\(ContinuousClock.now - start)",
+                "from": "\(request.remoteAddress)", "user": "\(request.requester?.userID.string ?? "-")",
+            ])
+        return response
     }
 }
 

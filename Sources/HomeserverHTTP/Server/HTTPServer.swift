@@ -77,6 +77,11 @@ public final class HTTPServer: Sendable {
                     try await bootstrap
                     .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
                     .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+                    // Most requests are small, and a connection keeps its last buffer while its client waits.
+                    .childChannelOption(
+                        .recvAllocator,
+                        value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 512, maximum: 65_536)
+                    )
                     .bind(host: host, port: port).get()
             case .unix(let path, let mode):
                 let channel = try await bootstrap.bind(

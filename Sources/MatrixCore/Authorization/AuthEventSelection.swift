@@ -67,6 +67,7 @@ extension StateKey {
     public static let historyVisibility = StateKey("m.room.history_visibility")
     public static let encryption = StateKey("m.room.encryption")
     public static let serverACL = StateKey("m.room.server_acl")
+    public static let policy = StateKey("m.room.policy")
     public static func member(_ user: UserID) -> StateKey { StateKey("m.room.member", user.string) }
     static func member(_ user: String) -> StateKey { StateKey("m.room.member", user) }
     static func thirdPartyInvite(_ token: String) -> StateKey { StateKey("m.room.third_party_invite", token) }

@@ -17,8 +17,8 @@ extension Event {
         return signers
     }
 
-    /// An invite by someone whom the room knows by a third-party identifier only.
-    var isThirdPartyInvite: Bool {
+    /// An invite of someone whom the room knew by a third-party identifier only: another server than the sender's may send it.
+    public var isThirdPartyInvite: Bool {
         type.hasSameBytes(as: "m.room.member") && content["membership"]?.isString("invite") == true
             && content["third_party_invite"] != nil
     }

@@ -41,10 +41,11 @@ enum Recordings {
         write("\(operation.name)\t\(suite)", to: "\(folder)/exercised")
     }
 
-    static func writeEndpoints(_ implemented: Set<String>, beyond: [String]) {
+    /// - Parameter prefix: of the names of the files.
+    static func writeEndpoints(_ implemented: Set<String>, beyond: [String], prefix: String = "") {
         guard let folder else { return }
-        for operation in implemented { write(operation, to: "\(folder)/implemented") }
-        for pattern in beyond { write(pattern, to: "\(folder)/beyond") }
+        for operation in implemented { write(operation, to: "\(folder)/\(prefix)implemented") }
+        for pattern in beyond { write(pattern, to: "\(folder)/\(prefix)beyond") }
     }
 
     private static func write(_ line: String, to path: String) {

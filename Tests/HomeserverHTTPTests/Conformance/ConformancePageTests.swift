@@ -4,9 +4,25 @@ import Testing
 
 @testable import HomeserverHTTP
 
-@Suite("docs/conformance.md")
+@Suite("The pages of conformance")
 struct ConformancePageTests {
-    @Test("tells truly which operations are implemented; else run scripts/conformance")
+    @Test("docs/conformance-federation.md tells truly which operations are implemented; else run scripts/conformance")
+    func federation() async throws {
+        let server = try await TestServer()
+        let endpoints = FederationAPI(server.homeserver).endpoints
+        let table = ConformanceTable.federation
+        let implemented = Set(table.implemented(by: endpoints).map(\.name))
+        Recordings.writeEndpoints(implemented, beyond: table.patternsBeyond(endpoints), prefix: "federation-")
+        let page = try String(
+            contentsOf: ConformanceTable.root.appendingPathComponent("docs/conformance-federation.md"), encoding: .utf8)
+        let rows = page.split(separator: "\n").filter { $0.hasPrefix("| `") }.map { $0.split(separator: "|") }
+        func names(_ rows: [[Substring]]) -> Set<String> { Set(rows.map { String($0[0].split(separator: "`")[1]) }) }
+        #expect(names(rows) == Set(table.operations.map(\.name)))
+        #expect(names(rows.filter { $0[1] == " yes " }) == implemented)
+        await server.close()
+    }
+
+    @Test("docs/conformance.md tells truly which operations are implemented; else run scripts/conformance")
     func implemented() async throws {
         let server = try await TestServer()
         let endpoints = ClientAPI(server.homeserver).endpoints

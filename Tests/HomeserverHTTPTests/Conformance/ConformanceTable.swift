@@ -3,26 +3,29 @@ import MatrixCore
 
 @testable import HomeserverHTTP
 
-/// The specification's Client-Server operations, as `scripts/conformance-facts` wrote them down.
+/// The operations of an API of the specification, as `scripts/conformance-facts` wrote them down.
 struct ConformanceTable: Sendable {
     let operations: [Operation]
 
-    static let shared = ConformanceTable()
+    /// The Client-Server API.
+    static let shared = ConformanceTable("client-server")
+    /// The Server-Server API.
+    static let federation = ConformanceTable("server-server")
 
     /// The root of the source tree.
     static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent()
 
-    private init() {
+    private init(_ api: String) {
         let file = Self.root.appendingPathComponent(
-            "Tests/HomeserverHTTPTests/Conformance/Facts/client-server.json")
+            "Tests/HomeserverHTTPTests/Conformance/Facts/\(api).json")
         guard let data = try? Data(contentsOf: file), let table = try? JSONDocument(parsing: [UInt8](data)).root.json
         else { preconditionFailure("there is no table of facts at \(file.path)") }
         operations = (table["operations"]?.arrayValue ?? []).map(Operation.init)
     }
 
     struct Operation: Sendable {
-        enum Token: String, Sendable { case none, optional, required, appservice }
+        enum Token: String, Sendable { case none, optional, required, appservice, signed }
 
         let method: String
         let path: String

@@ -1,53 +1,27 @@
-"""Servers that speak with one another over TLS on loopback: Roost and Synapse, each named localhost:PORT."""
+"""Servers that speak with one another over TLS on loopback: Roost and Synapse, named localhost:PORT unless a test names them."""
 
 import json
-import os
 import pathlib
-import signal
-import socket
-import ssl
 import subprocess
-import tempfile
-import time
-import urllib.request
 
 from roost_server import Roost
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url, process, log, seconds=90):
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            pass
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}:\n{log()}")
-        if time.monotonic() > end:
-            raise RuntimeError(f"the server does not answer:\n{log()}")
-        time.sleep(0.05)
+from server_process import ServerProcess, free_port
 
 
 class FederatingRoost(Roost):
-    """A Roost with a listener for other servers."""
+    """A Roost with a listener for other servers; `listeners` are further ones."""
 
-    def __init__(self, authority, label, **settings):
-        port = free_port()
-        self.name = f"localhost:{port}"
-        certificate, key = authority.issue(label)
+    def __init__(self, authority, label, name=None, port=None, certificate_for="DNS:localhost,IP:127.0.0.1",
+                 listeners=(), **settings):
+        port = port or free_port()
+        self.name = name or f"localhost:{port}"
+        certificate, key = authority.issue(label, certificate_for)
         super().__init__(environment={})
         listeners = [
             {"address": "127.0.0.1", "port": self.port},
             {"address": "127.0.0.1", "port": port, "serve": ["federation"],
              "tls": {"certificate": str(certificate), "key": str(key)}},
+            *listeners,
         ]
         self.environment = {
             "ROOST_SERVER_NAME": self.name, "ROOST_LISTENERS": json.dumps(listeners),
@@ -57,21 +31,19 @@ class FederatingRoost(Roost):
             **settings,
         }
 
-    def start(self):
-        with open(self.directory / "log", "ab") as log:
-            self.process = subprocess.Popen(
-                [self.binary, "serve", "--data", str(self.directory / "data")],
-                stdout=log, stderr=log, env={**os.environ, **self.environment})
-        wait_for(self.url + "/health", self.process, self.log)
+    def arguments(self):
+        # The listeners are in the environment.
+        return []
 
 
-class Synapse:
+class Synapse(ServerProcess):
     """A Synapse on SQLite, from .venv/synapse."""
 
+    ending = 30
     python = str(pathlib.Path(__file__).resolve().parents[3] / ".venv" / "synapse" / "bin" / "python")
 
     def __init__(self, authority, label="synapse"):
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="synapse-test-"))
+        super().__init__("synapse-test-")
         self.port, federation = free_port(), free_port()
         self.name = f"localhost:{federation}"
         self.url = f"http://127.0.0.1:{self.port}"
@@ -111,41 +83,15 @@ class Synapse:
             "handlers": {"file": {"class": "logging.FileHandler", "filename": str(self.directory / "log"),
                                   "formatter": "short"}},
             "root": {"level": "INFO", "handlers": ["file"]}, "disable_existing_loggers": False}))
-        self.process = None
         subprocess.run([self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml"),
                         "--generate-keys"], check=True, capture_output=True)
 
-    def start(self):
-        self.process = subprocess.Popen(
-            [self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml")],
-            stdout=subprocess.DEVNULL, stderr=open(self.directory / "errors", "ab"), cwd=self.directory)
-        wait_for(self.url + "/health", self.process, self.log)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    def launch(self):
+        with open(self.directory / "errors", "ab") as errors:
+            return subprocess.Popen(
+                [self.python, "-m", "synapse.app.homeserver", "-c", str(self.directory / "homeserver.yaml")],
+                stdout=subprocess.DEVNULL, stderr=errors, cwd=self.directory)
 
     def log(self):
-        text = ""
-        for name in ("errors", "log"):
-            path = self.directory / name
-            if path.exists():
-                text += path.read_text(errors="replace")[-4000:]
-        return text
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        import shutil
-        if kind is not None:
-            print(self.log())
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        errors = self.directory / "errors"
+        return (errors.read_text(errors="replace")[-4000:] if errors.exists() else "") + super().log()

@@ -1,0 +1,134 @@
+import Homeserver
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@testable import Database
+
+@Suite("Coming and going between servers")
+struct OutsideTests {
+    private func place(of room: RoomID, for user: Requester, on server: TestServer, since: String? = nil) async throws
+        -> String?
+    {
+        let rooms = try await server.sync(user, since: since)["rooms"]
+        return ["join", "invite", "knock", "leave"].first { rooms?[$0]?[room.string] != nil }
+    }
+
+    private func membership(of user: UserID, in room: RoomID, for member: Requester, on server: TestServer) async throws
+        -> String?
+    {
+        let state = try? await server.homeserver.reading.state(
+            of: room, key: .member(user), wholeEvent: false, for: member)
+        return try state.flatMap { try JSONDocument(parsing: $0).root["membership"]?.string }
+    }
+
+    @Test("an invitation that is taken back is gone on the other server, and a ban, too", arguments: [false, true])
+    func rescinded(isBan: Bool) async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice) { $0.preset = .privateChat }
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        let since = try await scene[1].sync(bob)["next_batch"]?.string
+        #expect(try await place(of: room, for: bob, on: scene[1]) == "invite")
+        try await scene[0].homeserver.memberships.remove(
+            bob.userID, from: room, isBan ? .ban : .kick, reason: nil, by: alice)
+        try await scene.eventually("the invitation is gone") {
+            try await place(of: room, for: bob, on: scene[1], since: since) == "leave"
+        }
+        #expect(try await place(of: room, for: bob, on: scene[1]) == nil)
+        await #expect(throws: MatrixError.self) {
+            try await scene[1].homeserver.memberships.join(room, reason: nil, by: bob)
+        }
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        if isBan {
+            await scene.close()
+            return
+        }
+        // Invited again, bob is in.
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        #expect(try await place(of: room, for: bob, on: scene[1]) == "invite")
+        try await scene[1].homeserver.memberships.join(room, reason: nil, by: bob)
+        #expect(try await place(of: room, for: bob, on: scene[1]) == "join")
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        await scene.close()
+    }
+
+    @Test("a server that has nothing to do with an invitation can't take it back")
+    func foreignRescission() async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11") { $0.preset = .privateChat }
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let hash = EventID(unchecked: "$" + String(repeating: "A", count: 43))
+        for sender in [evil.user("mallory"), alice.userID] {
+            let event = try EventTemplate(
+                version: .v11, roomID: room, sender: sender, type: "m.room.member", stateKey: bob.userID.string,
+                content: ["membership": "leave"], prevEvents: [hash], authEvents: [hash], depth: 9,
+                originServerTS: 1_700_000_000_000
+            ).signed(by: evil.key, as: evil.name)
+            try await evil.send(
+                [event.root.json], id: sender.localpart, to: scene[1].configuration.serverName)
+        }
+        #expect(try await place(of: room, for: bob, on: scene[1]) == "invite")
+        await scene.close()
+    }
+
+    @Test("who knocks is let in, or turned down, and hears of it")
+    func knocking() async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let name = scene[0].configuration.serverName
+        func roomWithDoor() async throws -> RoomID {
+            try await scene[0].room(of: alice) { request in
+                request.preset = .privateChat
+                request.name = "Behind a door"
+                request.initialState = [.init(key: .joinRules, content: ["join_rule": "knock"])]
+            }
+        }
+        let first = try await roomWithDoor(), second = try await roomWithDoor()
+        for room in [first, second] {
+            try await scene[1].homeserver.memberships.knock(room, reason: "please", via: [name], by: bob)
+            #expect(try await membership(of: bob.userID, in: room, for: alice, on: scene[0]) == "knock")
+            let knock = try await scene[1].sync(bob)["rooms"]?["knock"]?[room.string]
+            #expect(knock.map { String(decoding: $0.raw, as: UTF8.self).contains("Behind a door") } == true)
+        }
+        let since = try await scene[1].sync(bob)["next_batch"]?.string
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: first, reason: nil, by: alice)
+        #expect(try await place(of: first, for: bob, on: scene[1], since: since) == "invite")
+        try await scene[1].homeserver.memberships.join(first, reason: nil, by: bob)
+        try await scene[0].homeserver.memberships.remove(bob.userID, from: second, .kick, reason: nil, by: alice)
+        try await scene.eventually("the refusal is heard") {
+            try await place(of: second, for: bob, on: scene[1], since: since) == "leave"
+        }
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        await scene.close()
+    }
+
+    @Test("a room can be left when every other server of it is gone, and they hear of it when they are back")
+    func leavingAlone() async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let name = scene[0].configuration.serverName
+        let room = try await scene[0].room(of: alice)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
+        scene.network.cut(name)
+        try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
+        #expect(try await place(of: room, for: bob, on: scene[1]) == nil)
+        #expect(try await scene[1].homeserver.reading.joinedRooms(of: bob) == [])
+        // Coming back needs somebody.
+        await #expect(throws: MatrixError.self) {
+            try await scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
+        }
+        scene.network.mend(name)
+        try await scene.eventually("the leave is heard") {
+            try await membership(of: bob.userID, in: room, for: alice, on: scene[0]) == "leave"
+        }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
+        await scene.close()
+    }
+}
