@@ -22,9 +22,12 @@ public final class FederationInbox: Sendable {
     /// Milliseconds for which an event that rests on what nobody has is tried, and for which transactions are remembered.
     private static let patience: Int64 = 3_600_000
     private static let memory: Int64 = 24 * 3_600_000
-    private static let retry: Int64 = 30_000
-    /// What nobody could place is tried after twice as long each time, up to this.
-    private static let longestRetry: Int64 = 480_000
+    /// Milliseconds until such an event is tried again: at first, and at most. They double each time, since each try asks servers:
+    /// whoever keeps events back must not have others ask for them all the time.
+    private static let shortestPause: Int64 = 30_000
+    private static let longestPause: Int64 = 900_000
+    /// The same where something has moved that others may have waited for.
+    private static let pauseWhileMoving: Int64 = 1_000
     /// Rooms that are being filled at the same time; mostly they wait for other servers. If more want to be, each gets on by an event
     /// and lets the next one go on, so that no sick room or slow server holds up the others (A16).
     private static let atOnce = 32
@@ -33,19 +36,34 @@ public final class FederationInbox: Sendable {
         /// Rooms in which events wait, the first to be worked on first, and those that are worked on.
         var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
-        /// Up to where a room's events were tried: what comes after is tried when it comes, what failed when its time has come.
+        /// Takes back the next try, in rooms that are not worked on until then.
+        var retries: [RoomNID: Surroundings.Cancel] = [:]
+        /// Where rooms go on that have let others go first.
         var places: [RoomNID: (position: Int64, place: Int64)] = [:]
-        /// Rooms whose events are all to be tried again now.
+        /// Rooms whose events are all to be tried now, whenever it would be their turn.
         var beginningAnew: Set<RoomNID> = []
-        /// Rooms whose events are to be tried again, and how often they were.
-        var retrying: Set<RoomNID> = []
-        var retries: [RoomNID: Int64] = [:]
         var isClosed = false
         var timer: Surroundings.Cancel?
     }
 
     /// The lock protects the sets.
     private let state = Mutex(State())
+
+    private struct Staged: Hashable {
+        let room: RoomNID
+        let position: Int64
+        let place: Int64
+    }
+
+    /// How an event was tried that waits.
+    private struct Attempt {
+        var count = 0
+        /// When it is tried again.
+        var due: Int64 = 0
+    }
+
+    /// The lock protects the cache. What drops out of it is tried a little sooner.
+    private let attempts = Mutex(BoundedCache<Staged, Attempt>(capacity: 20_000))
 
     init(
         rooms: FederatedRooms, intake: EventIntake, missing: MissingEvents, edus: EDUInbox, logger: Logger
@@ -64,12 +82,16 @@ public final class FederationInbox: Sendable {
     }
 
     func stop() {
-        let timer = state.withLock { state in
+        let (timer, retries) = state.withLock { state in
             state.isClosed = true
-            defer { state.timer = nil }
-            return state.timer
+            defer {
+                state.timer = nil
+                state.retries = [:]
+            }
+            return (state.timer, state.retries)
         }
         timer?()
+        for cancel in retries.values { cancel() }
     }
 
     private func tick() {
@@ -213,43 +235,37 @@ public final class FederationInbox: Sendable {
 
     private func work(_ nid: RoomNID) async {
         let outcome = await fill(nid)
-        let next: RoomNID? = state.withLock { state in
+        let (next, old): (RoomNID?, Surroundings.Cancel?) = state.withLock { state in
             state.running.remove(nid)
             if outcome == .unfinished, !state.waiting.contains(nid) { state.waiting.append(nid) }
+            let old = state.retries.removeValue(forKey: nid)
             guard !state.isClosed, let index = state.waiting.firstIndex(where: { !state.running.contains($0) }) else {
-                return nil
+                return (nil, old)
             }
-            return state.waiting.remove(at: index)
+            return (state.waiting.remove(at: index), old)
         }
-        if outcome == .failed { retry(nid) }
+        old?()
+        if case .waits(let due) = outcome { tryAgain(nid, at: due) }
         if let next { begin(next) }
     }
 
-    /// Tries a room's events again later: all of them, and once, however many of them have failed.
-    private func retry(_ room: RoomNID) {
-        let pause: Int64? = state.withLock { state in
-            guard state.retrying.insert(room).inserted else { return nil }
-            let count = state.retries[room, default: 0]
-            state.retries[room] = count + 1
-            return min(Self.retry << min(count, 10), Self.longestRetry)
+    private func tryAgain(_ room: RoomNID, at time: Int64) {
+        let pause = max(time - context.surroundings.now(), Self.pauseWhileMoving)
+        let cancel = context.surroundings.after(pause) { [weak self] in self?.begin(room) }
+        let superfluous = state.withLock { state in
+            if state.isClosed { return cancel as Surroundings.Cancel? }
+            return state.retries.updateValue(cancel, forKey: room)
         }
-        guard let pause else { return }
-        _ = context.surroundings.after(pause) { [weak self] in
-            self?.state.withLock { state in
-                state.retrying.remove(room)
-                state.places[room] = nil
-            }
-            self?.begin(room)
-        }
+        superfluous?()
     }
 
-    private enum Filling {
+    private enum Filling: Equatable {
         /// Nothing waits any more.
         case done
         /// Others wait for their turn.
         case unfinished
-        /// What is left is tried again later.
-        case failed
+        /// What is left is tried again at that time.
+        case waits(Int64)
     }
 
     /// - Returns: whether another room is to go on first.
@@ -261,67 +277,97 @@ public final class FederationInbox: Sendable {
         }
     }
 
-    /// Takes up what waits in a room, oldest first.
+    /// Takes up what waits in a room and is due, oldest first.
     private func fill(_ nid: RoomNID) async -> Filling {
         do {
             let room = try await rooms.rooms.room(nid)
-            let resumed = state.withLock { state in
-                if state.beginningAnew.remove(nid) != nil { state.places[nid] = nil }
-                return state.places[nid]
+            let (resumed, isAnew) = state.withLock { state in
+                let isAnew = state.beginningAnew.remove(nid) != nil
+                let place = state.places.removeValue(forKey: nid)
+                return (isAnew ? nil : place, isAnew)
             }
-            // What came before that place failed.
-            var isThrough = resumed == nil
+            // What came before that place may still wait.
+            var due: Int64? = resumed.map { _ in context.surroundings.now() + Self.shortestPause }
             var place: (position: Int64, place: Int64) = resumed ?? (.min, .min)
             var isFirst = true
             var isMoving = false
             while !state.withLock({ $0.isClosed }) {
                 let staged = try await database.stagedEvents(in: nid, after: place, limit: 100)
-                if staged.isEmpty {
-                    // What was taken up may be what others waited for.
-                    guard isMoving, !isThrough else { break }
-                    (place, isMoving, isThrough) = ((.min, .min), false, true)
-                    continue
-                }
+                if staged.isEmpty { break }
                 let names = try await database.servers(staged.map(\.server))
                 for one in staged {
-                    if !isFirst, yields(nid, at: place) { return .unfinished }
-                    isFirst = false
-                    place = (one.position, one.place)
-                    let origin = names[one.server]
                     let event = try Event(receiving: one.json, version: room.version)
-                    do {
-                        if let origin, try await !rooms.allows(origin, in: room) {
-                            // Put out of the room while its events waited.
-                            var write = Write()
-                            write.unstage(event.eventID)
-                            try await database.write(write)
-                            continue
-                        }
-                        _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
-                        isMoving = true
-                    } catch let error as DatabaseError {
-                        throw error
-                    } catch {
-                        logger.debug(
-                            "an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
-                        if context.surroundings.now() - one.received > Self.patience {
-                            var write = Write()
-                            write.unstage(event.eventID)
-                            try await database.write(write)
+                    let key = Staged(room: nid, position: one.position, place: one.place)
+                    let attempt = attempts.withLock { $0[key] } ?? Attempt()
+                    if !isAnew, attempt.due > context.surroundings.now(), try await !isComplete(event) {
+                        due = min(due ?? .max, attempt.due)
+                    } else {
+                        if !isFirst, yields(nid, at: place) { return .unfinished }
+                        isFirst = false
+                        if let next = try await take(event, one, attempt, from: names[one.server], in: room) {
+                            due = min(due ?? .max, next)
                         } else {
-                            isThrough = false
+                            isMoving = true
                         }
                     }
+                    place = (one.position, one.place)
                 }
             }
-            state.withLock { state in
-                state.places[nid] = isThrough ? nil : place
-                if isThrough { state.retries[nid] = nil }
-            }
-            return isThrough ? .done : .failed
+            guard let due else { return .done }
+            return .waits(isMoving ? context.surroundings.now() + Self.pauseWhileMoving : due)
         } catch {
             logger.error("filling a room up failed; it is tried again", metadata: ["reason": "\(error)"])
-            return .failed
+            return .waits(context.surroundings.now() + Self.shortestPause)
         }
+    }
+
+    /// Takes up an event that waits, or gives it up.
+    ///
+    /// - Returns: when it is tried again; nil if it doesn't wait any more.
+    private func take(
+        _ event: Event, _ staged: Database.StagedEvent, _ attempt: Attempt, from origin: ServerName?, in room: Room
+    ) async throws -> Int64? {
+        do {
+            if let origin, try await !rooms.allows(origin, in: room) {
+                // Put out of the room while its events waited.
+                try await unstage(event)
+                return nil
+            }
+            _ = try await missing.receive(event, in: room, from: origin ?? event.sender.server)
+            return nil
+        } catch let error as DatabaseError {
+            throw error
+        } catch {
+            logger.debug("an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
+            let now = context.surroundings.now()
+            if now - staged.received > Self.patience {
+                try await unstage(event)
+                return nil
+            }
+            var next = attempt
+            next.due = now + min(Self.shortestPause << min(attempt.count, 10), Self.longestPause)
+            next.count += 1
+            let noted = next
+            attempts.withLock { attempts in
+                attempts.insert(
+                    noted, for: Staged(room: room.nid, position: staged.position, place: staged.place), size: 1)
+            }
+            return next.due
+        }
+    }
+
+    private func unstage(_ event: Event) async throws {
+        var write = Write()
+        write.unstage(event.eventID)
+        try await database.write(write)
+    }
+
+    /// Whether all that an event rests on has come meanwhile.
+    private func isComplete(_ event: Event) async throws -> Bool {
+        let found = try await database.read { reader in
+            try await self.database.events(event.prevEvents + event.authEvents, reader)
+        }
+        return event.prevEvents.allSatisfy { found[$0]?.stateBefore != nil }
+            && event.authEvents.allSatisfy { found[$0] != nil }
     }
 }

@@ -26,7 +26,7 @@ extension World {
         (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }),
         (1, { $0.upgrade($1, $2) }),
         (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
-        (3, { $0.changeDevices($1, $2) }),
+        (5, { $0.changeDevices($1, $2) }), (5, { $0.askForDevices($1, $2) }),
     ]
 
     private func anybody() -> UserID {
@@ -186,6 +186,16 @@ extension World {
         person.token = answer["next_batch"]?.string
         for event in answer["to_device"]?["events"]?.elements.map({ $0 }) ?? [] {
             if let name = event["content"]?["body"]?.string { person.received[name, default: 0] += 1 }
+        }
+    }
+
+    /// What was asked for once is kept, until its server says that it is another now.
+    private func askForDevices(_ server: SimulatedServer, _ person: Person) {
+        let home = server.server!.homeserver
+        let users = servers.flatMap(\.people).map(\.userID)
+        begin("\(person.userID) asks for everybody's devices", on: server) {
+            let asked = JSON.object(JSONObject(users.map { ($0.string, []) }))
+            _ = try await home.deviceKeys.query(asked.view, for: person.requester)
         }
     }
 
