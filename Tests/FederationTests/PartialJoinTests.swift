@@ -28,13 +28,14 @@ struct PartialJoinTests {
     @Test("are used at once, by everybody, and whole once the members have come")
     func conversation() async throws {
         let held = HeldTransports()
-        let scene = try await FederationScene(3, wrap: { held.add($0, holding: Self.isForState) })
+        let scene = try await FederationScene(
+            3, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")
         let carol = try await scene[2].user("carol")
         let dora = try await scene[1].user("dora")
-        let room = try await scene[0].room(of: alice)
+        let room = try await scene[0].room(of: alice, version: "12")
         // Nobody waits for the third server's own.
         held[2].letGo()
         try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
@@ -58,17 +59,16 @@ struct PartialJoinTests {
         #expect(bodies(before, room).suffix(3) == ["from bob", "from carol", "from dora"])
         // Who came by what is asked waits for it, and is answered.
         async let waiting = members(room, for: bob, on: scene[1])
-        // A server that doesn't know the members lets nobody in.
-        let refusal = await #expect(throws: MatrixError.self) {
-            try await scene[1].homeserver.federation.memberships.template(
-                .join, for: UserID(unchecked: "@eve:hs3.example"), in: room, versions: nil,
-                by: ServerName(unchecked: "hs3.example"))
-        }
-        #expect(refusal?.code == .notFound)
+        // So does another server that asks.
+        async let template = scene[1].homeserver.federation.memberships.template(
+            .join, for: UserID(unchecked: "@eve:hs3.example"), in: room, versions: ["12"],
+            by: ServerName(unchecked: "hs3.example"))
 
         held[1].letGo()
         let all = Set([alice, bob, carol, dora].map(\.userID.string))
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
         #expect(try await waiting == all)
+        #expect(try await template["event"]?["sender"] == "@eve:hs3.example")
         #expect(try await isPartial(room, on: scene[1]) == false)
         let since = try #require(before["next_batch"]?.string)
         let after = try await scene[1].sync(bob, since: since)
@@ -89,7 +89,8 @@ struct PartialJoinTests {
     @Test("become whole also after a restart, and go on by another server if the one is gone")
     func restart() async throws {
         let held = HeldTransports()
-        let scene = try await FederationScene(3, wrap: { held.add($0, holding: Self.isForState) })
+        let scene = try await FederationScene(
+            3, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")
@@ -110,7 +111,10 @@ struct PartialJoinTests {
         let again = try await TestServer(
             directory: scene[1].directory, clock: scene[1].clock,
             transport: scene.network.transport(of: scene[1].configuration.serverName)
-        ) { $0.serverName = scene[1].configuration.serverName }
+        ) {
+            $0.serverName = scene[1].configuration.serverName
+            $0.federation.partialFrom = 1
+        }
         scene.network.connect(again.homeserver)
         try await again.homeserver.startJobs()
         try await scene.eventually("the members are fetched by the server that is left") {
@@ -126,7 +130,8 @@ struct PartialJoinTests {
     @Test("take back what somebody said who had no right to, once that is known")
     func banned() async throws {
         let held = HeldTransports()
-        let scene = try await FederationScene(2, wrap: { held.add($0, holding: Self.isForState) })
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")

@@ -150,6 +150,8 @@ public struct Configuration: Sendable, Hashable {
         public var keyServers: [ServerName] = []
         /// Addresses that are never connected to; nil: private ranges.
         public var ipDenylist: [AddressRange]?
+        /// Rooms of at least so many servers are used before all their members are known; no setting, for tests.
+        public var partialFrom = 20
         public init() {}
     }
 

@@ -96,7 +96,9 @@ final class MissingEvents: Sendable {
                 if missing.previous.isEmpty {
                     _ = try await take(earlier, in: room)
                 } else {
-                    _ = try await takeBehindGap(earlier, in: room, from: server)
+                    // From before this server was in the room, perhaps, so that nobody tells it the state there. What comes
+                    // behind it is placed without it.
+                    do { _ = try await takeBehindGap(earlier, in: room, from: server) } catch is FederationFailure {}
                 }
             }
         }

@@ -9,6 +9,8 @@ final class RemoteMemberships: Sendable {
     let client: FederationClient
     let intake: EventIntake
     let partialRooms: PartialRooms
+    /// From how many servers on a room is used before its members are known.
+    private let partialFrom: Int
     private let logger: Logger
     var rooms: RoomRegistry { federated.rooms }
     private var database: Database { rooms.database }
@@ -21,9 +23,10 @@ final class RemoteMemberships: Sendable {
 
     init(
         federated: FederatedRooms, client: FederationClient, intake: EventIntake, partialRooms: PartialRooms,
-        logger: Logger
+        partialFrom: Int, logger: Logger
     ) {
         self.partialRooms = partialRooms
+        self.partialFrom = partialFrom
         self.federated = federated
         self.client = client
         self.intake = intake
@@ -130,8 +133,20 @@ final class RemoteMemberships: Sendable {
         {
             join = event
         }
-        let state = answer["state"]?.elements.map { $0 } ?? []
-        let chain = answer["auth_chain"]?.elements.map { $0 } ?? []
+        var state = answer["state"]?.elements.map { $0 } ?? []
+        var chain = answer["auth_chain"]?.elements.map { $0 } ?? []
+        // A small room is taken up whole. Any other is there at once without its members, however large it is (MSC3706).
+        var others: [ServerNID]?
+        if answer["members_omitted"]?.bool == true {
+            let names = answer["servers_in_room"]?.elements.compactMap { $0.string.flatMap { ServerName($0) } } ?? []
+            if names.count < partialFrom, let whole = try? await wholeState(before: own, of: server) {
+                (state, chain) = whole
+            } else {
+                let numbers = try await database.numbers(
+                    ofServers: Array(Set(names + [server]).subtracting([context.serverName]).prefix(Self.mostNamed)))
+                others = numbers.values.sorted()
+            }
+        }
         let events = try await intake.valid(chain + state, in: own.roomID, version)
         let stateIDs = Set(state.compactMap { Self.eventID(of: $0, version) })
         guard
@@ -139,14 +154,6 @@ final class RemoteMemberships: Sendable {
             (create.content["room_version"]?.string ?? "1") == version.identifier
         else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
         let entry = join
-        // Without its members a room is there at once, however large it is (MSC3706).
-        var others: [ServerNID]?
-        if answer["members_omitted"]?.bool == true {
-            let names = answer["servers_in_room"]?.elements.compactMap { $0.string.flatMap { ServerName($0) } } ?? []
-            let numbers = try await database.numbers(
-                ofServers: Array(Set(names + [server]).subtracting([context.serverName]).prefix(Self.mostNamed)))
-            others = numbers.values.sorted()
-        }
         let known = try await rooms.room(own.roomID)
         let isInside = if let known { try await federated.isResident(known) } else { false }
         let servers = others
@@ -181,6 +188,15 @@ final class RemoteMemberships: Sendable {
         let room = try await write(into: own.roomID, version, take)
         if room.record.partialJoin != nil { partialRooms.begin(room.nid) }
         return room
+    }
+
+    private func wholeState(
+        before join: Event, of server: ServerName
+    ) async throws -> (state: [JSONView], chain: [JSONView]) {
+        let path = FederationClient.path(
+            "/_matrix/federation/v1/state", join.roomID.string, query: [("event_id", join.eventID.string)])
+        let answer = try await client.get(path, from: server, timeout: Self.timeout, mostBytes: Self.roomBytes)
+        return (answer["pdus"]?.elements.map { $0 } ?? [], answer["auth_chain"]?.elements.map { $0 } ?? [])
     }
 
     /// Servers of a room that are taken note of until its members are known.
