@@ -89,17 +89,6 @@ public final class StoredEvent: Sendable {
         self.stateAfter = stateAfter
     }
 
-    /// The same event with other states around it.
-    public func restated(
-        before: StateNID, after: StateNID?, replaces: EventNID?, flags: Flags
-    ) -> StoredEvent {
-        StoredEvent(
-            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
-            sender: sender, stateKey: stateKey, stateBefore: before, flags: flags, originServerTS: originServerTS,
-            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
-            transactionKey: transactionKey, cuts: cuts, json: json, notifying: notifying, stateAfter: after)
-    }
-
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \
@@ -165,23 +154,30 @@ public final class StoredEvent: Sendable {
     }
 
     /// The event with further signatures.
-    public func with(json: [UInt8], cuts: [Range<Int>]) -> StoredEvent {
-        StoredEvent(
-            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
-            sender: sender, stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
-            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
-            transactionKey: transactionKey, cuts: cuts, json: json, notifying: notifying, stateAfter: stateAfter)
-    }
+    public func with(json: [UInt8], cuts: [Range<Int>]) -> StoredEvent { copy(json: json, cuts: cuts) }
 
     /// The event as it is once it has got a position.
-    public func at(position: Int64) -> StoredEvent {
+    public func at(position: Int64) -> StoredEvent { copy(position: position) }
+
+    /// The same event with other states around it.
+    public func restated(
+        before: StateNID, after: StateNID?, replaces: EventNID?, flags: Flags
+    ) -> StoredEvent {
+        copy(stateBefore: before, stateAfter: .some(after), replaces: .some(replaces), flags: flags)
+    }
+
+    /// - Parameters: what is another than here; of what may be missing, nil in the outer optional leaves it as it is.
+    private func copy(
+        position: Int64? = nil, stateBefore: StateNID? = nil, stateAfter: StateNID?? = nil, replaces: EventNID?? = nil,
+        flags: Flags? = nil, json: [UInt8]? = nil, cuts: [Range<Int>]? = nil
+    ) -> StoredEvent {
         StoredEvent(
-            nid: nid, eventID: eventID, room: room, position: position, orderDepth: orderDepth, type: type,
-            sender: sender,
-            stateKey: stateKey, stateBefore: stateBefore, flags: flags, originServerTS: originServerTS,
-            redactedBy: redactedBy, replaces: replaces, chain: chain, previous: previous, auth: auth,
-            transactionKey: transactionKey,
-            cuts: cuts, json: json, notifying: notifying, stateAfter: stateAfter)
+            nid: nid, eventID: eventID, room: room, position: position ?? self.position, orderDepth: orderDepth,
+            type: type, sender: sender, stateKey: stateKey, stateBefore: stateBefore ?? self.stateBefore,
+            flags: flags ?? self.flags, originServerTS: originServerTS, redactedBy: redactedBy,
+            replaces: replaces ?? self.replaces, chain: chain, previous: previous, auth: auth,
+            transactionKey: transactionKey, cuts: cuts ?? self.cuts, json: json ?? self.json, notifying: notifying,
+            stateAfter: stateAfter ?? self.stateAfter)
     }
 
     /// Bytes the event takes in a cache, about.
