@@ -70,3 +70,16 @@ def versions(one, other):
     def of(person):
         return set(person.ask("GET", "/_matrix/client/v3/capabilities")["capabilities"]["m.room_versions"]["available"])
     return sorted(of(one) & of(other), key=int)
+
+
+def person(server, name):
+    """A new account on a server of the test."""
+    someone = Person(server.url).register(name)
+    someone.server = server.name
+    return someone
+
+
+def everybody_reads(room, texts, people):
+    """Waits until each has all of the texts."""
+    for someone in people:
+        eventually(f"{someone.user} reads all of {texts}", lambda: set(texts) <= set(someone.bodies(room)), 30)

@@ -10,21 +10,10 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 from authority import Authority  # noqa: E402
-from federated_person import Person, check, eventually  # noqa: E402
+from federated_person import check, everybody_reads, person  # noqa: E402
 from federating import FederatingRoost  # noqa: E402
 from postgres_database import Failed  # noqa: E402
 from private_network import NameServer, enter  # noqa: E402
-
-
-def person(server, name):
-    someone = Person(server.url).register(name)
-    someone.server = server.name
-    return someone
-
-
-def everybody_reads(room, texts, people):
-    for someone in people:
-        eventually(f"{someone.user} reads all of {texts}", lambda: set(texts) <= set(someone.bodies(room)), 30)
 
 
 def talk(people):
