@@ -83,6 +83,21 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         return found
     }
 
+    /// The number of an identifier, if it is in the database.
+    func existing(_ identifier: Identifier, _ engine: any Engine) async throws -> Number? {
+        if let number = known.withLock({ $0.numbers[identifier] }) { return Number(number) }
+        return try await existing([identifier], engine)[identifier]
+    }
+
+    /// The number of an identifier; if it has none it gets one.
+    func number(_ identifier: Identifier, _ engine: any Engine) async throws -> Number {
+        if let number = known.withLock({ $0.numbers[identifier] }) { return Number(number) }
+        guard let number = try await numbers([identifier], engine)[identifier] else {
+            throw DatabaseError.corrupt("\(identifier) has got no number")
+        }
+        return number
+    }
+
     /// The numbers of all the identifiers; those that have none get one.
     func numbers(_ identifiers: [Identifier], _ engine: any Engine) async throws -> [Identifier: Number] {
         var found = try await existing(identifiers, engine)
@@ -94,6 +109,12 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         _ = try await engine.write(write)
         for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }
         return found
+    }
+
+    /// The identifier of a number.
+    func identifier(_ number: Number, _ engine: any Engine) async throws -> Identifier? {
+        if let identifier = known.withLock({ $0.identifiers[number.rawValue] }) { return identifier }
+        return try await identifiers([number], engine)[number]
     }
 
     /// The identifiers of numbers.
@@ -177,11 +198,15 @@ extension Database {
     }
 
     public func number(ofUser user: UserID) async throws -> UserNID {
-        guard let number = try await users.numbers([user], engine)[user] else {
-            throw DatabaseError.corrupt("user \(user) has got no number")
-        }
-        return number
+        try await users.number(user, engine)
     }
+
+    /// The number of a user who is in the database.
+    public func existingNumber(ofUser user: UserID) async throws -> UserNID? {
+        try await users.existing(user, engine)
+    }
+
+    public func user(_ number: UserNID) async throws -> UserID? { try await users.identifier(number, engine) }
 
     public func users(_ numbers: [UserNID]) async throws -> [UserNID: UserID] {
         try await users.identifiers(numbers, engine)
@@ -200,29 +225,24 @@ extension Database {
     }
 
     public func number(ofServer server: ServerName) async throws -> ServerNID {
-        guard let number = try await servers.numbers([server], engine)[server] else {
-            throw DatabaseError.corrupt("server \(server) has got no number")
-        }
-        return number
+        try await servers.number(server, engine)
     }
 
     public func number(ofType type: String) async throws -> EventTypeNID {
-        let type = EventType(type)
-        guard let number = try await eventTypes.numbers([type], engine)[type] else {
-            throw DatabaseError.corrupt("event type \(type) has got no number")
-        }
-        return number
+        try await eventTypes.number(EventType(type), engine)
     }
 
     public func number(ofStateKey key: StateKey) async throws -> StateKeyNID {
-        guard let number = try await stateKeys.numbers([key], engine)[key] else {
-            throw DatabaseError.corrupt("state key \(key) has got no number")
-        }
-        return number
+        try await stateKeys.number(key, engine)
     }
 
     public func existingNumbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
         try await eventTypes.existing(types, engine)
+    }
+
+    /// The number of a type that is in the database.
+    public func existingNumber(ofType type: EventType) async throws -> EventTypeNID? {
+        try await eventTypes.existing(type, engine)
     }
 
     public func types(_ numbers: [EventTypeNID]) async throws -> [EventTypeNID: EventType] {
@@ -231,6 +251,19 @@ extension Database {
 
     public func numbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
         try await stateKeys.numbers(keys, engine)
+    }
+
+    /// The number of a state key that is in the database.
+    public func existingNumber(ofStateKey key: StateKey) async throws -> StateKeyNID? {
+        try await stateKeys.existing(key, engine)
+    }
+
+    public func stateKey(_ number: StateKeyNID) async throws -> StateKey? {
+        try await stateKeys.identifier(number, engine)
+    }
+
+    public func type(_ number: EventTypeNID) async throws -> EventType? {
+        try await eventTypes.identifier(number, engine)
     }
 
     public func existingNumbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
