@@ -114,16 +114,14 @@ struct SlidingExtensions {
         if since == nil || service.activity.mayHaveChanged(user, after: since ?? 0) {
             let all = try await service.database.accountData(
                 of: user, after: since ?? 0, upTo: builder.upTo.position, reader)
-            found.global = all.filter { $0.room == nil }
+            found.global = try all.filter { $0.room == nil }.map(service.sync.pushRules.shown)
             for entry in all {
                 guard let room = entry.room, known[room] != nil || new.contains(room) else { continue }
                 ofRooms[room, default: []].append(entry)
             }
         }
         if since == nil, !found.global.contains(where: { $0.type == PushRuleService.type }) {
-            // Rules that the user has never changed are nowhere stored; clients need them all the same.
-            let rules = PushRuleService.content(.defaults(for: builder.requester.userID))
-            found.global.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+            found.global.append(service.sync.pushRules.unchanged(for: builder.requester.userID))
         }
         if since != nil {
             // What was set before the client knew the room.

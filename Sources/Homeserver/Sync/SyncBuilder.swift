@@ -39,12 +39,11 @@ struct SyncBuilder {
             var accountData: [AccountDataEntry] = []
             if ownChanged {
                 accountData = try await self.database.accountData(
-                    of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader)
+                    of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader
+                ).map(self.service.pushRules.shown)
             }
             if self.since == nil, !accountData.contains(where: { $0.room == nil && $0.type == PushRuleService.type }) {
-                // Rules that the user has never changed are nowhere stored; clients need them all the same.
-                let rules = PushRuleService.content(.defaults(for: self.requester.userID))
-                accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+                accountData.append(self.service.pushRules.unchanged(for: self.requester.userID))
             }
             let profiles = wantsProfiles ? try await self.profiles(devices, reader) : ProfileUpdates()
             return try await self.build(
