@@ -7,6 +7,8 @@ struct SyncRoom {
     let room: Room
     let membership: RoomMembership
     let accountData: [AccountDataEntry]
+    /// Sticky events that are to be told.
+    let stickyEvents: [EventNID]
 
     private var database: Database { builder.database }
     private var context: RoomContext { builder.context }
@@ -23,7 +25,9 @@ struct SyncRoom {
     /// - Returns: whether it was written.
     func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
         let knew = try await wasJoinedBefore(reader)
-        if !isJoined, !knew, leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true {
+        if !isJoined, !knew,
+            membership.forgotten || leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true
+        {
             return try await writeEnd(into: &writer, reader)
         }
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
@@ -42,8 +46,8 @@ struct SyncRoom {
         let sticky =
             isJoined
             ? try await StickyEvents.read(
-                in: room, after: knew ? builder.sincePosition : 0, upTo: upTo, shown: Set(timeline.events.map(\.nid)),
-                for: builder.requester.nid, context, reader) : []
+                stickyEvents, besides: Set(timeline.events.map(\.nid)), for: builder.requester.nid, context, reader)
+            : []
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
             isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
@@ -148,13 +152,7 @@ struct SyncRoom {
     private func wasJoinedBefore(_ reader: any Reader) async throws -> Bool {
         guard builder.since != nil else { return false }
         if isJoined, membership.position <= builder.sincePosition { return true }
-        let state = try await database.state(of: room.nid, at: builder.sincePosition, reader)
-        let key = StateKey.member(builder.requester.userID)
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
-            let nid = try await tree.event(for: number, in: state, reader),
-            let stored = try await database.events([nid], reader).first
-        else { return false }
-        return Membership(try context.parse(stored, room.version).content["membership"]) == .join
+        return try await context.wasJoined(builder.requester.userID, in: room, at: builder.sincePosition, reader)
     }
 
     // MARK: - Timeline
