@@ -225,7 +225,7 @@ public final class Homeserver: Sendable {
                 }
             } wake: { [federation] commit in
                 notifier.publish(commit.topics)
-                federation.note(commit.topics)
+                federation.note(commit)
             })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)

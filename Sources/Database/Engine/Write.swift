@@ -32,6 +32,9 @@ public struct Write: Sendable {
 
     public var isEmpty: Bool { steps.isEmpty }
 
+    /// How many statements there are.
+    public var count: Int { steps.count }
+
     public mutating func run(_ statement: Statement, _ values: SQLValue...) { run(statement, values) }
 
     public mutating func run(_ statement: Statement, _ values: [SQLValue]) {

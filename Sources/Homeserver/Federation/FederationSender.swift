@@ -24,6 +24,8 @@ final class FederationSender: Sendable {
         var queues: [ServerName: FederationQueue] = [:]
         /// Everything up to here is in the queues; nil while another node tells.
         var handedOut: Int64?
+        /// The position up to which commits were noted.
+        var noted: Int64 = 0
         var lease: Lease?
         /// The position that the database has as told.
         var settled: Int64 = 0
@@ -174,23 +176,26 @@ final class FederationSender: Sendable {
 
     // MARK: - What is to be told
 
-    /// Something was committed.
-    func note(_ topics: [Topic]) {
-        let isForDevices = topics.contains { topic in
+    /// Something was committed. What happens in rooms that no other server is in isn't even looked at.
+    func note(_ commit: Commit) {
+        var isForDevices = false
+        var isForOthers = false
+        for topic in commit.topics {
             switch topic {
-            case .destination, .everything: true
-            default: false
-            }
-        }
-        if isForDevices { state.withLock { $0.hasNewToDevice = true } }
-        for topic in topics {
-            switch topic {
-            case .room, .deviceList, .destination, .everything:
-                news.continuation.yield()
-                return
+            case .destination, .everything: isForDevices = true
+            case .deviceList: isForOthers = true
+            case .room(let room): if rooms.inUse(room)?.isOnlyOwn != true { isForOthers = true }
             default: continue
             }
         }
+        let isForSomebody = isForDevices || isForOthers
+        state.withLock { state in
+            if isForDevices { state.hasNewToDevice = true }
+            // Where nothing waits before it.
+            if !isForSomebody, state.handedOut == state.noted { state.handedOut = commit.position }
+            state.noted = commit.position
+        }
+        if isForSomebody { news.continuation.yield() }
     }
 
     /// Tells servers something that isn't kept.
@@ -267,7 +272,18 @@ final class FederationSender: Sendable {
         }
         concerned.formUnion(try await noteToDevice())
         for server in concerned.sorted() { begin(server) }
+        try await noteRoomsOfOwn(Set(events.filter { destinations[$0.event]?.isEmpty == true }.map(\.room)))
         return true
+    }
+
+    /// Notes which rooms no other server is in.
+    private func noteRoomsOfOwn(_ candidates: Set<RoomNID>) async throws {
+        for nid in candidates {
+            guard let room = rooms.inUse(nid), !room.isOnlyOwn else { continue }
+            let changes = room.audienceChanges
+            let servers = try await database.read { try await self.database.servers(in: nid, $0) }
+            if servers.allSatisfy({ $0.server == ownServer }) { room.foundOnlyOwn(at: changes) }
+        }
     }
 
     /// Notes for which servers messages to devices wait, if any were written.

@@ -52,7 +52,7 @@ public final class FederationService: Sendable {
         await client.transport.close()
     }
 
-    func note(_ topics: [Topic]) { if isEnabled { sender.note(topics) } }
+    func note(_ commit: Commit) { if isEnabled { sender.note(commit) } }
 
     // MARK: - Who asks
 
