@@ -86,7 +86,7 @@ struct StickyDelivery {
             var start = after
             if let from, from.room == membership.room.rawValue {
                 start = from.position
-            } else if membership.position > after,
+            } else if after > 0, membership.position > after,
                 try await !rooms.context.wasJoined(
                     wanted.user, in: try await rooms.room(membership.room), at: after, reader)
             {
