@@ -13,11 +13,10 @@ extension Database {
     private static let columns = "room_nid, root_nid, subscribed, automatic, position"
     private static let one = Statement(
         "SELECT \(columns) FROM thread_subscriptions WHERE user_nid = $1 AND room_nid = $2 AND root_nid = $3")
-    private static let newest = Statement(
-        """
-        SELECT \(columns) FROM thread_subscriptions WHERE user_nid = $1 AND position > $2 AND position <= $3
-        ORDER BY position DESC LIMIT $4
-        """)
+    private static let between =
+        "SELECT \(columns) FROM thread_subscriptions WHERE user_nid = $1 AND position > $2 AND position <= $3"
+    private static let newest = Statement("\(between) ORDER BY position DESC LIMIT $4")
+    private static let newestThatHold = Statement("\(between) AND subscribed = 1 ORDER BY position DESC LIMIT $4")
 
     private static let followers = Statement(
         """
@@ -44,11 +43,14 @@ extension Database {
     }
 
     /// The newest changes of a user's subscriptions between two positions, newest first. One range of one index.
+    ///
+    /// - Parameter includesEnded: whether those are among them that have ended.
     public func threadSubscriptions(
-        of user: UserNID, after: Int64, upTo: Int64, limit: Int, _ reader: any Reader
+        of user: UserNID, after: Int64, upTo: Int64, limit: Int, includesEnded: Bool, _ reader: any Reader
     ) async throws -> [ThreadSubscription] {
         try await reader.query(
-            Self.newest, [user.value, .integer(after), .integer(upTo), .integer(Int64(limit))], Self.subscription)
+            includesEnded ? Self.newest : Self.newestThatHold,
+            [user.value, .integer(after), .integer(upTo), .integer(Int64(limit))], Self.subscription)
     }
 }
 

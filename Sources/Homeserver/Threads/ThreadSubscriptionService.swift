@@ -134,7 +134,7 @@ struct ThreadSubscriptionPage {
     /// Where going back goes on; nil if there is nothing before.
     private var before: Int64?
 
-    var isEmpty: Bool { subscribed.isEmpty && unsubscribed.isEmpty }
+    var isEmpty: Bool { subscribed.isEmpty && unsubscribed.isEmpty && before == nil }
 
     static func position(of text: String) -> Int64? {
         guard text.hasPrefix("th1-") else { return nil }
@@ -148,7 +148,7 @@ struct ThreadSubscriptionPage {
     ) async throws -> ThreadSubscriptionPage {
         let database = rooms.database
         var found = try await database.threadSubscriptions(
-            of: user, after: after, upTo: upTo, limit: limit + 1, reader)
+            of: user, after: after, upTo: upTo, limit: limit + 1, includesEnded: includesEnded, reader)
         var page = ThreadSubscriptionPage()
         if found.count > limit {
             found.removeLast()
@@ -157,7 +157,7 @@ struct ThreadSubscriptionPage {
         let roots = Dictionary(
             try await database.events(found.map(\.root), reader).map { ($0.nid, $0.eventID.string) }
         ) { $1 }
-        for one in found where one.isSubscribed || includesEnded {
+        for one in found {
             guard let root = roots[one.root] else { continue }
             let room = try await rooms.room(one.room).roomID.string
             let stamp = JSON.integer(one.position)

@@ -125,6 +125,10 @@ struct ThreadSubscriptionTests {
         let anew = try await server.slidingSync(alice, body(100))["extensions"]?[name]
         #expect(anew?["subscribed"]?[room.string]?.count == 3)
         #expect(anew?["unsubscribed"]?.count == 0)
+        // What has ended since doesn't keep it from what there is.
+        let first = try await server.slidingSync(alice, body(1))["extensions"]?[name]
+        #expect(first?["subscribed"]?[room.string]?.count == 1)
+        #expect(first?["prev_batch"]?.string != nil)
         await server.close()
     }
 }
