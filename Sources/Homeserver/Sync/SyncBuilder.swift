@@ -76,16 +76,20 @@ struct SyncBuilder {
 
     /// The memberships that there may be something to tell about.
     private func candidates(_ memberships: [RoomMembership]) -> [RoomMembership] {
-        // Of a room that was forgotten, only the leaving is told, to a client that may not know it yet.
-        let memberships = memberships.filter { !$0.forgotten || since != nil && $0.position > sincePosition }
-        guard since != nil, !fullState else { return memberships }
+        guard since != nil, !fullState else { return memberships.filter(isRemembered) }
         let joined = memberships.filter { $0.membership == .join }.map(\.room)
         let changed = service.activity.changed(joined, after: sincePosition)
         return memberships.filter { membership in
+            if !isRemembered(membership) { return false }
             if membership.position > sincePosition { return true }
             return membership.membership == .join
                 && (changed.contains(membership.room) || typingChanged(in: membership.room) != nil)
         }
+    }
+
+    /// Of a room that was forgotten only the leaving is told, to a client that may not know it yet.
+    private func isRemembered(_ membership: RoomMembership) -> Bool {
+        !membership.forgotten || since != nil && membership.position > sincePosition
     }
 
     /// Who is typing, if the client doesn't know yet.
