@@ -13,8 +13,6 @@ final class RoomGlances: Sendable {
         case state
         /// The receipts between two positions.
         case receipts
-        /// Whether there are no sticky events behind a position.
-        case hasNothingSticky
     }
 
     private struct Key: Hashable {

@@ -7,6 +7,8 @@ struct SyncRoom {
     let room: Room
     let membership: RoomMembership
     let accountData: [AccountDataEntry]
+    /// Sticky events that are to be told.
+    let stickyEvents: [EventNID]
 
     private var database: Database { builder.database }
     private var context: RoomContext { builder.context }
@@ -35,7 +37,9 @@ struct SyncRoom {
     /// - Returns: whether it was written.
     func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
         let knew = try await wasJoinedBefore(reader)
-        if !isJoined, !knew, leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true {
+        if !isJoined, !knew,
+            membership.forgotten || leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true
+        {
             return try await writeEnd(into: &writer, reader)
         }
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
@@ -51,7 +55,11 @@ struct SyncRoom {
             ? accountData
             : try await database.accountData(
                 of: builder.requester.nid, in: room.nid, upTo: builder.upTo.position, reader)
-        let sticky = isJoined ? try await sticky(after: knew ? builder.sincePosition : 0, timeline, reader) : []
+        let sticky =
+            isJoined
+            ? try await StickyEvents.read(
+                stickyEvents, besides: Set(timeline.events.map(\.nid)), for: builder.requester.nid, context, reader)
+            : []
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
             isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
@@ -156,13 +164,7 @@ struct SyncRoom {
     private func wasJoinedBefore(_ reader: any Reader) async throws -> Bool {
         guard builder.since != nil else { return false }
         if isJoined, membership.position <= builder.sincePosition { return true }
-        let state = try await database.state(of: room.nid, at: builder.sincePosition, reader)
-        let key = StateKey.member(builder.requester.userID)
-        guard let number = try await database.existingNumber(ofStateKey: key),
-            let nid = try await tree.event(for: number, in: state, reader),
-            let stored = try await database.events([nid], reader).first
-        else { return false }
-        return Membership(try context.parse(stored, room.version).content["membership"]) == .join
+        return try await context.wasJoined(builder.requester.userID, in: room, at: builder.sincePosition, reader)
     }
 
     // MARK: - Timeline
@@ -176,20 +178,6 @@ struct SyncRoom {
                 filter: filter.timeline, after: after,
                 upTo: upTo, endsAtHiddenState: true, asOf: asOf),
             for: builder.requester, context, reader)
-    }
-
-    private func sticky(
-        after: Int64, _ timeline: RoomTimeline, _ reader: any Reader
-    ) async throws -> [StoredEvent] {
-        let hasNone = try await context.glances.value(.hasNothingSticky, of: room.nid, asOf: asOf, after) {
-            try await database.stickyEvents(
-                in: room.nid, after: after, upTo: upTo, at: builder.now, limit: 1, reader
-            ).isEmpty
-        }
-        if hasNone { return [] }
-        return try await StickyEvents.read(
-            in: room, after: after, upTo: upTo, shown: Set(timeline.events.map(\.nid)),
-            for: builder.requester.nid, context, reader)
     }
 
     // MARK: - State
