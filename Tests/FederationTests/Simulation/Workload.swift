@@ -59,8 +59,12 @@ extension World {
         let home = server.server!.homeserver
         let room = pick(rooms)
         let via = servers.map(\.name)
+        let presence = Presence(room: room, user: person.userID)
+        left.remove(presence)
+        unsureJoins[presence, default: 0] += 1
         begin("\(person.userID) joins \(room)", on: server) {
             try await home.memberships.join(room, reason: nil, via: via, by: person.requester)
+            self.unsureJoins[presence, default: 0] -= 1
         }
     }
 
@@ -70,6 +74,9 @@ extension World {
         begin("\(person.userID) leaves \(room)", on: server) {
             self.departed[room, default: []].insert(server.name)
             try await home.memberships.leave(room, reason: nil, by: person.requester)
+            let presence = Presence(room: room, user: person.userID)
+            // A join that nobody has heard of may have come to others, and may come later than the leave.
+            if self.unsureJoins[presence, default: 0] == 0 { self.left.insert(presence) }
         }
     }
 

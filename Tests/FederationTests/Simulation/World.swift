@@ -16,6 +16,8 @@ final class World: @unchecked Sendable {
     let clock: ManualSurroundings
     let faults: NetworkFaults
     let version: String
+    /// Whether rooms are joined without their members, however few they are.
+    let isPartial: Bool
     var random: SeededGenerator
     var servers: [SimulatedServer] = []
     var rooms: [RoomID] = []
@@ -37,6 +39,15 @@ final class World: @unchecked Sendable {
     var healed: [Saying] = []
     /// Servers some of whose people left a room or were put out, by the room.
     var departed: [RoomID: Set<ServerName>] = [:]
+    /// Somebody in a room.
+    struct Presence: Hashable {
+        let room: RoomID
+        let user: UserID
+    }
+    /// Who has left, acknowledged, and not tried to come back since.
+    var left: Set<Presence> = []
+    /// Joins that were begun and that nobody knows to have succeeded.
+    var unsureJoins: [Presence: Int] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.
     struct Parcel {
         let from: Int
@@ -46,6 +57,8 @@ final class World: @unchecked Sendable {
     }
     var parcels: [String: Parcel] = [:]
 
+    /// Events as they are stored, whose signatures were looked at: the same is stored on many servers.
+    var verified: Set<[UInt8]> = []
     private(set) var log: [String] = []
     private(set) var problems: [String] = []
     /// What people are doing at the moment.
@@ -60,6 +73,7 @@ final class World: @unchecked Sendable {
         clock = ManualSurroundings(seed: seed, now: start)
         faults = NetworkFaults(clock: clock, seed: seed &+ 1 << 40)
         version = ["6", "9", "10", "11", "12", "12"][Int(seed % 6)]
+        isPartial = false
         network.use(faults)
         network.watch { [unowned self] exchange, outcome in
             self.note("  \(exchange.from) \(exchange.method) \(exchange.target) of \(exchange.to): \(outcome)")
