@@ -61,10 +61,10 @@ extension World {
     /// states merged in which they had not left yet, and where all else is equal the event ID decides.)
     private func checkDepartures() async throws {
         if byzantine != nil { return }
-        for presence in left.sorted(by: { ($0.room.string, $0.user.string) < ($1.room.string, $1.user.string) }) {
-            let own = servers.first { $0.name == presence.user.server }
-            if unsureJoins[presence, default: 0] != 0 || own?.forgotten.isEmpty == false { continue }
-            for (server, _) in try await residents(of: presence.room) where server.forgotten.isEmpty {
+        for (presence, time) in left.sorted(by: { ($0.value, $0.key.user.string) < ($1.value, $1.key.user.string) }) {
+            guard let own = servers.first(where: { $0.name == presence.user.server }) else { continue }
+            if unsureJoins[presence, default: 0] != 0 || own.mayForget(since: time) { continue }
+            for (server, _) in try await residents(of: presence.room) where !server.mayForget(since: time) {
                 if try await members(of: presence.room, on: server)[presence.user] == .join {
                     problem("\(server.name) believes \(presence.user) in \(presence.room), who has left it")
                 }

@@ -44,8 +44,8 @@ final class World: @unchecked Sendable {
         let room: RoomID
         let user: UserID
     }
-    /// Who has left, acknowledged, and not tried to come back since.
-    var left: Set<Presence> = []
+    /// Who has left, acknowledged, and not tried to come back since, and when.
+    var left: [Presence: Int64] = [:]
     /// Joins that were begun and that nobody knows to have succeeded.
     var unsureJoins: [Presence: Int] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.
