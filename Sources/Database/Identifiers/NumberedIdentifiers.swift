@@ -105,10 +105,20 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         if missing.isEmpty { return found }
         var write = Write()
         write.standsAlone = true
-        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
+        add(missing, to: &write)
         _ = try await engine.write(write)
         for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }
         return found
+    }
+
+    /// Has those of the identifiers added that have no number yet.
+    func add(missing identifiers: [Identifier], to write: inout Write, _ engine: any Engine) async throws {
+        let found = try await existing(identifiers, engine)
+        add(Set(identifiers.filter { found[$0] == nil }), to: &write)
+    }
+
+    private func add(_ missing: Set<Identifier>, to write: inout Write) {
+        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
     }
 
     /// The identifier of a number.
@@ -283,14 +293,17 @@ extension Database {
 }
 
 extension Database {
-    /// Gives numbers to whatever of these events has none yet, in one write for each kind: one by one they would be thousands.
+    /// Gives numbers to whatever of these events has none yet, in one write: one by one they would be thousands.
     public func number(_ events: [Event]) async throws {
         let keys = events.compactMap(\.stateMapKey)
         let members = keys.compactMap { $0.type == "m.room.member" ? UserID($0.key) : nil }
         let users = Array(Set(events.map(\.sender) + members))
-        _ = try await numbers(ofUsers: users)
-        _ = try await numbers(ofServers: Array(Set(users.map(\.server))))
-        _ = try await numbers(ofStateKeys: Array(Set(keys)))
-        _ = try await numbers(ofTypes: Array(Set(events.map { EventType($0.type) })))
+        var write = Write()
+        write.standsAlone = true
+        try await self.users.add(missing: users, to: &write, engine)
+        try await servers.add(missing: Array(Set(users.map(\.server))), to: &write, engine)
+        try await stateKeys.add(missing: Array(Set(keys)), to: &write, engine)
+        try await eventTypes.add(missing: Array(Set(events.map { EventType($0.type) })), to: &write, engine)
+        if !write.isEmpty { _ = try await engine.write(write) }
     }
 }
