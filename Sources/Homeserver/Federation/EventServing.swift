@@ -21,8 +21,8 @@ public final class EventServing: Sendable {
     }
 
     /// `{"origin", "origin_server_ts", "pdus"}`: what several operations answer with.
-    private func transaction(_ events: [Event]) -> [UInt8] {
-        var writer = JSONWriter(capacity: events.reduce(256) { $0 + $1.json.count })
+    private func transaction(_ events: [[UInt8]]) -> [UInt8] {
+        var writer = JSONWriter(capacity: events.reduce(256) { $0 + $1.count + 1 })
         writer.beginObject()
         writer.key("origin")
         writer.string(context.serverName.string)
@@ -34,9 +34,10 @@ public final class EventServing: Sendable {
         return writer.bytes
     }
 
-    static func write(_ events: [Event], into writer: inout JSONWriter) {
+    /// Writes events that are JSON already.
+    static func write(_ events: some Sequence<[UInt8]>, into writer: inout JSONWriter) {
         writer.beginArray()
-        for event in events { writer.raw(event.json) }
+        for event in events { writer.raw(event) }
         writer.endArray()
     }
 
@@ -90,7 +91,7 @@ public final class EventServing: Sendable {
         } else {
             for (name, list) in [("auth_chain", chain), ("pdus", state)] {
                 writer.key(name)
-                Self.write(try list.map { try context.parse($0, room.version) }, into: &writer)
+                Self.write(try list.map { try context.told($0, room.version) }, into: &writer)
             }
         }
         writer.endObject()
@@ -123,7 +124,7 @@ public final class EventServing: Sendable {
         var writer = JSONWriter(capacity: 4_096)
         writer.beginObject()
         writer.key("auth_chain")
-        Self.write(try events.map { try context.parse($0, room.version) }, into: &writer)
+        Self.write(try events.map { try context.told($0, room.version) }, into: &writer)
         writer.endObject()
         return writer.bytes
     }
@@ -139,7 +140,7 @@ public final class EventServing: Sendable {
             return try await self.walk(
                 from: starts.map(\.nid).sorted(), stop: [], in: room, limit: most, for: server, reader)
         }
-        return transaction(events)
+        return transaction(events.map(\.json))
     }
 
     /// The events between some and others (`POST /get_missing_events/{roomId}`).
@@ -152,7 +153,7 @@ public final class EventServing: Sendable {
         let room = try await federated.room(roomID, withMember: server, before: latest)
         let limit = min(max(Int(clamping: body["limit"]?.integer ?? 10), 1), Self.mostMissing)
         let minimum = body["min_depth"]?.integer ?? 0
-        let events = try await database.read { reader in
+        let found = try await database.read { reader in
             let found = try await self.database.events(latest + earliest, reader)
             let stop = Set(earliest.compactMap { found[$0]?.nid } + latest.compactMap { found[$0]?.nid })
             let starts = latest.compactMap { found[$0] }.filter { $0.room == room.nid }.flatMap(\.previous)
@@ -162,20 +163,27 @@ public final class EventServing: Sendable {
         var writer = JSONWriter(capacity: 4_096)
         writer.beginObject()
         writer.key("events")
-        Self.write(events.filter { $0.depth >= minimum }.reversed(), into: &writer)
+        let events = try found.filter { try minimum <= 0 || context.parse($0.stored, room.version).depth >= minimum }
+        Self.write(events.reversed().map(\.json), into: &writer)
         writer.endObject()
         return writer.bytes
+    }
+
+    /// An event, and as what it is shown.
+    private struct Shown {
+        let stored: StoredEvent
+        let json: [UInt8]
     }
 
     /// Walks back through the graph, newest first.
     private func walk(
         from starts: [EventNID], stop: Set<EventNID>, in room: Room, limit: Int, for server: ServerName,
         _ reader: any Reader
-    ) async throws -> [Event] {
+    ) async throws -> [Shown] {
         var visibility = try await ServerVisibility(context, room: room, server: server, reader: reader)
         var seen = stop
         var open: [StoredEvent] = []
-        var found: [Event] = []
+        var found: [Shown] = []
         var examined = 0
         func add(_ numbers: [EventNID]) async throws {
             let new = numbers.filter { seen.insert($0).inserted }
@@ -187,7 +195,9 @@ public final class EventServing: Sendable {
         try await add(starts)
         while found.count < limit, examined < Self.mostExamined, let next = open.popLast() {
             examined += 1
-            if !next.flags.contains(.rejected) { found.append(try await visibility.shown(next)) }
+            if !next.flags.contains(.rejected) {
+                found.append(Shown(stored: next, json: try await visibility.shown(next)))
+            }
             try await add(next.previous)
         }
         return found

@@ -142,7 +142,7 @@ public final class MembershipServing: Sendable {
         var writer = JSONWriter(capacity: (state + chain).reduce(1_024) { $0 + $1.json.count + 1 })
         writer.beginObject()
         writer.key("auth_chain")
-        EventServing.write(try chain.map { try context.parse($0, room.version) }, into: &writer)
+        EventServing.write(try chain.map { try context.told($0, room.version) }, into: &writer)
         writer.key("event")
         writer.raw(event.json)
         writer.key("members_omitted")
@@ -154,7 +154,7 @@ public final class MembershipServing: Sendable {
         for name in try await federated.servers(in: room) + [context.serverName] { writer.string(name.string) }
         writer.endArray()
         writer.key("state")
-        EventServing.write(try state.map { try context.parse($0, room.version) }, into: &writer)
+        EventServing.write(try state.map { try context.told($0, room.version) }, into: &writer)
         writer.endObject()
         return writer.bytes
     }

@@ -22,16 +22,16 @@ struct ServerVisibility {
         visibilityKey = try await context.database.existingNumber(ofStateKey: .historyVisibility)
     }
 
-    /// The event as the server may see it.
-    mutating func shown(_ stored: StoredEvent) async throws -> Event {
-        let event = try context.parse(stored, room.version)
-        if stored.redactedBy != nil { return event.redacted() }
-        return try await allows(stored, event) ? event : event.redacted()
+    /// The event as the server may see it, as JSON: most need not be looked into for that.
+    mutating func shown(_ stored: StoredEvent) async throws -> [UInt8] {
+        if try await allows(stored) { return try context.told(stored, room.version) }
+        return try context.parse(stored, room.version).redacted().json
     }
 
-    private mutating func allows(_ stored: StoredEvent, _ event: Event) async throws -> Bool {
-        // Its own it knows, and state is what rooms are made of.
-        if event.sender.server == server || event.isState { return true }
+    private mutating func allows(_ stored: StoredEvent) async throws -> Bool {
+        // State is what rooms are made of, and its own it knows.
+        if stored.stateKey != nil { return true }
+        if try await context.database.user(stored.sender)?.server == server { return true }
         guard let before = stored.stateBefore else { return false }
         if let known = verdicts[before] { return known }
         let verdict = try await allows(before)
@@ -52,5 +52,12 @@ struct ServerVisibility {
         }
         let memberships = try await context.memberships(of: server, in: state, of: room, reader)
         return memberships.contains(.join) || visibility == .invited && memberships.contains(.invite)
+    }
+}
+
+extension RoomContext {
+    /// An event as other servers are told it: without what a redaction took away.
+    func told(_ stored: StoredEvent, _ version: RoomVersion) throws -> [UInt8] {
+        stored.redactedBy == nil ? stored.json : try parse(stored, version).redacted().json
     }
 }

@@ -153,6 +153,7 @@ struct SlidingExtensions {
         var found: [(RoomID, [UserID])] = []
         for membership in memberships where membership.membership == .join {
             let room = membership.room
+            if !isOfOtherRun, told[room] == nil, changed[room] == nil { continue }
             let isKnown = builder.connection.rooms[room]?.flags.contains(.joined) ?? false
             guard isKnown || told[room] != nil else { continue }
             let users: [UserID]

@@ -22,8 +22,9 @@ struct SlidingLists {
     /// How many rooms each list has, and the rooms that are shown: those of lists in their order, then others that are
     /// subscribed to.
     func match(
-        _ request: SlidingRequest, _ memberships: [RoomMembership]
+        _ request: SlidingRequest, _ known: SyncService.KnownMemberships
     ) async throws -> (counts: [(name: String, count: Int)], shown: [Shown]) {
+        let memberships = known.list
         var counts: [(String, Int)] = []
         var shown: [Shown] = []
         var places: [RoomNID: Int] = [:]
@@ -40,7 +41,7 @@ struct SlidingLists {
             change(&shown[place])
         }
         if !request.lists.isEmpty {
-            let ordered = try await ordered(memberships)
+            let ordered = try await ordered(known)
             for (rule, list) in request.lists.enumerated() {
                 let rooms = try await filter(ordered, by: list.filter, memberships)
                 counts.append((list.name, rooms.count))
@@ -80,33 +81,36 @@ struct SlidingLists {
     // MARK: - Order
 
     /// The rooms that lists are made of, the most lively first.
-    private func ordered(_ memberships: [RoomMembership]) async throws -> [RoomMembership] {
-        let joined = memberships.filter { $0.membership == .join }.map(\.room)
-        let facts = try await service.facts.facts(of: joined, for: requester.nid)
+    private func ordered(_ known: SyncService.KnownMemberships) async throws -> [RoomMembership] {
+        let joined = try await service.orders.joined(known, by: requester.nid)
+        let others = try await othersThanJoined(known)
+        if others.isEmpty { return joined.map(\.membership) }
+        return (joined + others).sorted(by: RoomOrders.Ranked.isBefore).map(\.membership)
+    }
+
+    /// The rooms that lists are made of although the user isn't in them.
+    private func othersThanJoined(_ known: SyncService.KnownMemberships) async throws -> [RoomOrders.Ranked] {
+        if known.list.count == known.joined.count { return [] }
         let ignored = try await service.context.ignored.list(of: requester.nid)
-        var rooms: [(membership: RoomMembership, position: Int64)] = []
-        rooms.reserveCapacity(memberships.count)
-        for membership in memberships where !membership.forgotten || isUntold(membership) {
+        var others: [RoomOrders.Ranked] = []
+        for membership in known.list
+        where membership.membership != .join && (!membership.forgotten || isUntold(membership)) {
             switch membership.membership {
-            case .join: rooms.append((membership, facts[membership.room]?.newest ?? membership.position))
-            case .knock: rooms.append((membership, membership.position))
+            case .join, .knock: break
             case .invite:
                 if !ignored.isEmpty, let inviter = try await sender(of: membership), ignored.contains(inviter) {
                     continue
                 }
-                rooms.append((membership, membership.position))
             case .leave, .ban:
                 // Who has left knows it; whom others have sent away may not.
                 let ending = try await ending(of: membership)
                 let wasSentAway =
                     ending.contains(.byOther) && !ending.isDisjoint(with: [.wasJoined, .wasInvited])
-                if wasSentAway || connection.rooms[membership.room] != nil {
-                    rooms.append((membership, membership.position))
-                }
+                guard wasSentAway || connection.rooms[membership.room] != nil else { continue }
             }
+            others.append(RoomOrders.Ranked(membership: membership, position: membership.position))
         }
-        rooms.sort { ($0.position, $0.membership.room) > ($1.position, $1.membership.room) }
-        return rooms.map(\.membership)
+        return others
     }
 
     private func sender(of membership: RoomMembership) async throws -> UserNID? {

@@ -9,6 +9,7 @@ import MatrixCore
 public final class SlidingSyncService: Sendable {
     let sync: SyncService
     let facts: RoomFactsCache
+    let orders: RoomOrders
     let marks: RoomMarks
     let state: RoomStateSelection
     let connections: SlidingConnections
@@ -28,6 +29,7 @@ public final class SlidingSyncService: Sendable {
     init(sync: SyncService) {
         self.sync = sync
         facts = RoomFactsCache(rooms: sync.rooms, activity: sync.activity)
+        orders = RoomOrders(facts: facts, activity: sync.activity)
         marks = RoomMarks(database: sync.database, activity: sync.activity)
         state = RoomStateSelection(database: sync.database)
         connections = SlidingConnections(database: sync.database, surroundings: sync.context.surroundings)
@@ -79,14 +81,14 @@ public final class SlidingSyncService: Sendable {
         while true {
             let known = try await sync.memberships(of: requester.nid)
             let memberships = known.list
-            // Registered before anything is read: what happens from here on wakes it.
-            let waiter = sync.notifier.register(requester.nid, rooms: known.joined)
-            defer { sync.notifier.remove(waiter) }
+            // Registered before anything is read: what happens from here on wakes it. A connection that begins is answered at once.
+            let waiter = since.map { _ in sync.notifier.register(requester.nid, rooms: known.joined) }
+            defer { if let waiter { sync.notifier.remove(waiter) } }
             let upTo = SyncToken(
                 epoch: sync.epoch, position: database.committedPosition, run: run, ephemeral: sync.serial.current)
             guard sync.isCurrent(known, of: requester.nid) else { continue }
             let lists = SlidingLists(service: self, requester: requester, connection: connection)
-            let (counts, shown) = try await lists.match(request, memberships)
+            let (counts, shown) = try await lists.match(request, known)
             let candidates = try await candidates(shown, request, &connection, requester)
             let facts = try await facts.facts(of: candidates.map(\.room.nid), for: requester.nid)
             let builder = SlidingBuilder(
@@ -96,7 +98,7 @@ public final class SlidingSyncService: Sendable {
             let answer = try await builder.build(candidates, memberships)
             connection.quiet.merge(answer.quiet) { $1 }
             let left = deadline - surroundings.now()
-            if !answer.isEmpty || since == nil || left <= 0 || sync.notifier.isDraining {
+            guard let waiter, answer.isEmpty, left > 0, !sync.notifier.isDraining else {
                 return try await finish(answer, counts, builder, connection)
             }
             try await sync.wait(waiter, atMost: left, as: request.presence, requester)

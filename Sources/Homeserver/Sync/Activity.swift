@@ -14,12 +14,31 @@ final class Activity: Sendable {
         var profiles: Int64 = 0
         /// What isn't listed has not changed since this position.
         var floor: Int64
+        /// In which rooms something happened, in the order of positions, from behind a position on.
+        var log: [(position: Int64, room: RoomNID)] = []
+        var logFloor: Int64
+        /// Everything up to here is noted.
+        var latest: Int64
+
+        init(floor: Int64) {
+            self.floor = floor
+            logFloor = floor
+            latest = floor
+        }
+
+        mutating func note(_ room: RoomNID, _ position: Int64) {
+            rooms[room] = position
+            log.append((position, room))
+        }
     }
 
     /// The lock protects the table; nothing is awaited while it is held.
     private let table: Mutex<Table>
     /// Entries kept at most; then all is forgotten, and syncs from before ask the database.
     private static let most = 200_000
+    /// Changes of rooms that are kept in their order, and those that are gone through at most.
+    private static let mostLogged = 20_000
+    private static let mostChanges = 500
 
     init(position: Int64) { table = Mutex(Table(floor: position)) }
 
@@ -27,7 +46,7 @@ final class Activity: Sendable {
         table.withLock { table in
             for topic in topics {
                 switch topic {
-                case .room(let room), .roomOf(let room, _): table.rooms[room] = position
+                case .room(let room), .roomOf(let room, _): table.note(room, position)
                 case .user(let user): table.users[user] = position
                 case .memberships(let user): table.memberships[user] = position
                 case .deviceList: table.deviceLists = position
@@ -36,6 +55,12 @@ final class Activity: Sendable {
                 case .everything: table = Table(floor: position)
                 }
             }
+            table.latest = max(table.latest, position)
+            if table.log.count > Self.mostLogged {
+                let gone = table.log.count / 2
+                table.logFloor = table.log[gone - 1].position
+                table.log.removeFirst(gone)
+            }
             if table.rooms.count + table.users.count + table.memberships.count > Self.most {
                 table = Table(floor: position)
             }
@@ -43,7 +68,30 @@ final class Activity: Sendable {
     }
 
     /// What happened up to a position may not have been noted.
-    func forget(before position: Int64) { table.withLock { $0.floor = max($0.floor, position) } }
+    func forget(before position: Int64) {
+        table.withLock { table in
+            table.floor = max(table.floor, position)
+            table.logFloor = max(table.logFloor, position)
+            table.latest = max(table.latest, position)
+        }
+    }
+
+    /// The position up to which everything is noted.
+    var latest: Int64 { table.withLock { $0.latest } }
+
+    /// In which rooms something has happened after a position, and up to where that is known; nil if it goes too far back.
+    func changes(after position: Int64) -> (rooms: [RoomNID], upTo: Int64)? {
+        table.withLock { table in
+            guard position >= max(table.floor, table.logFloor) else { return nil }
+            var rooms: [RoomNID] = []
+            for entry in table.log.reversed() {
+                if entry.position <= position { break }
+                if rooms.count == Self.mostChanges { return nil }
+                rooms.append(entry.room)
+            }
+            return (rooms, table.latest)
+        }
+    }
 
     /// Which of the rooms may have changed after a position.
     func changed(_ rooms: [RoomNID], after position: Int64) -> Set<RoomNID> {
