@@ -47,6 +47,7 @@ public final class Homeserver: Sendable {
     public let signingKeys: SigningKeys
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
+    public let mediaPurging: RemoteMediaPurging
     public let purging: PurgeService
     let redactions: RedactionJob
     let indexing: SearchIndexing
@@ -183,6 +184,9 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName, surroundings: surroundings,
             settings: configuration.media, notifier: notifier, disk: disk, pictures: pictures,
             client: client)
+        mediaPurging = RemoteMediaPurging(
+            database: database, store: media.store, disk: disk, surroundings: surroundings, node: node,
+            keepFor: configuration.media.keepRemote.map { Int64($0) * 1_000 }, logger: logger)
         purging = PurgeService(rooms: rooms)
         delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
@@ -235,6 +239,7 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        mediaPurging.start()
         try await federation.start()
         try await partialRooms.start { [federation] in federation.roomIsWhole($0) }
         indexing.start()
@@ -259,6 +264,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        mediaPurging.stop()
         partialRooms.stop()
         await federation.stop()
         await indexing.close()

@@ -2,6 +2,7 @@ import Homeserver
 import HomeserverHTTP
 import Logging
 import MatrixCore
+import NIOCore
 import NIOHTTP1
 import NIOPosix
 import Synchronization
@@ -34,6 +35,7 @@ public final class TestNetwork: Sendable {
         var faults: NetworkFaults?
         var exchanges: [Exchange] = []
         var watcher: (@Sendable (Exchange, String) -> Void)?
+        var pages: [String: ServerResponse] = [:]
         var forged: [@Sendable (ServerRequest) -> ServerResponse?] = []
         var made = 0
 
@@ -103,6 +105,11 @@ public final class TestNetwork: Sendable {
         state.withLock { $0.forged.append(answer) }
     }
 
+    /// Has something lie at an address on the web.
+    public func put(_ answer: ServerResponse, at url: String) { state.withLock { $0.pages[url] = answer } }
+
+    fileprivate func page(at url: String) -> ServerResponse? { state.withLock { $0.pages[url] } }
+
     /// Has each request told when it has come to an end: the status of the answer, or why there is none.
     public func watch(_ watcher: @escaping @Sendable (Exchange, String) -> Void) {
         state.withLock { $0.watcher = watcher }
@@ -147,7 +154,7 @@ public final class TestNetwork: Sendable {
             )
         }
         guard !isCut else { throw TransportError(.unreachable, "the network is cut") }
-        for forge in forged { if let answer = forge(request) { return answer } }
+        for forge in forged { if let answer = forge(request) { return try Self.pour(answer, into: request.sink) } }
         guard let router else { throw TransportError(.unreachable, "nobody is there") }
         var headers = HTTPHeaders()
         for (name, value) in request.headers { headers.add(name: name, value: value) }
@@ -162,12 +169,40 @@ public final class TestNetwork: Sendable {
                 || state.lives[request.destination, default: 0] != life
         }
         if isLost { throw TransportError(.timedOut, "the answer got lost") }
-        guard case .bytes(let bytes) = answer.body else {
-            return ServerResponse(status: Int(answer.status.code), body: [])
+        let bytes: [UInt8]
+        switch answer.body {
+        case .bytes(let body): bytes = body
+        case .stream(_, let make):
+            let collector = Collector()
+            try await make(collector)
+            bytes = collector.bytes.withLock { $0 }
+        case .none, .file: return ServerResponse(status: Int(answer.status.code), body: [])
         }
         guard bytes.count <= request.mostBytes else { throw TransportError(.unusable, "the answer is too large") }
-        return ServerResponse(
-            status: Int(answer.status.code), headers: answer.headers.map { ($0.name, $0.value) }, body: bytes)
+        return try Self.pour(
+            ServerResponse(
+                status: Int(answer.status.code), headers: answer.headers.map { ($0.name, $0.value) }, body: bytes),
+            into: request.sink)
+    }
+
+    /// Gives a good answer's body to a sink, in pieces as they come over a network.
+    private static func pour(_ answer: ServerResponse, into sink: (any AnswerSink)?) throws -> ServerResponse {
+        guard let sink, answer.status == 200 else { return answer }
+        var rest = answer
+        rest.body = []
+        try sink.begin(rest)
+        for start in stride(from: 0, to: answer.body.count, by: 1_000) {
+            let piece = Array(answer.body[start..<min(start + 1_000, answer.body.count)])
+            try piece.withUnsafeBytes { try sink.take($0) }
+        }
+        return rest
+    }
+
+    /// Takes what a router streams.
+    private final class Collector: ResponseWriter {
+        let bytes = Mutex<[UInt8]>([])
+
+        func write(_ buffer: ByteBuffer) async throws { bytes.withLock { $0 += buffer.readableBytesView } }
     }
 
     private struct Transport: FederationTransport {
@@ -178,8 +213,13 @@ public final class TestNetwork: Sendable {
         func send(_ request: ServerRequest) async throws -> ServerResponse {
             try await network.send(request, from: name, life: life)
         }
-        func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
-            throw TransportError(.unreachable, "there is no web here")
+        func get(
+            _ url: String, into sink: (any AnswerSink)?, timeout: Int64, mostBytes: Int
+        ) async throws -> ServerResponse {
+            guard let answer = network.page(at: url) else {
+                throw TransportError(.unreachable, "there is nothing at \(url)")
+            }
+            return try TestNetwork.pour(answer, into: sink)
         }
 
         func close() async {}

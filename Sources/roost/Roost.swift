@@ -9,7 +9,7 @@ struct Roost: AsyncParsableCommand {
         commandName: "roost", abstract: "A Matrix homeserver.",
         subcommands: [
             ServeCommand.self, UserCommand.self, TokenCommand.self, ConfigCommand.self, DatabaseCommand.self,
-            BackupCommand.self, RestoreCommand.self, KeysCommand.self, VersionCommand.self,
+            BackupCommand.self, RestoreCommand.self, KeysCommand.self, MediaCommand.self, VersionCommand.self,
         ])
 
     static func main() async {

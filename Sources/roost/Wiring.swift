@@ -13,6 +13,8 @@ struct Application: Sendable {
     var administration: any AdminService
     /// What `roost db` and `roost backup` do.
     var maintenance: MaintenanceService
+    /// What `roost media` does.
+    var mediaPurging: RemoteMediaPurging
     /// What `roost keys` does.
     var keys: SigningKeys
     var databaseAnswers: @Sendable () async -> Bool
@@ -26,7 +28,7 @@ struct Application: Sendable {
     /// The endpoints of the local socket: the command line's.
     func localEndpoints(_ configuration: Configuration) -> [Endpoint] {
         AdminEndpoints.all(administration, baseURL: configuration.publicBaseURL)
-            + MaintenanceEndpoints.all(maintenance, keys: keys)
+            + MaintenanceEndpoints.all(maintenance, keys: keys, media: mediaPurging)
     }
 }
 
@@ -51,7 +53,7 @@ enum Wiring {
         return Application(
             endpoints: client.endpoints + FederationAPI(homeserver).endpoints, admit: client.gate,
             administration: AccountAdministration(homeserver),
-            maintenance: homeserver.maintenance, keys: homeserver.signingKeys,
+            maintenance: homeserver.maintenance, mediaPurging: homeserver.mediaPurging, keys: homeserver.signingKeys,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
             drain: { homeserver.drain() }, stop: { await homeserver.close() })
     }

@@ -59,8 +59,10 @@ final class HeldTransport: FederationTransport {
         }
     }
 
-    func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
-        try await inner.get(url, timeout: timeout, mostBytes: mostBytes)
+    func get(
+        _ url: String, into sink: (any AnswerSink)?, timeout: Int64, mostBytes: Int
+    ) async throws -> ServerResponse {
+        try await inner.get(url, into: sink, timeout: timeout, mostBytes: mostBytes)
     }
 
     func close() async { await inner.close() }

@@ -60,7 +60,21 @@ extension Database {
     }
 }
 
+extension Database {
+    private static let made = Statement(
+        "SELECT thumbnail_hash FROM thumbnails WHERE content_hash = $1 AND thumbnail_hash IS NOT NULL")
+
+    /// The hashes of all thumbnails of a content.
+    public func thumbnailHashes(of content: [UInt8]) async throws -> [[UInt8]] {
+        try await read { try await $0.query(Self.made, [.blob(content)]) { $0.blob(0) } }
+    }
+}
+
 extension Write {
+    private static let drop = Statement("DELETE FROM thumbnails WHERE content_hash = $1")
+
+    public mutating func dropThumbnails(of content: [UInt8]) { run(Self.drop, .blob(content)) }
+
     private static let put = Statement(
         """
         INSERT INTO thumbnails (content_hash, width, height, crops, animates, content_type, size, thumbnail_hash)

@@ -1,3 +1,4 @@
+import CSQLite
 import Logging
 import Synchronization
 
@@ -37,9 +38,13 @@ final class SQLiteCheckpointer: @unchecked Sendable {
 
     /// Has the connection's commits tell how long the log is.
     func watch(_ connection: SQLiteConnection) {
-        connection.onCommit(Unmanaged.passUnretained(self).toOpaque()) { context, _, _, logged in
+        connection.onCommit(Unmanaged.passUnretained(self).toOpaque()) { context, handle, _, logged in
             let checkpointer = Unmanaged<SQLiteCheckpointer>.fromOpaque(context!).takeUnretainedValue()
             checkpointer.logHas(pages: Int(logged))
+            if logged > 4 * checkpointer.pages {
+                // The thread doesn't get to it: who makes the log so long copies it.
+                sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+            }
             return 0
         }
     }

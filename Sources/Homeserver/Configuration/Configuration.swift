@@ -45,6 +45,10 @@ public struct Configuration: Sendable, Hashable {
         public var path = "data/media"
         /// Bytes of one file.
         public var maxUploadSize = 100 * 1024 * 1024
+        /// Bytes of one file of another server; nil: as many as of one that is uploaded here.
+        public var maxRemoteSize: Int?
+        /// Seconds for which files of other servers are kept; nil: until they are purged.
+        public var keepRemote: Int?
         /// Files uploaded before this time, in milliseconds since 1970, are also served without an access token.
         public var unauthenticatedBefore: Int64?
         public init() {}

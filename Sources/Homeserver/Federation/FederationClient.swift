@@ -80,10 +80,11 @@ final class FederationClient: Sendable {
     /// - Parameters:
     ///   - body: canonical JSON.
     ///   - isSigned: false for what everybody may ask.
-    /// - Throws: ``FederationFailure``, also for answers that tell of an error.
+    ///   - sink: takes the body of a good answer.
+    /// - Throws: ``FederationFailure``, also for answers that tell of an error; what the sink throws.
     func ask(
         _ method: String, _ path: String, _ body: [UInt8]?, _ server: ServerName, isSigned: Bool = true,
-        timeout: Int64, mostBytes: Int
+        into sink: (any AnswerSink)? = nil, timeout: Int64, mostBytes: Int
     ) async throws -> ServerResponse {
         guard server != serverName else { throw FederationFailure(server: server, reason: "it is this server itself") }
         var headers: [(name: String, value: String)] = []
@@ -98,7 +99,7 @@ final class FederationClient: Sendable {
             answer = try await transport.send(
                 ServerRequest(
                     method: method, destination: server, target: path, headers: headers, body: body, timeout: timeout,
-                    mostBytes: mostBytes))
+                    mostBytes: mostBytes, sink: sink))
         } catch let error as TransportError {
             health.failed(server, error.description)
             throw FederationFailure(server: server, reason: error.description)

@@ -311,7 +311,7 @@ final class FederationSender: Sendable {
         // In the name of another server's user, who had invited a third-party identifier.
         var isMadeHere = false
         guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
-        if let key = stored.stateKey, let name = try await database.stateKeys([key])[key],
+        if let key = stored.stateKey, let name = try await database.stateKey(key),
             name.type == "m.room.member", let user = UserID(name.key)
         {
             let event = try context.parse(stored, try await rooms.room(stored.room).version)
@@ -324,7 +324,7 @@ final class FederationSender: Sendable {
             }
         }
         var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName,
+        if let sender = try await database.user(stored.sender), sender.server != context.serverName,
             !isMadeHere
         {
             excluded.insert(try await database.number(ofServer: sender.server))
@@ -341,7 +341,7 @@ final class FederationSender: Sendable {
         for (user, position) in users {
             let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
                 .filter { $0 != ownServer }
-            guard !servers.isEmpty, let name = try await database.users([user])[user] else { continue }
+            guard !servers.isEmpty, let name = try await database.user(user) else { continue }
             let device = try await database.deviceIDs(of: [user])[user]?.first
             var content: JSONObject = [
                 "user_id": .string(name.string), "device_id": .string(device ?? "none"),

@@ -12,10 +12,12 @@ public struct ServerRequest: Sendable {
     public var timeout: Int64
     /// Bytes of the answer that are read at most.
     public var mostBytes: Int
+    /// Where the body of a good answer goes; nil: it is collected.
+    public var sink: (any AnswerSink)?
 
     public init(
         method: String, destination: ServerName, target: String, headers: [(name: String, value: String)] = [],
-        body: [UInt8]? = nil, timeout: Int64, mostBytes: Int
+        body: [UInt8]? = nil, timeout: Int64, mostBytes: Int, sink: (any AnswerSink)? = nil
     ) {
         self.method = method
         self.destination = destination
@@ -24,7 +26,18 @@ public struct ServerRequest: Sendable {
         self.body = body
         self.timeout = timeout
         self.mostBytes = mostBytes
+        self.sink = sink
     }
+}
+
+/// Takes the body of an answer while it comes, so that nobody has to hold all of it. One call comes after another.
+public protocol AnswerSink: Sendable {
+    /// An answer with status 200 begins; its body is empty yet.
+    ///
+    /// - Throws: if it is none that can be used. The connection ends then, and the request with this error.
+    func begin(_ answer: ServerResponse) throws
+    /// - Throws: as ``begin(_:)``.
+    func take(_ bytes: UnsafeRawBufferPointer) throws
 }
 
 /// What another server answered.
@@ -69,12 +82,14 @@ public struct TransportError: Error, Sendable, CustomStringConvertible {
 public protocol FederationTransport: Sendable {
     /// Finds the server, sends the request and reads the answer.
     ///
-    /// - Throws: ``TransportError``.
+    /// - Throws: ``TransportError``, or what the request's sink throws.
     func send(_ request: ServerRequest) async throws -> ServerResponse
     /// Reads what lies at a URL that another server has named; only HTTPS.
     ///
-    /// - Throws: ``TransportError``.
-    func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse
+    /// - Throws: ``TransportError``, or what the sink throws.
+    func get(
+        _ url: String, into sink: (any AnswerSink)?, timeout: Int64, mostBytes: Int
+    ) async throws -> ServerResponse
     func close() async
 }
 
@@ -86,7 +101,9 @@ public struct NoFederation: FederationTransport {
         throw TransportError(.denied, "this server doesn't speak to others (federation.enabled)")
     }
 
-    public func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
+    public func get(
+        _ url: String, into sink: (any AnswerSink)?, timeout: Int64, mostBytes: Int
+    ) async throws -> ServerResponse {
         throw TransportError(.denied, "this server doesn't speak to others (federation.enabled)")
     }
 

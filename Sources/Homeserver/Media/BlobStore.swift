@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -73,17 +75,43 @@ struct BlobStore: Sendable {
     func begin(_ name: String) throws -> Incoming { try Incoming(path: "\(directory)/incoming/\(name)") }
 
     /// Gives a file its place. It is durable when this returns.
-    func keep(_ file: Incoming, as hash: [UInt8]) throws {
+    ///
+    /// - Parameter now: when it came, in milliseconds since 1970; also for content that is here already, which is not removed soon.
+    func keep(_ file: Incoming, as hash: [UInt8], at now: Int64) throws {
         try file.finish()
-        if contains(hash) {
+        if Self.removing.withLock({ _ in touch(path(of: hash), now) }) {
             file.abandon()
             return
         }
+        _ = touch(file.path, now)
         let place = path(of: hash)
         let folder = Files.parent(of: place)
         try Files.makeDirectories(folder)
         if rename(file.path, place) != 0 { throw Self.failure("move", file.path) }
         try Files.syncDirectory(folder)
+    }
+
+    /// Held while it is decided whether a file stays: nobody takes it for one that is here while it goes.
+    private static let removing = Mutex(())
+
+    /// - Returns: whether there is such a file.
+    private func touch(_ path: String, _ now: Int64) -> Bool {
+        let time = timespec(tv_sec: Int(now / 1_000), tv_nsec: Int(now % 1_000) * 1_000_000)
+        return utimensat(AT_FDCWD, path, [time, time], 0) == 0
+    }
+
+    /// Removes the content with a hash, unless somebody has brought it since a time.
+    ///
+    /// - Returns: the bytes that were freed; nil if nothing was removed.
+    func remove(_ hash: [UInt8], unlessKeptSince time: Int64) -> Int64? {
+        Self.removing.withLock { _ in
+            var facts = stat()
+            let place = path(of: hash)
+            guard stat(place, &facts) == 0, Int64(facts.st_mtim.tv_sec) * 1_000 < time, unlink(place) == 0 else {
+                return nil
+            }
+            return Int64(facts.st_size)
+        }
     }
 
     fileprivate static func failure(_ what: String, _ path: String) -> MatrixError {

@@ -1,4 +1,3 @@
-import Crypto
 import Database
 import MatrixCore
 
@@ -21,7 +20,6 @@ public final class MediaService: Sendable {
         database: Database, serverName: ServerName, surroundings: Surroundings, settings: Configuration.Media,
         notifier: Notifier, disk: BlockingPool, pictures: BlockingPool, client: FederationClient
     ) throws {
-        remote = RemoteMedia(client: client, database: database)
         self.database = database
         self.serverName = serverName
         self.surroundings = surroundings
@@ -30,6 +28,9 @@ public final class MediaService: Sendable {
         self.disk = disk
         store = try BlobStore(directory: settings.path)
         store.clear()
+        remote = RemoteMedia(
+            client: client, database: database, surroundings: surroundings, store: store, disk: disk,
+            mostBytes: settings.maxRemoteSize ?? settings.maxUploadSize)
         thumbnails = ThumbnailService(
             database: database, surroundings: surroundings, store: store, pictures: pictures)
     }
@@ -47,27 +48,18 @@ public final class MediaService: Sendable {
     // MARK: - Uploads
 
     /// An upload under way: bytes go to the disk as they arrive and are hashed on the way.
-    public final class Upload: @unchecked Sendable {
-        // Used by one request's task, one call after another.
-        private let file: BlobStore.Incoming
-        private var hash = SHA256()
-        private var size = 0
+    public final class Upload: Sendable {
+        private let file: ArrivingFile
         private let service: MediaService
 
         fileprivate init(_ service: MediaService) throws {
             self.service = service
-            file = try service.store.begin(service.surroundings.randomText(24))
+            file = try ArrivingFile(
+                in: service.store, named: service.surroundings.randomText(24), mostBytes: service.largestUpload)
         }
 
         /// - Throws: `M_TOO_LARGE` as soon as it is more than allowed.
-        public func write(_ bytes: UnsafeRawBufferPointer) throws {
-            size += bytes.count
-            guard size <= service.largestUpload else {
-                throw MatrixError.tooLarge("Files of up to \(service.largestUpload) bytes may be uploaded here.")
-            }
-            hash.update(bufferPointer: bytes)
-            try file.write(bytes)
-        }
+        public func write(_ bytes: UnsafeRawBufferPointer) throws { try file.write(bytes) }
 
         /// Keeps the file and returns its `mxc:` URI. Durable when this returns.
         ///
@@ -77,18 +69,16 @@ public final class MediaService: Sendable {
         public func finish(
             contentType: String?, fileName: String?, by requester: Requester, pending: String? = nil
         ) async throws -> String {
-            let digest = Array(hash.finalize())
-            let store = service.store
-            try await service.disk.run { [file] in try store.keep(file, as: digest) }
-            let mediaID = pending ?? service.surroundings.randomText(24)
             let now = service.surroundings.now()
+            let (digest, size) = try await file.keep(at: now, on: service.disk)
+            let mediaID = pending ?? service.surroundings.randomText(24)
             var write = Write()
             if let pending { write.completePendingMedia(pending, of: requester.nid, now: now) }
             write.insert(
                 MediaRecord(
                     mediaID: mediaID, uploader: requester.nid, createdTS: now,
                     contentType: contentType.flatMap { $0.utf8.count <= 255 ? $0 : nil },
-                    fileName: fileName.map { String($0.prefix(255)) }, size: Int64(size), contentHash: digest))
+                    fileName: fileName.map { String($0.prefix(255)) }, size: size, contentHash: digest))
             do { try await service.database.write(write) } catch DatabaseError.conflict where pending != nil {
                 throw MediaService.hasContent
             }
@@ -156,45 +146,12 @@ public final class MediaService: Sendable {
             tag: Hex.encode(thumbnail.hash.prefix(16)))
     }
 
-    /// Keeps a file of another server.
-    private func keep(
-        _ content: ArraySlice<UInt8>, mediaID: String, type: String?, name: String?
-    ) async throws -> MediaRecord {
-        let bytes = Array(content)
-        let hash = Hashing.sha256(bytes)
-        let file = try store.begin(surroundings.randomText(24))
-        try await disk.run { [store] in
-            do { try bytes.withUnsafeBytes { try file.write($0) } } catch {
-                file.abandon()
-                throw error
-            }
-            try store.keep(file, as: hash)
-        }
-        return MediaRecord(
-            mediaID: mediaID, uploader: UserNID(0), createdTS: surroundings.now(),
-            contentType: type.flatMap { $0.utf8.count <= 255 ? $0 : nil },
-            fileName: name.map { String($0.prefix(255)) },
-            size: Int64(bytes.count), contentHash: hash)
-    }
-
-    /// The bytes of a file.
-    public func content(of file: Download) async throws -> [UInt8] {
-        try await disk.run {
-            guard let bytes = Files.read(file.path, limit: Int(file.size)) else { throw Self.none }
-            return bytes
-        }
-    }
-
     private func record(_ reference: Reference) async throws -> MediaRecord {
         guard Self.isMediaID(reference.mediaID) else { throw Self.none }
         guard reference.server == serverName.string else {
             // Nothing is fetched for those who don't say who they are.
             guard !reference.isUnauthenticated, let server = ServerName(reference.server) else { throw Self.none }
-            return try await remote.record(
-                reference.mediaID, of: server, mostBytes: largestUpload, wait: reference.wait
-            ) { content, type, name in
-                try await self.keep(content, mediaID: reference.mediaID, type: type, name: name)
-            }
+            return try await remote.record(reference.mediaID, of: server, wait: reference.wait)
         }
         guard reference.isUnauthenticated else { return try await record(of: reference.mediaID, wait: reference.wait) }
         // "Freeze" of the deprecated endpoints (Client-Server API, "Content repository", client behaviour): what is still to

@@ -1,49 +1,82 @@
-import MatrixCore
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
 
-/// A file as servers hand it to one another: `multipart/mixed`, an object about it and then the file, or where it is to be had
-/// (Server-Server API, "Content Repository").
+/// Reads a file as servers hand it to one another while it comes: `multipart/mixed`, an object about it and then the file, or where
+/// it is to be had (Server-Server API, "Content Repository"). Holds no more of the file than a delimiter is long.
 struct MultipartMedia {
-    enum Content: Equatable {
-        /// Where the bytes lie in the answer.
-        case bytes(Range<Int>)
-        case location(String)
-    }
+    /// The answer is none.
+    struct Unusable: Error {}
 
-    let contentType: String?
-    let fileName: String?
-    let content: Content
+    /// Of the file's own headers.
+    private(set) var contentType: String?
+    private(set) var fileName: String?
+    /// Where the file is to be had, if it isn't in the answer.
+    private(set) var location: String?
+    /// Whether the answer has come to its end: all of the file was given out.
+    private(set) var isComplete = false
 
-    private static let mostHeaderBytes = 16_384
+    private let delimiter: [UInt8]
+    private let end: [UInt8]
+    private var isInFile = false
+    /// What has come and could not be told apart yet.
+    private var held: [UInt8] = []
 
-    /// - Returns: nil if the answer is none.
-    init?(_ body: [UInt8], contentType header: String?) {
+    /// Bytes before the file: the object about it and both parts' headers.
+    private static let mostBytesBefore = 65_536
+
+    /// - Returns: nil for other types of content.
+    init?(contentType header: String?) {
         guard let boundary = Self.parameter("boundary", of: header ?? "", kind: "multipart/mixed"),
             (1...70).contains(boundary.utf8.count)
         else { return nil }
-        let delimiter = Array("--\(boundary)".utf8)
+        delimiter = Array("\r\n--\(boundary)".utf8)
+        end = delimiter + Array("--".utf8)
+        // The first delimiter may be the first line.
+        held = Array("\r\n".utf8)
+    }
+
+    /// Takes the next bytes of the answer.
+    ///
+    /// - Parameter write: is given what of them belongs to the file.
+    /// - Throws: ``Unusable``, or what `write` throws.
+    mutating func take(_ bytes: UnsafeRawBufferPointer, write: (UnsafeRawBufferPointer) throws -> Void) throws {
+        if isComplete || location != nil { return }
+        held += bytes
+        if !isInFile { try readHeaders() }
+        guard isInFile else { return }
+        let close = Self.find(end, in: held, from: 0)
+        isComplete = close != nil
+        let count = close ?? max(held.count - end.count + 1, 0)
+        try held.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+        if isComplete { held = [] } else { held.removeFirst(count) }
+    }
+
+    /// Passes over what comes before the file, once all of it is here.
+    private mutating func readHeaders() throws {
+        let blank = Array("\r\n\r\n".utf8)
         // The object about the file comes first, the file second.
-        guard let first = Self.find(delimiter, in: body, from: 0),
-            let second = Self.find(Array("\r\n".utf8) + delimiter, in: body, from: first + delimiter.count)
-        else { return nil }
-        let start = second + 2 + delimiter.count
-        guard let end = Self.find(Array("\r\n\r\n".utf8), in: body, from: start, upTo: start + Self.mostHeaderBytes)
-        else { return nil }
+        guard let first = Self.find(delimiter, in: held, from: 0),
+            let second = Self.find(delimiter, in: held, from: first + delimiter.count),
+            let stop = Self.find(blank, in: held, from: second + delimiter.count)
+        else {
+            guard held.count <= Self.mostBytesBefore else { throw Unusable() }
+            return
+        }
+        guard stop <= Self.mostBytesBefore else { throw Unusable() }
         var headers: [String: String] = [:]
-        for line in String(decoding: body[start..<end], as: UTF8.self).split(separator: "\r\n") {
+        for line in String(decoding: held[(second + delimiter.count)..<stop], as: UTF8.self).split(separator: "\r\n") {
             let parts = line.split(separator: ":", maxSplits: 1)
             guard parts.count == 2 else { continue }
             headers[parts[0].lowercased()] = String(parts[1].drop { $0 == " " })
         }
         contentType = headers["content-type"]
         fileName = headers["content-disposition"].flatMap(Self.fileName)
-        if let location = headers["location"] {
-            content = .location(location)
-            return
-        }
-        // The file may hold what looks like a delimiter; the last one counts.
-        guard let close = Self.findLast(Array("\r\n".utf8) + delimiter + Array("--".utf8), in: body), close >= end + 4
-        else { return nil }
-        content = .bytes((end + 4)..<close)
+        location = headers["location"]
+        isInFile = location == nil
+        held.removeFirst(stop + blank.count)
     }
 
     /// The name in a `Content-Disposition` (RFC 6266); that in UTF-8 counts, if there are both.
@@ -80,19 +113,19 @@ struct MultipartMedia {
         return nil
     }
 
-    private static func find(_ pattern: [UInt8], in body: [UInt8], from start: Int, upTo end: Int? = nil) -> Int? {
-        let last = min(end ?? body.count, body.count) - pattern.count
-        guard start >= 0, start <= last else { return nil }
-        return (start...last).first { index in
-            body[index] == pattern[0] && body[index..<(index + pattern.count)].elementsEqual(pattern)
-        }
-    }
-
-    private static func findLast(_ pattern: [UInt8], in body: [UInt8]) -> Int? {
-        let last = body.count - pattern.count
-        guard last >= 0 else { return nil }
-        return (0...last).reversed().first { index in
-            body[index] == pattern[0] && body[index..<(index + pattern.count)].elementsEqual(pattern)
+    private static func find(_ pattern: [UInt8], in bytes: [UInt8], from start: Int) -> Int? {
+        guard start <= bytes.count else { return nil }
+        return bytes.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return nil }
+            var index = start
+            while index + pattern.count <= bytes.count {
+                let room = bytes.count - pattern.count + 1 - index
+                guard let found = memchr(base + index, Int32(pattern[0]), room) else { return nil }
+                index = UnsafeRawPointer(found) - base
+                if memcmp(base + index, pattern, pattern.count) == 0 { return index }
+                index += 1
+            }
+            return nil
         }
     }
 }

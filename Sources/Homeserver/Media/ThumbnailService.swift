@@ -80,7 +80,7 @@ final class ThumbnailService: Sendable {
         _ key: ThumbnailKey, _ header: PictureHeader, _ size: ThumbnailSize?
     ) async throws -> ThumbnailRecord {
         let (store, path) = (store, store.path(of: key.contentHash))
-        let name = surroundings.randomText(24)
+        let (name, now) = (surroundings.randomText(24), surroundings.now())
         var write = Write()
         do {
             let record = try await pictures.run {
@@ -89,7 +89,7 @@ final class ThumbnailService: Sendable {
                 let file = try store.begin(name)
                 do {
                     try picture.bytes.withUnsafeBytes { try file.write($0) }
-                    try store.keep(file, as: hash)
+                    try store.keep(file, as: hash, at: now)
                 } catch {
                     file.abandon()
                     throw error

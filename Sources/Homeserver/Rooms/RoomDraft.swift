@@ -160,7 +160,7 @@ struct RoomDraft {
     }
 
     func stateEventNID(_ key: StateKey) async throws -> EventNID? {
-        guard let number = try await context.database.existingNumbers(ofStateKeys: [key])[key] else { return nil }
+        guard let number = try await context.database.existingNumber(ofStateKey: key) else { return nil }
         return try await tree.event(for: number, in: record.state, reader)
     }
 

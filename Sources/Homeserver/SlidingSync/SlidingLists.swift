@@ -198,7 +198,7 @@ struct SlidingLists {
     /// Whether a room was encrypted when the user's membership became what it is: what came after is not the user's business.
     private func wasEncrypted(_ membership: RoomMembership) async throws -> Bool {
         guard let event = try await database.events([membership.event]).first, let state = event.stateBefore,
-            let key = try await database.existingNumbers(ofStateKeys: [.encryption])[.encryption]
+            let key = try await database.existingNumber(ofStateKey: .encryption)
         else { return false }
         return try await database.read { reader in
             try await StateTree(rows: self.database.stateRows, room: membership.room)

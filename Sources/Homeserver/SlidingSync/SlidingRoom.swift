@@ -350,7 +350,7 @@ struct SlidingRoom {
     private func text(
         _ key: StateKey, _ member: String, at state: StateNID, _ reader: any Reader
     ) async throws -> String? {
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
+        guard let number = try await database.existingNumber(ofStateKey: key),
             let nid = try await tree.event(for: number, in: state, reader),
             let stored = try await database.events([nid], reader).first, stored.redactedBy == nil
         else { return nil }

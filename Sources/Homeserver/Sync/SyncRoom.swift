@@ -20,6 +20,18 @@ struct SyncRoom {
     /// What is told ends here: with the leaving, for who has left.
     private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
 
+    /// When the room changed last, if that is known and may be told.
+    private var asOf: Int64? {
+        isJoined ? builder.service.activity.lastChange(of: room.nid, upTo: builder.upTo.position) : nil
+    }
+
+    /// The room's current state at a position.
+    private func state(at position: Int64, _ reader: any Reader) async throws -> StateNID {
+        try await context.glances.value(.state, of: room.nid, asOf: asOf, position) {
+            try await database.state(of: room.nid, at: position, reader)
+        }
+    }
+
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
     /// - Returns: whether it was written.
@@ -164,7 +176,7 @@ struct SyncRoom {
             .init(
                 room: room, membership: membership, leftAt: leftAt, limit: filter.timelineLimit,
                 filter: filter.timeline, after: after,
-                upTo: upTo, endsAtHiddenState: true),
+                upTo: upTo, endsAtHiddenState: true, asOf: asOf),
             for: builder.requester, context, reader)
     }
 
@@ -175,9 +187,9 @@ struct SyncRoom {
         at timeline: RoomTimeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
     ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
-        let now = try await database.state(of: room.nid, at: upTo, reader)
+        let now = try await state(at: upTo, reader)
         let start = builder.wantsStateAfter ? now : timeline.events.first?.stateBefore ?? now
-        let known = knew ? try await database.state(of: room.nid, at: builder.sincePosition, reader) : StateNID(0)
+        let known = knew ? try await state(at: builder.sincePosition, reader) : StateNID(0)
         // A full state is told whole, whatever the client knows.
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
@@ -197,7 +209,7 @@ struct SyncRoom {
         _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
-        let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
+        let type = try await database.existingNumber(ofType: memberType)
         var chosen = try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
         var users = Set(timeline.events.map(\.sender))
         users.insert(builder.requester.nid)
@@ -239,7 +251,7 @@ struct SyncRoom {
     private func hasName(_ reader: any Reader) async throws -> Bool {
         let keys = [(StateKey("m.room.name"), "name"), (StateKey("m.room.canonical_alias"), "alias")]
         let numbers = try await database.existingNumbers(ofStateKeys: keys.map(\.0))
-        let state = try await database.state(of: room.nid, at: upTo, reader)
+        let state = try await state(at: upTo, reader)
         for (key, member) in keys {
             guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
                 let stored = try await database.events([nid], reader).first
@@ -305,9 +317,9 @@ struct SyncRoom {
 
     /// The contents of `m.receipt` events; and whether the user has read further.
     private func receipts(after: Int64, _ reader: any Reader) async throws -> ([JSON], ownMoved: Bool) {
-        let receipts = try await database.receipts(
-            in: room.nid, after: after, upTo: builder.upTo.position, reader
-        ).filter { $0.isShown(to: builder.requester.nid) }
+        let receipts = try await context.glances.value(.receipts, of: room.nid, asOf: asOf, after) {
+            try await database.receipts(in: room.nid, after: after, upTo: builder.upTo.position, reader)
+        }.filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")

@@ -33,16 +33,18 @@ public final class NetworkTransport: FederationTransport {
         do {
             return try await client.send(
                 request.method, request.target, request.headers, request.body, to: location, until: deadline,
-                mostBytes: request.mostBytes)
+                mostBytes: request.mostBytes, sink: request.sink)
         } catch let error as TransportError {
             if error.kind == .unreachable { discovery.forget(request.destination) }
             throw error
         }
     }
 
-    public func get(_ url: String, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
+    public func get(
+        _ url: String, into sink: (any AnswerSink)?, timeout: Int64, mostBytes: Int
+    ) async throws -> ServerResponse {
         guard let url = OutgoingURL(absolute: url) else { throw TransportError(.denied, "this is no HTTPS URL") }
-        return try await client.get(url, timeout: timeout, mostBytes: mostBytes)
+        return try await client.get(url, into: sink, timeout: timeout, mostBytes: mostBytes)
     }
 
     public func close() async { await client.close() }

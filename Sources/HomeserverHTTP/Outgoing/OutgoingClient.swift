@@ -76,20 +76,23 @@ final class OutgoingClient: Sendable {
     }
 
     /// Reads what is at an address on the web.
-    func get(_ url: OutgoingURL, timeout: Int64, mostBytes: Int) async throws -> ServerResponse {
+    func get(
+        _ url: OutgoingURL, into sink: (any AnswerSink)? = nil, timeout: Int64, mostBytes: Int
+    ) async throws -> ServerResponse {
         let literal = IPAddress(url.host.filter { $0 != "[" && $0 != "]" })
         let host = url.port == 443 ? url.host : "\(url.host):\(url.port)"
         let location = ServerLocation(
             endpoints: [.init(host: literal?.description ?? url.host, port: url.port)], host: host,
             certificateName: literal?.description ?? url.host)
         return try await send(
-            "GET", url.target, [], nil, to: location, until: .now() + .milliseconds(timeout), mostBytes: mostBytes)
+            "GET", url.target, [], nil, to: location, until: .now() + .milliseconds(timeout), mostBytes: mostBytes,
+            sink: sink)
     }
 
     /// Sends a request to a server that was found, at the first of its places that can be reached.
     func send(
         _ method: String, _ target: String, _ headers: [(name: String, value: String)], _ body: [UInt8]?,
-        to location: ServerLocation, until deadline: NIODeadline, mostBytes: Int
+        to location: ServerLocation, until deadline: NIODeadline, mostBytes: Int, sink: (any AnswerSink)? = nil
     ) async throws -> ServerResponse {
         // What others have named stands in these: nothing of it may begin a line of its own (A27).
         guard Self.isPlain(method), Self.isPlain(target), Self.isPlain(location.host) else {
@@ -100,13 +103,14 @@ final class OutgoingClient: Sendable {
         head.headers.add(name: "User-Agent", value: "\(Version.name)/\(Version.number)")
         for (name, value) in headers { head.headers.add(name: name, value: value) }
         if let body { head.headers.add(name: "Content-Length", value: String(body.count)) }
+        let question = Question(head: head, body: body, deadline: deadline, mostBytes: mostBytes, sink: sink)
         var failure = TransportError(.unreachable, "there is no place to connect to")
         for endpoint in location.endpoints {
             let place = Place(endpoint: endpoint, certificateName: location.certificateName)
             do {
-                return try await exchange(head, body, at: place, deadline, mostBytes)
+                return try await exchange(question, at: place)
             } catch let error as ExchangeFailure {
-                throw error.reason
+                throw error.cause ?? error.reason
             } catch let error as TransportError {
                 // Nothing was sent yet.
                 failure = error
@@ -131,29 +135,35 @@ final class OutgoingClient: Sendable {
 
     // MARK: - Connections
 
-    private func exchange(
-        _ head: HTTPRequestHead, _ body: [UInt8]?, at place: Place, _ deadline: NIODeadline, _ mostBytes: Int
-    ) async throws -> ServerResponse {
-        try await enter(place, deadline)
+    private struct Question: Sendable {
+        var head: HTTPRequestHead
+        var body: [UInt8]?
+        var deadline: NIODeadline
+        var mostBytes: Int
+        var sink: (any AnswerSink)?
+    }
+
+    private func exchange(_ question: Question, at place: Place) async throws -> ServerResponse {
+        try await enter(place, question.deadline)
         defer { leave(place) }
         // One that lay idle may have been closed by the other side just now.
         while let channel = takeIdle(place) {
             do {
-                return try await exchange(head, body, on: channel, place, deadline, mostBytes)
+                return try await exchange(question, on: channel, place)
             } catch let failure as ExchangeFailure where failure.nothingCame && failure.reason.kind != .timedOut {
                 continue
             }
         }
-        return try await exchange(head, body, on: try await connect(place, deadline), place, deadline, mostBytes)
+        return try await exchange(question, on: try await connect(place, question.deadline), place)
     }
 
     private func exchange(
-        _ head: HTTPRequestHead, _ body: [UInt8]?, on channel: any Channel, _ place: Place,
-        _ deadline: NIODeadline, _ mostBytes: Int
+        _ question: Question, on channel: any Channel, _ place: Place
     ) async throws -> ServerResponse {
         let promise = channel.eventLoop.makePromise(of: OutgoingAnswer.self)
         let exchange = OutgoingExchange(
-            head: head, body: body, mostBytes: mostBytes, deadline: deadline, answer: promise)
+            head: question.head, body: question.body, mostBytes: question.mostBytes, sink: question.sink,
+            deadline: question.deadline, answer: promise)
         channel.writeAndFlush(exchange).whenFailure { error in
             promise.fail(
                 ExchangeFailure(

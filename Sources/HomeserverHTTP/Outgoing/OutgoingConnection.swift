@@ -7,6 +7,7 @@ struct OutgoingExchange: Sendable {
     var head: HTTPRequestHead
     var body: [UInt8]?
     var mostBytes: Int
+    var sink: (any AnswerSink)?
     var deadline: NIODeadline
     var answer: EventLoopPromise<OutgoingAnswer>
 }
@@ -21,6 +22,8 @@ struct OutgoingAnswer: Sendable {
 struct ExchangeFailure: Error {
     var reason: TransportError
     var nothingCame: Bool
+    /// What the one threw for whom the answer was.
+    var cause: (any Error)?
 }
 
 /// Carries out one exchange after another on a connection to another server. Lives on the connection's event loop.
@@ -34,7 +37,16 @@ final class OutgoingConnectionHandler: ChannelDuplexHandler {
         var deadline: Scheduled<Void>
         var head: HTTPResponseHead?
         var body: [UInt8] = []
-        var sent = false
+        var count = 0
+
+        /// Takes the body of the answer.
+        var sink: (any AnswerSink)? { head?.status == .ok ? exchange.sink : nil }
+
+        var response: ServerResponse {
+            ServerResponse(
+                status: Int(head?.status.code ?? 0), headers: head?.headers.map { ($0.name, $0.value) } ?? [],
+                body: body)
+        }
     }
 
     private var running: Running?
@@ -68,23 +80,33 @@ final class OutgoingConnectionHandler: ChannelDuplexHandler {
             if let length = head.headers.first(name: "Content-Length").flatMap({ Int($0) }),
                 length > running?.exchange.mostBytes ?? 0
             {
-                fail(TransportError(.unusable, "the answer of \(length) bytes is too large"), context)
+                return fail(TransportError(.unusable, "the answer of \(length) bytes is too large"), context)
             }
-        case .body(var part):
-            guard let most = running?.exchange.mostBytes, let bytes = part.readBytes(length: part.readableBytes) else {
-                return
-            }
-            guard (running?.body.count ?? 0) + bytes.count <= most else {
+            pour(context) { sink, running in try sink.begin(running.response) }
+        case .body(let part):
+            guard let most = running?.exchange.mostBytes else { return }
+            running?.count += part.readableBytes
+            guard let count = running?.count, count <= most else {
                 return fail(TransportError(.unusable, "the answer is larger than \(most) bytes"), context)
             }
-            running?.body += bytes
+            if running?.sink == nil {
+                running?.body += part.readableBytesView
+            } else {
+                pour(context) { sink, _ in try part.withUnsafeReadableBytes { try sink.take($0) } }
+            }
         case .end:
             guard let done = running, let head = done.head else { return }
             running = nil
             done.deadline.cancel()
-            let response = ServerResponse(
-                status: Int(head.status.code), headers: head.headers.map { ($0.name, $0.value) }, body: done.body)
-            done.exchange.answer.succeed(OutgoingAnswer(response: response, isReusable: head.isKeepAlive))
+            done.exchange.answer.succeed(OutgoingAnswer(response: done.response, isReusable: head.isKeepAlive))
+        }
+    }
+
+    /// Hands something to the sink of the answer, if there is one. What it throws ends the exchange.
+    private func pour(_ context: ChannelHandlerContext, _ body: (any AnswerSink, Running) throws -> Void) {
+        guard let running, let sink = running.sink else { return }
+        do { try body(sink, running) } catch {
+            fail(TransportError(.unusable, "the answer can't be taken: \(error)"), because: error, context)
         }
     }
 
@@ -97,11 +119,12 @@ final class OutgoingConnectionHandler: ChannelDuplexHandler {
         fail(TransportError(.unusable, "\(error)"), context)
     }
 
-    private func fail(_ reason: TransportError, _ context: ChannelHandlerContext) {
+    private func fail(_ reason: TransportError, because cause: (any Error)? = nil, _ context: ChannelHandlerContext) {
         if let failed = running {
             running = nil
             failed.deadline.cancel()
-            failed.exchange.answer.fail(ExchangeFailure(reason: reason, nothingCame: failed.head == nil))
+            failed.exchange.answer.fail(
+                ExchangeFailure(reason: reason, nothingCame: failed.head == nil, cause: cause))
         }
         context.close(promise: nil)
     }

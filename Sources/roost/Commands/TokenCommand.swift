@@ -29,13 +29,7 @@ struct TokenCommand: AsyncParsableCommand {
 
         private func expiry() throws(Failure) -> Int64? {
             guard let expiresIn else { return nil }
-            let value = ConfigurationValue(
-                node: YAMLNode(content: .scalar(expiresIn, isPlain: true), line: 1), base: "")
-            do {
-                return (Int64(LogLine.now().tv_sec) + Int64(try value.seconds())) * 1000
-            } catch {
-                throw Failure("--expires-in: \(error.message)", status: 64)
-            }
+            return (Int64(LogLine.now().tv_sec) + Int64(try TimeSpan.seconds(expiresIn, of: "--expires-in"))) * 1000
         }
     }
 

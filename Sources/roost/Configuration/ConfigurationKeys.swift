@@ -99,6 +99,21 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in configuration.media.maxUploadSize = try value.size()
         },
         ConfigurationKey(
+            "media.max_remote_size", "null",
+            "The largest file of another server that is fetched. null: as large as people may upload."
+        ) { configuration, value throws(ValueProblem) in
+            configuration.media.maxRemoteSize = try value.optional { value throws(ValueProblem) in try value.size() }
+        },
+        ConfigurationKey(
+            "media.keep_remote", "null",
+            """
+            How long files of other servers are kept, such as 90d; who wants them later has them fetched again. null: until \
+            they are removed by roost media purge.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.media.keepRemote = try value.optional { value throws(ValueProblem) in try value.seconds() }
+        },
+        ConfigurationKey(
             "media.unauthenticated_before", "null",
             """
             Files uploaded before this date, such as 2026-09-01, are also served to clients that send no access token; newer \

@@ -13,7 +13,15 @@ final class ByzantineServer: @unchecked Sendable {
     private unowned let world: World
     private let hostile: HostileServer
     private let room: RoomID
-    private var place: HostileServer.Place
+    private var place: HostileServer.Place {
+        didSet {
+            let own = place.state[.member(user)]
+            if own?.content["membership"]?.isString("join") == true { inside = place }
+        }
+    }
+    /// What it knew of the room when it came in, and when it was last in it.
+    private let entry: HostileServer.Place
+    private var inside: HostileServer.Place
     /// Events of the room that it has heard of or made, oldest first: what it forks and answers from.
     private var heard: [Event] = []
     private var made = 0
@@ -46,6 +54,8 @@ final class ByzantineServer: @unchecked Sendable {
         guard let place = await world.finish("mallory joins", { try await hostile.join(room, as: user, at: server) })
         else { return nil }
         self.place = place
+        entry = place
+        inside = place
         heard = [place.tip]
         world.network.forge { [unowned self] request in
             request.destination == self.name ? self.answer(request) : nil
@@ -58,7 +68,7 @@ final class ByzantineServer: @unchecked Sendable {
 
     /// Sends something, to some.
     func act() {
-        let kind = world.number(0..<12)
+        let kind = world.number(0..<16)
         let targets = world.servers.filter { $0.server != nil && world.chance(60) }
         var events: [JSON] = []
         do {
@@ -99,6 +109,9 @@ final class ByzantineServer: @unchecked Sendable {
                     content: ["membership": "join", "displayname": .string("mallory \(made)")])
                 place.state[.member(user)] = member
                 events = [try take(member).root.json]
+            case 11: events = [forge(try unauthorised()).root.json]
+            case 12: events = [forge(try early()).root.json]
+            case 13, 14: events = [try evading().root.json]
             default:
                 send([], edus: edus(), to: targets)
                 return
@@ -182,6 +195,26 @@ final class ByzantineServer: @unchecked Sendable {
                 content: ["users": [user.string: 100], "ban": 0, "state_default": 0]),
             try event("m.room.join_rules", stateKey: "", content: ["join_rule": "invite"]),
         ]
+    }
+
+    /// Its own, but it doesn't name what would give it the right.
+    private func unauthorised() throws -> Event {
+        try hostile.event(
+            "m.room.message", content: message("without right \(made)"), by: user, in: place,
+            auth: place.auth(room.createEventID == nil ? [.create, .powerLevels] : [.powerLevels]))
+    }
+
+    /// As if sent before it came in: what it names gives it the right, where it claims to have said it, it had none.
+    private func early() throws -> Event {
+        try hostile.event(
+            "m.room.message", content: message("early \(made)"), by: user, in: entry, previous: entry.tip.prevEvents)
+    }
+
+    /// As if it had not heard that it was put out since. Nobody can know better but who has heard of that.
+    private func evading() throws -> Event {
+        let event = try hostile.event("m.room.message", content: message("evading \(made)"), by: user, in: inside)
+        heard.append(event)
+        return event
     }
 
     /// In others' names.

@@ -10,6 +10,7 @@ extension World {
         try await checkDelivery()
         try await agree()
         try await checkSayings()
+        try await checkDepartures()
         try await checkParcels()
         try await checkDevices()
         try await checkEphemera()
@@ -52,6 +53,21 @@ extension World {
             let stored = try await servers[saying.server].server!.homeserver.database.event(saying.event)
             if stored == nil || !stored!.flags.isDisjoint(with: .hidden) {
                 problem("\(saying.event) was acknowledged by \(servers[saying.server].name), which hasn't got it")
+            }
+        }
+    }
+
+    /// Who has left isn't in the room any more for anybody, also where nobody of theirs is there to tell. (One who lies may have
+    /// states merged in which they had not left yet, and where all else is equal the event ID decides.)
+    private func checkDepartures() async throws {
+        if byzantine != nil { return }
+        for (presence, time) in left.sorted(by: { ($0.value, $0.key.user.string) < ($1.value, $1.key.user.string) }) {
+            guard let own = servers.first(where: { $0.name == presence.user.server }) else { continue }
+            if unsureJoins[presence, default: 0] != 0 || own.mayForget(since: time) { continue }
+            for (server, _) in try await residents(of: presence.room) where !server.mayForget(since: time) {
+                if try await members(of: presence.room, on: server)[presence.user] == .join {
+                    problem("\(server.name) believes \(presence.user) in \(presence.room), who has left it")
+                }
             }
         }
     }
@@ -187,62 +203,6 @@ extension World {
                 problem("\(exchange.from) sends two different transactions as \(exchange.target) to \(exchange.to)")
             }
             contents[key] = exchange.body
-        }
-    }
-
-    private static let all = Statement(
-        "SELECT \(StoredEvent.columns) FROM events WHERE room_nid = $1 ORDER BY event_nid")
-
-    /// Whatever is in a server's timelines and states was signed by its sender's server, and its sender had the right to it.
-    private func checkEvents(on server: SimulatedServer) async throws {
-        let home = server.server!.homeserver
-        let database = home.database
-        var keys: [ServerName: VerifyKey] = [:]
-        for other in servers { keys[other.name] = other.server!.homeserver.signingKeys.current.verifyKey }
-        if let byzantine { keys[byzantine.name] = byzantine.verifyKey }
-        for room in rooms {
-            guard let record = try await database.room(room), let version = RoomVersion.named(record.version) else {
-                continue
-            }
-            let stored = try await database.read {
-                try await $0.query(Self.all, [record.nid.value]) { try StoredEvent(row: $0) }
-            }
-            let byNumber = Dictionary(uniqueKeysWithValues: stored.map { ($0.nid, $0) })
-            let current = Set(try await state(of: room, on: server).values)
-            for one in stored where one.flags.isDisjoint(with: .hidden) || current.contains(one.eventID) {
-                let event = try Event(receiving: one.json, version: version)
-                let sender = event.sender.server
-                if let key = keys[sender], !event.verify(signatureOf: sender, with: key) {
-                    problem("\(server.name) has \(one.eventID), which \(sender) never signed")
-                }
-                if one.flags.contains(.rejected) {
-                    problem("\(server.name) has the rejected \(one.eventID) in its state")
-                }
-                var state: [StateKey: Event] = [:]
-                for number in one.auth {
-                    guard let auth = byNumber[number] else { continue }
-                    if auth.flags.contains(.rejected) {
-                        problem("\(server.name) has \(one.eventID), which rests on a rejected event")
-                    }
-                    let parsed = try Event(receiving: auth.json, version: version)
-                    if let key = parsed.stateMapKey { state[key] = parsed }
-                }
-                if let id = room.createEventID, let create = stored.first(where: { $0.eventID == id }) {
-                    state[.create] = try Event(receiving: create.json, version: version)
-                }
-                do { try Authorization.check(event, state: { state[$0] }) } catch {
-                    problem(
-                        "\(server.name) has \(one.eventID) of \(event.sender), who had no right to it: \(error.reason)")
-                }
-                if let byzantine, byzantine.evasions.contains(.init(event: one.eventID, server: server.index)),
-                    one.flags.isDisjoint(with: .hidden)
-                {
-                    problem("\(server.name) shows \(one.eventID), sent by somebody who had been put out before")
-                }
-                if let byzantine, byzantine.forgeries.contains(one.eventID) {
-                    problem("\(server.name) has the forgery \(one.eventID) in its timeline or state")
-                }
-            }
         }
     }
 }

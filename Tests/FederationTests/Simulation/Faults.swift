@@ -97,6 +97,8 @@ extension World {
         server.forgotten.append(at...now)
         for person in server.people { person.token = nil }
         try await start(server)
+        // What it has forgotten of others they have to tell it, also if they have left meanwhile.
+        if chance(40) { depart(pick(servers), from: pick(rooms)) }
     }
 
     /// Nothing is wrong any more.

@@ -28,6 +28,9 @@ final class SimulatedServer: @unchecked Sendable {
         name = ServerName(unchecked: "hs\(index + 1).example")
     }
 
+    /// Whether it may have forgotten something since a time.
+    func mayForget(since time: Int64) -> Bool { forgotten.contains { $0.upperBound >= time } }
+
     /// Whether it may have forgotten what it did at a time.
     func mayHaveForgotten(_ time: Int64) -> Bool { forgotten.contains { $0.contains(time) } }
 }

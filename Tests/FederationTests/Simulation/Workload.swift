@@ -21,10 +21,11 @@ extension World {
     }
 
     private static let deeds: [Deed] = [
-        (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }), (5, { $0.join($1, $2) }), (2, { $0.leave($1, $2) }),
+        (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }), (5, { $0.join($1, $2) }),
+        (2, { $0.leave($1, $2, $0.pick($0.rooms)) }),
         (2, { $0.remove(.kick, $1, $2) }), (2, { $0.remove(.ban, $1, $2) }), (2, { $0.remove(.unban, $1, $2) }),
         (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }),
-        (1, { $0.upgrade($1, $2) }),
+        (1, { $0.upgrade($1, $2) }), (1, { world, server, _ in world.depart(server, from: world.pick(world.rooms)) }),
         (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
         (5, { $0.changeDevices($1, $2) }), (5, { $0.askForDevices($1, $2) }),
     ]
@@ -59,18 +60,29 @@ extension World {
         let home = server.server!.homeserver
         let room = pick(rooms)
         let via = servers.map(\.name)
+        let presence = Presence(room: room, user: person.userID)
+        left[presence] = nil
+        unsureJoins[presence, default: 0] += 1
         begin("\(person.userID) joins \(room)", on: server) {
             try await home.memberships.join(room, reason: nil, via: via, by: person.requester)
+            self.unsureJoins[presence, default: 0] -= 1
         }
     }
 
-    private func leave(_ server: SimulatedServer, _ person: Person) {
-        let home = server.server!.homeserver
-        let room = pick(rooms)
+    private func leave(_ server: SimulatedServer, _ person: Person, _ room: RoomID) {
+        guard let home = server.server?.homeserver, !server.hasCrashed else { return }
         begin("\(person.userID) leaves \(room)", on: server) {
             self.departed[room, default: []].insert(server.name)
             try await home.memberships.leave(room, reason: nil, by: person.requester)
+            let presence = Presence(room: room, user: person.userID)
+            // A join that nobody has heard of may have come to others, and may come later than the leave.
+            if self.unsureJoins[presence, default: 0] == 0 { self.left[presence] = self.now }
         }
+    }
+
+    /// Has everybody on a server leave a room: nobody there hears any more of what becomes of it.
+    func depart(_ server: SimulatedServer, from room: RoomID) {
+        for person in server.people { leave(server, person, room) }
     }
 
     /// Has whoever made the first room ban somebody.

@@ -16,6 +16,8 @@ final class World: @unchecked Sendable {
     let clock: ManualSurroundings
     let faults: NetworkFaults
     let version: String
+    /// Whether rooms are joined without their members, however few they are.
+    let isPartial: Bool
     var random: SeededGenerator
     var servers: [SimulatedServer] = []
     var rooms: [RoomID] = []
@@ -37,6 +39,15 @@ final class World: @unchecked Sendable {
     var healed: [Saying] = []
     /// Servers some of whose people left a room or were put out, by the room.
     var departed: [RoomID: Set<ServerName>] = [:]
+    /// Somebody in a room.
+    struct Presence: Hashable {
+        let room: RoomID
+        let user: UserID
+    }
+    /// Who has left, acknowledged, and not tried to come back since, and when.
+    var left: [Presence: Int64] = [:]
+    /// Joins that were begun and that nobody knows to have succeeded.
+    var unsureJoins: [Presence: Int] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.
     struct Parcel {
         let from: Int
@@ -46,10 +57,12 @@ final class World: @unchecked Sendable {
     }
     var parcels: [String: Parcel] = [:]
 
+    /// Events as they are stored, whose signatures were looked at: the same is stored on many servers.
+    var verified: Set<[UInt8]> = []
     private(set) var log: [String] = []
     private(set) var problems: [String] = []
-    /// What people are doing at the moment.
-    private var running: [Int: String] = [:]
+    /// What people are doing at the moment, and on which server.
+    private var running: [Int: (what: String, server: Int)] = [:]
     private var begun = 0
     private let start: Int64 = 1_700_000_000_000
 
@@ -60,6 +73,7 @@ final class World: @unchecked Sendable {
         clock = ManualSurroundings(seed: seed, now: start)
         faults = NetworkFaults(clock: clock, seed: seed &+ 1 << 40)
         version = ["6", "9", "10", "11", "12", "12"][Int(seed % 6)]
+        isPartial = seed % 5 == 0
         network.use(faults)
         network.watch { [unowned self] exchange, outcome in
             self.note("  \(exchange.from) \(exchange.method) \(exchange.target) of \(exchange.to): \(outcome)")
@@ -142,6 +156,7 @@ final class World: @unchecked Sendable {
         options.writesInPlace = true
         let name = server.name
         let network = network
+        let isPartial = isPartial
         let inner = try await SQLiteEngine(path: "\(server.directory.path)/roost.db", options: options, logger: silent)
         let engine = CrashingEngine(inner) { [unowned server] in
             network.kill(name)
@@ -152,7 +167,10 @@ final class World: @unchecked Sendable {
             clock: ManualSurroundings(
                 seed: seed &* 1_000 &+ UInt64(server.index * 100 + server.life), now: now + server.skew),
             engine: engine, logger: silent, transport: network.transport(of: name)
-        ) { $0.serverName = name }
+        ) {
+            $0.serverName = name
+            if isPartial { $0.federation.partialFrom = 1 }
+        }
         server.engine = engine
         server.server = started
         network.connect(started.homeserver)
@@ -167,6 +185,8 @@ final class World: @unchecked Sendable {
         await thread.settle()
         server.server = nil
         server.engine = nil
+        // What waited for a time that doesn't come there any more is never heard of again.
+        running = running.filter { $0.value.server != server.index }
         server.hasCrashed = false
         try thread.outside { await ending.close() }
     }
@@ -218,7 +238,7 @@ final class World: @unchecked Sendable {
         begun += 1
         let number = begun
         note("\(number): \(server.name) \(what)")
-        running[number] = what
+        running[number] = (what, server.index)
         let life = server.life
         Task {
             do {
@@ -241,7 +261,7 @@ final class World: @unchecked Sendable {
             if running.isEmpty { return }
             try await advance(by: 1_000)
         }
-        problem("what was begun doesn't end: \(running.sorted { $0.key < $1.key }.map(\.value))")
+        problem("what was begun doesn't end: \(running.sorted { $0.key < $1.key }.map(\.value.what))")
     }
 
     /// Does something to its end, while time passes; nil if it failed or takes longer than anything may.
