@@ -131,6 +131,34 @@ struct SlidingSyncTests {
         await server.close()
     }
 
+    @Test("a connection goes from node to node, and is told of everything once")
+    func nodes() async throws {
+        let directory = TemporaryDirectory()
+        let first = try await TestServer(directory: directory)
+        // A file belongs to one server; a PostgreSQL database to as many as there are.
+        let isShared = EngineKind.current == .postgresql
+        let second = isShared ? try await TestServer(directory: directory, clock: ManualSurroundings(seed: 2)) : first
+        let alice = try await first.user("alice")
+        let quiet = try await first.room(of: alice), lively = try await first.room(of: alice)
+        var answer = try await first.slidingSync(alice, Self.body())
+        #expect(Set(rooms(answer)) == [quiet.string, lively.string])
+        for round in 0..<6 {
+            let node = round % 2 == 0 ? second : first
+            try await node.say("\(round)", in: lively, by: alice)
+            let pos = try pos(answer)
+            answer = try await node.slidingSync(alice, Self.body(), pos: pos)
+            #expect(rooms(answer) == [lively.string] && bodies(answer, lively) == ["\(round)"])
+            #expect(answer["rooms"]?[lively.string]?["initial"] == nil)
+            // An answer that was lost is asked for at the other node, which hears of the message sooner or later.
+            if round == 3 {
+                answer = try await second.slidingSync(alice, Self.body(), pos: pos, timeout: 30_000)
+                #expect(rooms(answer) == [lively.string] && bodies(answer, lively) == ["\(round)"])
+            }
+        }
+        if isShared { await second.close() }
+        await first.close()
+    }
+
     @Test("of a room that is deleted connections remember nothing, and go on with the others")
     func purging() async throws {
         let server = try await TestServer()
