@@ -124,7 +124,10 @@ extension World {
             let isForgotten = servers[saying.server].mayHaveForgotten(saying.at)
             if isForgotten, !healed.contains(where: { $0.room == room && $0.server != saying.server }) { continue }
             var lacking: [ServerName] = []
+            let isDeparted = departed[room]?.contains(servers[saying.server].name) ?? false
             for (server, _) in residents {
+                // A server that has left begins anew when it is let in again: who wasn't there doesn't hear what it said before.
+                if isDeparted, !saying.hearers.isEmpty, !saying.hearers.contains(server.name) { continue }
                 let stored = try await server.server!.homeserver.database.event(saying.event)
                 if stored?.flags.contains(.rejected) ?? true { lacking.append(server.name) }
             }
