@@ -140,7 +140,7 @@ extension World {
     }
 
     /// Writes down all events of a room as its servers have them.
-    private func describe(_ room: RoomID) async throws {
+    func describe(_ room: RoomID) async throws {
         for (server, _) in try await residents(of: room) {
             let database = server.server!.homeserver.database
             guard let record = try await database.room(room), let version = RoomVersion.named(record.version) else {
