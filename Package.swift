@@ -118,3 +118,11 @@ let package = Package(
 if Context.environment["ROOST_FUZZ"] != nil {
     package.targets.append(.executableTarget(name: "roost-fuzz", dependencies: ["FuzzTargets"], path: "Fuzz/Driver"))
 }
+
+// Asynchronous functions run where their caller runs: without it, each call and each return asks where to go on.
+let runInPlace = [
+    "MatrixCore", "Database", "Homeserver", "HomeserverHTTP", "roost", "RoostTestSupport", "FederationTests",
+]
+for target in package.targets where runInPlace.contains(target.name) {
+    target.swiftSettings = [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
+}

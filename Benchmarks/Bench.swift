@@ -17,6 +17,10 @@ import MatrixCore
             try makeFork(version, members: members, changes: changes, path: arguments[5])
             return
         }
+        if arguments.count >= 3, arguments[1] == "path" {
+            try await pathSection(arguments[2], arguments.count > 3 ? Int(arguments[3]) ?? 1 : 1)
+            return
+        }
         let wanted = arguments.dropFirst().first
         for (name, section) in [
             ("json", jsonSection), ("events", eventSection), ("auth", authorizationSection), ("push", pushSection),

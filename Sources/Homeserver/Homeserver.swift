@@ -74,7 +74,8 @@ public final class Homeserver: Sendable {
         self.surroundings = surroundings
         let identity = ServerIdentity(database: database, surroundings: surroundings)
         try await identity.claim(configuration.serverName)
-        pushRules = PushRuleService(database: database)
+        pushRules = PushRuleService(
+            database: database, followsThreads: configuration.threads.notifyFollowersOnly)
         let ignored = IgnoredUsers(database: database)
         let judge = NotificationJudge(
             database: database, serverName: configuration.serverName, pushRules: pushRules)
@@ -138,7 +139,7 @@ public final class Homeserver: Sendable {
         deactivation = DeactivationService(accounts: accounts, memberships: memberships)
         devices = DeviceService(accounts: accounts, deactivation: deactivation)
         profiles = ProfileService(rooms: rooms, client: client)
-        accountData = AccountDataService(rooms: rooms)
+        accountData = AccountDataService(rooms: rooms, pushRules: pushRules)
         userDirectory = UserDirectoryService(database: database, ignored: ignored)
         creation = RoomCreationService(
             rooms: rooms, memberships: memberships, succession: succession, defaultVersion: version)
@@ -168,7 +169,8 @@ public final class Homeserver: Sendable {
         dehydratedDevices = DehydratedDeviceService(
             database: database, keys: deviceKeys, toDevice: toDevice, surroundings: surroundings)
         sync = SyncService(
-            rooms: rooms, unread: unread, presence: presence, serial: ephemeral, notifier: notifier, typing: typing,
+            rooms: rooms, pushRules: pushRules, unread: unread, presence: presence, serial: ephemeral,
+            notifier: notifier, typing: typing,
             activity: activity,
             devices: DeviceSync(
                 database: database, activity: activity, keys: deviceKeys, toDevice: toDevice, lists: deviceLists),
@@ -227,7 +229,7 @@ public final class Homeserver: Sendable {
                 }
             } wake: { [federation] commit in
                 notifier.publish(commit.topics)
-                federation.note(commit.topics)
+                federation.note(commit)
             })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)

@@ -4,6 +4,12 @@ import Testing
 
 @testable import Database
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 @Suite("Writing", .onEachEngine)
 struct WritingTests {
     static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2)")
@@ -134,6 +140,31 @@ struct WritingTests {
             given.formUnion(taken)
             await test.close()
         }
+    }
+
+    @Test("the log of SQLite is copied into the file and begun anew while one writes")
+    func shortLog() async throws {
+        let directory = TemporaryDirectory()
+        var options = SQLiteEngine.Options()
+        options.checkpointPages = 20
+        options.isDurable = false
+        let path = "\(directory.path)/log.db"
+        let engine = try await SQLiteEngine(path: path, options: options, logger: quiet)
+        let database = Database(engine: engine)
+        // Each writes more than a page.
+        let text = String(repeating: "x", count: 5_000)
+        for number in 0..<2_000 {
+            var write = Write()
+            write.run(Self.insertAtPosition, .integer(Int64(number)), .text(text), .blob([]), write.takePosition())
+            try await database.write(write)
+        }
+        func size(_ file: String) -> Int {
+            var status = stat()
+            return stat(file, &status) == 0 ? Int(status.st_size) : 0
+        }
+        #expect(size(path) > 4_096_000)
+        #expect(size(path + "-wal") < 4_096_000)
+        await database.close()
     }
 
     @Test("a closed database says so")

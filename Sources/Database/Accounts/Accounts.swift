@@ -53,7 +53,7 @@ extension Database {
     }
 
     public func account(of user: UserID) async throws -> Account? {
-        guard let nid = try await existingNumbers(ofUsers: [user])[user] else { return nil }
+        guard let nid = try await existingNumber(ofUser: user) else { return nil }
         return try await account(nid)
     }
 

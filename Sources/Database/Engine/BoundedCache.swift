@@ -2,45 +2,52 @@
 ///
 /// When it is full, entries that have not been asked for since the hand last passed them are dropped (the clock
 /// algorithm: an entry asked for again stays, at the cost of one flag).
+///
+/// Inlinable, because it is on the path of every request: who uses it from another module gets code of their own for it.
 public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
-    private struct Slot: Sendable {
-        var key: Key
-        var value: Value
-        var size: Int
-        var used: Bool
-    }
-
-    private var places: [Key: Int] = [:]
-    private var slots: [Slot?] = []
-    private var free: [Int] = []
-    private var hand = 0
-    private let capacity: Int
+    @usableFromInline var places: [Key: Int] = [:]
+    // One entry of each for every place; nil where nothing is.
+    @usableFromInline var keys: [Key?] = []
+    @usableFromInline var values: [Value?] = []
+    @usableFromInline var sizes: [Int] = []
+    /// Whether it was asked for since the hand passed.
+    @usableFromInline var used: [Bool] = []
+    @usableFromInline var free: [Int] = []
+    @usableFromInline var hand = 0
+    @usableFromInline let capacity: Int
     public private(set) var size = 0
 
     public init(capacity: Int) { self.capacity = capacity }
 
-    public var count: Int { places.count }
+    @inlinable public var count: Int { places.count }
 
-    public subscript(key: Key) -> Value? {
+    @inlinable public subscript(key: Key) -> Value? {
         mutating get {
             guard let place = places[key] else { return nil }
-            slots[place]!.used = true
-            return slots[place]!.value
+            used[place] = true
+            return values[place]
         }
     }
 
     public mutating func insert(_ value: Value, for key: Key, size newSize: Int) {
         if let place = places[key] {
-            size += newSize - slots[place]!.size
-            slots[place] = Slot(key: key, value: value, size: newSize, used: true)
+            size += newSize - sizes[place]
+            values[place] = value
+            sizes[place] = newSize
+            used[place] = true
         } else {
-            let slot = Slot(key: key, value: value, size: newSize, used: false)
             if let place = free.popLast() {
-                slots[place] = slot
+                keys[place] = key
+                values[place] = value
+                sizes[place] = newSize
+                used[place] = false
                 places[key] = place
             } else {
-                places[key] = slots.count
-                slots.append(slot)
+                places[key] = keys.count
+                keys.append(key)
+                values.append(value)
+                sizes.append(newSize)
+                used.append(false)
             }
             size += newSize
         }
@@ -49,8 +56,9 @@ public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable 
 
     public mutating func remove(_ key: Key) {
         guard let place = places.removeValue(forKey: key) else { return }
-        size -= slots[place]!.size
-        slots[place] = nil
+        size -= sizes[place]
+        keys[place] = nil
+        values[place] = nil
         free.append(place)
     }
 
@@ -60,13 +68,13 @@ public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable 
 
     private mutating func dropOne() {
         while true {
-            if hand >= slots.count { hand = 0 }
+            if hand >= keys.count { hand = 0 }
             defer { hand += 1 }
-            guard let slot = slots[hand] else { continue }
-            if slot.used {
-                slots[hand]!.used = false
+            guard let key = keys[hand] else { continue }
+            if used[hand] {
+                used[hand] = false
             } else {
-                remove(slot.key)
+                remove(key)
                 return
             }
         }

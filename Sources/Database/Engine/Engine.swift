@@ -3,21 +3,43 @@
 /// On SQLite the calls answer without suspending; on a networked engine they are pipelined. Code above must not care,
 /// and asks for sets: a page of events is one call, not a hundred.
 public protocol Reader {
-    /// Runs a statement and decodes its rows.
-    func query<T>(_ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T) async throws -> [T]
-
-    /// Runs one statement for many sets of values, in one flush where that matters, and decodes all their rows in the
-    /// order of the sets. The closure is told the index of the set.
-    func queryEach<T>(
-        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
-    ) async throws -> [T]
+    /// Runs one statement for many sets of values, in one flush where that matters, and hands all their rows over in the
+    /// order of the sets, each with the index of its set.
+    func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws
 }
 
 extension Reader {
+    /// Runs a statement and decodes its rows.
+    @inlinable
+    public func query<T>(
+        _ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T
+    ) async throws -> [T] {
+        var result: [T] = []
+        try await run(statement, [values]) { result.append(try decode($1)) }
+        return result
+    }
+
+    /// Runs one statement for many sets of values and decodes all their rows in the order of the sets. The closure is told the
+    /// index of the set.
+    @inlinable
+    public func queryEach<T>(
+        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
+    ) async throws -> [T] {
+        var result: [T] = []
+        result.reserveCapacity(sets.count)
+        try await run(statement, sets) { result.append(try decode($0, $1)) }
+        return result
+    }
+
+    @inlinable
     public func first<T>(
         _ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T
     ) async throws -> T? {
-        try await query(statement, values, decode).first
+        var first: T?
+        try await run(statement, [values]) { _, row in
+            if first == nil { first = try decode(row) }
+        }
+        return first
     }
 }
 

@@ -42,9 +42,13 @@ public final class WorkThread<Item: Sendable>: RunsOnThread, @unchecked Sendable
     /// - Returns: whether it will be worked on; false once the thread is closing.
     public func add(_ item: Item) -> Bool {
         pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        if closing { return false }
+        if closing {
+            pthread_mutex_unlock(mutex)
+            return false
+        }
         waiting.append(item)
+        pthread_mutex_unlock(mutex)
+        // Outside of the lock, or the thread would wake only to wait for it.
         pthread_cond_signal(condition)
         return true
     }

@@ -15,6 +15,8 @@ public struct Write: Sendable {
     }
 
     private(set) var steps: [Step] = []
+    /// How many of them return rows.
+    private var returning = 0
     /// How many commit positions the write takes.
     public private(set) var positions = 0
     /// Who must hear of it once it is committed.
@@ -31,6 +33,9 @@ public struct Write: Sendable {
     var positionsTaken: Int { max(positions, topics.isEmpty ? 0 : 1) }
 
     public var isEmpty: Bool { steps.isEmpty }
+
+    /// How many statements there are.
+    public var count: Int { steps.count }
 
     public mutating func run(_ statement: Statement, _ values: SQLValue...) { run(statement, values) }
 
@@ -51,7 +56,8 @@ public struct Write: Sendable {
     /// Adds a statement whose rows (`RETURNING`) are wanted, and answers their place in ``WriteResult/rows``.
     public mutating func returning(_ statement: Statement, _ values: SQLValue...) -> Int {
         steps.append(Step(statement: statement, values: values, expectation: "", returnsRows: true))
-        return steps.filter(\.returnsRows).count - 1
+        defer { returning += 1 }
+        return returning
     }
 
     /// Takes the next commit position.

@@ -83,6 +83,21 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         return found
     }
 
+    /// The number of an identifier, if it is in the database.
+    func existing(_ identifier: Identifier, _ engine: any Engine) async throws -> Number? {
+        if let number = known.withLock({ $0.numbers[identifier] }) { return Number(number) }
+        return try await existing([identifier], engine)[identifier]
+    }
+
+    /// The number of an identifier; if it has none it gets one.
+    func number(_ identifier: Identifier, _ engine: any Engine) async throws -> Number {
+        if let number = known.withLock({ $0.numbers[identifier] }) { return Number(number) }
+        guard let number = try await numbers([identifier], engine)[identifier] else {
+            throw DatabaseError.corrupt("\(identifier) has got no number")
+        }
+        return number
+    }
+
     /// The numbers of all the identifiers; those that have none get one.
     func numbers(_ identifiers: [Identifier], _ engine: any Engine) async throws -> [Identifier: Number] {
         var found = try await existing(identifiers, engine)
@@ -90,10 +105,26 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         if missing.isEmpty { return found }
         var write = Write()
         write.standsAlone = true
-        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
+        add(missing, to: &write)
         _ = try await engine.write(write)
         for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }
         return found
+    }
+
+    /// Has those of the identifiers added that have no number yet.
+    func add(missing identifiers: [Identifier], to write: inout Write, _ engine: any Engine) async throws {
+        let found = try await existing(identifiers, engine)
+        add(Set(identifiers.filter { found[$0] == nil }), to: &write)
+    }
+
+    private func add(_ missing: Set<Identifier>, to write: inout Write) {
+        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
+    }
+
+    /// The identifier of a number.
+    func identifier(_ number: Number, _ engine: any Engine) async throws -> Identifier? {
+        if let identifier = known.withLock({ $0.identifiers[number.rawValue] }) { return identifier }
+        return try await identifiers([number], engine)[number]
     }
 
     /// The identifiers of numbers.
@@ -177,11 +208,15 @@ extension Database {
     }
 
     public func number(ofUser user: UserID) async throws -> UserNID {
-        guard let number = try await users.numbers([user], engine)[user] else {
-            throw DatabaseError.corrupt("user \(user) has got no number")
-        }
-        return number
+        try await users.number(user, engine)
     }
+
+    /// The number of a user who is in the database.
+    public func existingNumber(ofUser user: UserID) async throws -> UserNID? {
+        try await users.existing(user, engine)
+    }
+
+    public func user(_ number: UserNID) async throws -> UserID? { try await users.identifier(number, engine) }
 
     public func users(_ numbers: [UserNID]) async throws -> [UserNID: UserID] {
         try await users.identifiers(numbers, engine)
@@ -200,29 +235,24 @@ extension Database {
     }
 
     public func number(ofServer server: ServerName) async throws -> ServerNID {
-        guard let number = try await servers.numbers([server], engine)[server] else {
-            throw DatabaseError.corrupt("server \(server) has got no number")
-        }
-        return number
+        try await servers.number(server, engine)
     }
 
     public func number(ofType type: String) async throws -> EventTypeNID {
-        let type = EventType(type)
-        guard let number = try await eventTypes.numbers([type], engine)[type] else {
-            throw DatabaseError.corrupt("event type \(type) has got no number")
-        }
-        return number
+        try await eventTypes.number(EventType(type), engine)
     }
 
     public func number(ofStateKey key: StateKey) async throws -> StateKeyNID {
-        guard let number = try await stateKeys.numbers([key], engine)[key] else {
-            throw DatabaseError.corrupt("state key \(key) has got no number")
-        }
-        return number
+        try await stateKeys.number(key, engine)
     }
 
     public func existingNumbers(ofTypes types: [EventType]) async throws -> [EventType: EventTypeNID] {
         try await eventTypes.existing(types, engine)
+    }
+
+    /// The number of a type that is in the database.
+    public func existingNumber(ofType type: EventType) async throws -> EventTypeNID? {
+        try await eventTypes.existing(type, engine)
     }
 
     public func types(_ numbers: [EventTypeNID]) async throws -> [EventTypeNID: EventType] {
@@ -231,6 +261,19 @@ extension Database {
 
     public func numbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
         try await stateKeys.numbers(keys, engine)
+    }
+
+    /// The number of a state key that is in the database.
+    public func existingNumber(ofStateKey key: StateKey) async throws -> StateKeyNID? {
+        try await stateKeys.existing(key, engine)
+    }
+
+    public func stateKey(_ number: StateKeyNID) async throws -> StateKey? {
+        try await stateKeys.identifier(number, engine)
+    }
+
+    public func type(_ number: EventTypeNID) async throws -> EventType? {
+        try await eventTypes.identifier(number, engine)
     }
 
     public func existingNumbers(ofStateKeys keys: [StateKey]) async throws -> [StateKey: StateKeyNID] {
@@ -250,14 +293,17 @@ extension Database {
 }
 
 extension Database {
-    /// Gives numbers to whatever of these events has none yet, in one write for each kind: one by one they would be thousands.
+    /// Gives numbers to whatever of these events has none yet, in one write: one by one they would be thousands.
     public func number(_ events: [Event]) async throws {
         let keys = events.compactMap(\.stateMapKey)
         let members = keys.compactMap { $0.type == "m.room.member" ? UserID($0.key) : nil }
         let users = Array(Set(events.map(\.sender) + members))
-        _ = try await numbers(ofUsers: users)
-        _ = try await numbers(ofServers: Array(Set(users.map(\.server))))
-        _ = try await numbers(ofStateKeys: Array(Set(keys)))
-        _ = try await numbers(ofTypes: Array(Set(events.map { EventType($0.type) })))
+        var write = Write()
+        write.standsAlone = true
+        try await self.users.add(missing: users, to: &write, engine)
+        try await servers.add(missing: Array(Set(users.map(\.server))), to: &write, engine)
+        try await stateKeys.add(missing: Array(Set(keys)), to: &write, engine)
+        try await eventTypes.add(missing: Array(Set(events.map { EventType($0.type) })), to: &write, engine)
+        if !write.isEmpty { _ = try await engine.write(write) }
     }
 }

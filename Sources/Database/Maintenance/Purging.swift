@@ -101,6 +101,13 @@ extension Write {
         ON CONFLICT (room_nid) DO UPDATE SET before_depth = excluded.before_depth,
             before_position = excluded.before_position, begun_ts = excluded.begun_ts
         """)
+    /// What connections of sliding sync have told of the room. An answer that is being built may add a row yet, which goes with its
+    /// connection.
+    private static let deleteTold = Statement(
+        """
+        DELETE FROM sliding_rooms WHERE room_nid = $2 AND pending IN (0, 1) AND connection_nid IN (
+            SELECT connection_nid FROM sliding_connections WHERE user_nid = $1)
+        """)
     private static let deleteData = Statement("DELETE FROM account_data WHERE user_nid = $1 AND room_nid = $2")
     private static let tombstone = Statement(
         "INSERT INTO purged_events (event_key, room_nid, event_nid) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
@@ -127,6 +134,7 @@ extension Write {
         guard purge.before == nil else { return }
         for member in members {
             run(Self.deleteData, member.value, purge.room.value)
+            run(Self.deleteTold, member.value, purge.room.value)
             topics.append(.memberships(member))
         }
         for statement in Self.visible { run(statement, purge.room.value) }

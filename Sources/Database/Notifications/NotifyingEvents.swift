@@ -35,6 +35,8 @@ public struct NotificationRow: Sendable {
         public static let highlights = Outcome(rawValue: 2)
         /// The event notifies everybody else.
         public static let isMarked = Outcome(rawValue: 4)
+        /// The user has sent it, in a thread that notifies only some: there, what was before is read.
+        public static let isOwn = Outcome(rawValue: 8)
     }
 
     public let event: EventNID

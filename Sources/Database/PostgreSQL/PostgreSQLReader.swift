@@ -15,14 +15,8 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
     private static let begin = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     private static let end = Statement("COMMIT")
 
-    func query<T>(_ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T) async throws -> [T] {
-        try await queryEach(statement, [values]) { try decode($1) }
-    }
-
-    func queryEach<T>(
-        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
-    ) async throws -> [T] {
-        if sets.isEmpty { return [] }
+    func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
+        if sets.isEmpty { return }
         var commands = sets.map { PostgreSQLCommand(statement, $0) }
         let begins = !hasBegun
         if begins { commands.insert(PostgreSQLCommand(Self.begin), at: 0) }
@@ -32,12 +26,9 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
             let isOpen = core.loop.submit { self.core.run(asked, for: self, level: self.level, continuation) }
             if !isOpen { continuation.resume(throwing: DatabaseError.closed) }
         }
-        var decoded: [T] = []
         for (index, result) in results.dropFirst(begins ? 1 : 0).enumerated() {
-            decoded.reserveCapacity(decoded.count + result.count)
-            for row in 0..<result.count { decoded.append(try decode(index, result.row(row))) }
+            for row in 0..<result.count { try take(index, result.row(row)) }
         }
-        return decoded
     }
 
     /// Ends the snapshot; nobody waits for it.

@@ -62,6 +62,14 @@ extension Database {
         try await reader.first(Self.one, [user.value, room.value], Self.membership)
     }
 
+    private static let isMember = Statement(
+        "SELECT 1 FROM memberships WHERE user_nid = $2 AND room_nid = $1 AND membership = 1")
+
+    /// Those of the users who are in a room. A point read for each.
+    public func members(among users: [UserNID], in room: RoomNID, _ reader: any Reader) async throws -> [UserNID] {
+        try await reader.queryEach(Self.isMember, users.map { [room.value, $0.value] }) { index, _ in users[index] }
+    }
+
     private static let ofRoom = Statement(
         "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = $2")
 

@@ -1,48 +1,64 @@
+import CSQLite
 import Logging
 import Synchronization
 
 /// Copies the write-ahead log into the database file, on a thread and a connection of its own.
 final class SQLiteCheckpointer: @unchecked Sendable {
     private let pages: Int
-    /// Whether a checkpoint is due or under way, so that one is asked for at a time.
-    private let asked = Flag()
+    private let plan: Plan
     private let thread: WorkThread<Int>
+
+    /// What several threads see of it.
+    private final class Plan: Sendable {
+        /// Whether a checkpoint is asked for or under way: one at a time.
+        let isAsked = Atomic<Bool>(false)
+        /// Pages in the log from which on the next one is due.
+        let due: Atomic<Int>
+
+        init(due: Int) { self.due = Atomic(due) }
+    }
 
     init(path: String, pages: Int, logger: Logger) throws {
         self.pages = pages
         let connection = try SQLiteConnection(path: path, mode: .readWrite)
-        let asked = asked
+        // A connection that has read nothing doesn't know of the log, and takes there to be nothing to copy.
+        try connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
+        let plan = Plan(due: pages)
+        self.plan = plan
         thread = WorkThread(most: 64) { _ in
             var state = connection.checkpoint(restart: false)
             // A log that is never copied to its end is never begun anew and grows; then the writer waits for once.
             if state.logged > 2 * pages { state = connection.checkpoint(restart: true) }
             logger.trace("checkpoint", metadata: ["logged": "\(state.logged)", "copied": "\(state.copied)"])
-            asked.lower()
+            // What was copied whole is begun anew as soon as nobody reads from it any more; till then there is little to do.
+            plan.due.store(max(pages, state.copied + pages / 2), ordering: .relaxed)
+            plan.isAsked.store(false, ordering: .releasing)
         }
     }
 
     /// Has the connection's commits tell how long the log is.
     func watch(_ connection: SQLiteConnection) {
-        connection.onCommit(Unmanaged.passUnretained(self).toOpaque()) { context, _, _, logged in
+        connection.onCommit(Unmanaged.passUnretained(self).toOpaque()) { context, handle, _, logged in
             let checkpointer = Unmanaged<SQLiteCheckpointer>.fromOpaque(context!).takeUnretainedValue()
             checkpointer.logHas(pages: Int(logged))
+            if logged > 4 * checkpointer.pages {
+                // The thread doesn't get to it: who makes the log so long copies it.
+                sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+            }
             return 0
         }
     }
 
     private func logHas(pages logged: Int) {
-        guard logged >= pages, asked.raise() else { return }
-        _ = thread.add(logged)
+        if logged < pages {
+            // It was begun anew.
+            plan.due.store(pages, ordering: .relaxed)
+        } else if logged >= plan.due.load(ordering: .relaxed),
+            !plan.isAsked.exchange(true, ordering: .acquiringAndReleasing)
+        {
+            _ = thread.add(logged)
+        }
     }
 
     func close() async { await thread.close() }
-}
-
-/// A flag that several threads see.
-private final class Flag: Sendable {
-    private let raised = Atomic<Bool>(false)
-
-    /// Raises the flag; false if it was up already.
-    func raise() -> Bool { !raised.exchange(true, ordering: .acquiringAndReleasing) }
-    func lower() { raised.store(false, ordering: .releasing) }
 }

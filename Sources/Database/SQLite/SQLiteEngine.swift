@@ -155,20 +155,9 @@ public final class SQLiteEngine: Engine {
 struct SQLiteReader: Reader {
     let connection: SQLiteConnection
 
-    func query<T>(_ statement: Statement, _ values: [SQLValue], _ decode: (any Row) throws -> T) async throws -> [T] {
-        var result: [T] = []
-        try connection.run(statement, values) { result.append(try decode($0)) }
-        return result
-    }
-
-    func queryEach<T>(
-        _ statement: Statement, _ sets: [[SQLValue]], _ decode: (Int, any Row) throws -> T
-    ) async throws -> [T] {
-        var result: [T] = []
-        result.reserveCapacity(sets.count)
+    func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
         for (index, values) in sets.enumerated() {
-            try connection.run(statement, values) { result.append(try decode(index, $0)) }
+            try connection.run(statement, values) { try take(index, $0) }
         }
-        return result
     }
 }

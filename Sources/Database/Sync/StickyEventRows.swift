@@ -1,21 +1,19 @@
 extension Database {
     private static let sticky = Statement(
         """
-        SELECT event_nid FROM sticky_events WHERE room_nid = $1 AND position > $2 AND position <= $3 AND until_ts > $4
+        SELECT event_nid, position FROM sticky_events WHERE room_nid = $1 AND position > $2 AND position <= $3 AND until_ts > $4
         ORDER BY position, event_nid LIMIT $5
         """)
 
     /// The events of a room between two positions that are sticky still, oldest first. One range.
     public func stickyEvents(
         in room: RoomNID, after: Int64, upTo: Int64, at now: Int64, limit: Int, _ reader: any Reader
-    ) async throws -> [EventNID] {
+    ) async throws -> [(event: EventNID, position: Int64)] {
         try await reader.query(
             Self.sticky, [room.value, .integer(after), .integer(upTo), .integer(now), .integer(Int64(limit))]
-        ) { EventNID($0.integer(0)) }
+        ) { (EventNID($0.integer(0)), $0.integer(1)) }
     }
-}
 
-extension Database {
     private static let rooms = Statement("SELECT DISTINCT room_nid FROM sticky_events WHERE until_ts > $1")
 
     /// The rooms that have sticky events at a time. One range of one index.

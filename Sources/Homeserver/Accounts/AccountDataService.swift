@@ -4,9 +4,13 @@ import MatrixCore
 /// What clients keep for their user on the server (Client-Server API, modules "Client Config" and "Room Tagging").
 public final class AccountDataService: Sendable {
     private let rooms: RoomRegistry
+    private let pushRules: PushRuleService
     private var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    init(rooms: RoomRegistry, pushRules: PushRuleService) {
+        self.rooms = rooms
+        self.pushRules = pushRules
+    }
 
     /// Types that have an interface of their own, and can't be set by this one.
     private static let reserved: Set<String> = ["m.fully_read", "m.push_rules"]
@@ -21,11 +25,11 @@ public final class AccountDataService: Sendable {
 
     /// - Throws: `M_NOT_FOUND` if nothing has been set.
     public func get(_ type: String, in roomID: RoomID?, for requester: Requester) async throws -> [UInt8] {
-        guard let content = try await database.accountData(of: requester.nid, room: try await nid(roomID), type: type)
-        else {
+        let room = try await nid(roomID)
+        guard let content = try await database.accountData(of: requester.nid, room: room, type: type) else {
             throw MatrixError.notFound("There is no account data of this type.")
         }
-        return content
+        return try pushRules.shown(AccountDataEntry(room: room, type: type, content: content)).content
     }
 
     public func set(_ type: String, to content: JSONView, in roomID: RoomID?, for requester: Requester) async throws {

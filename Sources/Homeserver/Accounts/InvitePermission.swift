@@ -15,7 +15,7 @@ struct InvitePermission: Sendable {
 
     /// - Throws: `M_INVITE_BLOCKED`.
     func check(_ user: UserID) async throws {
-        guard let nid = try await database.existingNumbers(ofUsers: [user])[user], try await isBlocked(for: nid) else {
+        guard let nid = try await database.existingNumber(ofUser: user), try await isBlocked(for: nid) else {
             return
         }
         throw MatrixError(.inviteBlocked, "\(user) wants no invitations.")

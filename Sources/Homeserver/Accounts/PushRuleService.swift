@@ -4,8 +4,12 @@ import Synchronization
 
 /// A user's push rules (Client-Server API, module "Push Notifications", "Push Rules: API"). They are kept as account data once
 /// the user has changed anything; until then the defaults hold.
+///
+/// The rules about threads (MSC4306) are shown and hold only while the server has them; what a user set of them is kept meanwhile.
 public final class PushRuleService: Sendable {
     private let database: Database
+    /// Whether there are rules about threads.
+    let followsThreads: Bool
     /// The lock protects the cache; nothing is awaited while it is held.
     private let compiled = Mutex(Cache())
 
@@ -14,7 +18,10 @@ public final class PushRuleService: Sendable {
         var changes = 0
     }
 
-    init(database: Database) { self.database = database }
+    init(database: Database, followsThreads: Bool) {
+        self.database = database
+        self.followsThreads = followsThreads
+    }
 
     /// A user's rules were changed, here or on another node.
     func note(_ topics: [Topic]) {
@@ -35,7 +42,7 @@ public final class PushRuleService: Sendable {
     func compiled(for user: UserID, _ nid: UserNID) async throws -> CompiledPushRules {
         let (known, changes) = compiled.withLock { ($0.rules[nid], $0.changes) }
         if let known { return known }
-        let rules = try await stored(of: nid).map { CompiledPushRules($0, for: user) } ?? CompiledPushRules()
+        let rules = try await stored(of: nid).map { CompiledPushRules(adapted($0)) } ?? CompiledPushRules()
         compiled.withLock { cache in
             if cache.changes == changes { cache.rules.insert(rules, for: nid, size: 1) }
         }
@@ -46,7 +53,32 @@ public final class PushRuleService: Sendable {
 
     /// The rules that hold for a user.
     func rules(of user: UserID, _ nid: UserNID) async throws -> PushRuleSet {
-        try await stored(of: nid) ?? .defaults(for: user)
+        try await stored(of: nid).map(adapted) ?? defaults(for: user)
+    }
+
+    /// The rules that every user of this server starts with.
+    func defaults(for user: UserID) -> PushRuleSet { .defaults(for: user, followingThreads: followsThreads) }
+
+    /// Rules as they hold now: they may have been stored when there were none about threads, or were some.
+    private func adapted(_ rules: PushRuleSet) -> PushRuleSet {
+        var adapted = rules
+        adapted[.postcontent] =
+            followsThreads ? PushRuleSet.threads.map { rules.rule($0.id, kind: .postcontent) ?? $0 } : []
+        return adapted
+    }
+
+    /// Account data as clients get it.
+    func shown(_ entry: AccountDataEntry) throws -> AccountDataEntry {
+        guard entry.room == nil, entry.type == Self.type else { return entry }
+        let rules = try JSONDocument(parsing: entry.content).root["global"]
+        if !followsThreads, rules?[PushRule.Kind.postcontent.rawValue] == nil { return entry }
+        let content = Self.content(adapted(PushRuleSet(rules?.json ?? [:])))
+        return AccountDataEntry(room: nil, type: entry.type, content: content.encoded())
+    }
+
+    /// The account data of a user who has never changed a rule: nowhere stored, and clients need it all the same.
+    func unchanged(for user: UserID) -> AccountDataEntry {
+        AccountDataEntry(room: nil, type: Self.type, content: Self.content(defaults(for: user)).encoded())
     }
 
     /// The rules of a user who has changed any.
@@ -71,8 +103,10 @@ public final class PushRuleService: Sendable {
     private static let unknown = MatrixError.notFound("There is no such push rule.")
 
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
-        var rules = try await rules(of: requester)
+        let stored = try await stored(of: requester.nid)
+        var rules = stored.map(adapted) ?? defaults(for: requester.userID)
         try change(&rules)
+        if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
         var write = Write()
         write.putAccountData(
             of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
@@ -84,6 +118,10 @@ public final class PushRuleService: Sendable {
     public func put(
         _ rule: PushRule, kind: PushRule.Kind, before: String?, after: String?, of requester: Requester
     ) async throws {
+        // MSC4306: “servers MUST ensure that clients MUST NOT be able to create custom rules with this push rule kind”.
+        guard kind != .postcontent else {
+            throw MatrixError.invalidParam("Push rules of the kind “\(kind.rawValue)” are the server's own.")
+        }
         try await change(requester) { rules in
             do {
                 try rules.set(rule, kind: kind, before: before, after: after)

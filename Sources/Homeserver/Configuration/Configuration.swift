@@ -25,6 +25,7 @@ public struct Configuration: Sendable, Hashable {
     public var outgoing = Outgoing()
     public var rateLimits = RateLimits()
     public var presence = Presence()
+    public var threads = Threads()
     public var appservices: [AppserviceRegistration] = []
     public var support = Support()
     public var redactions = Redactions()
@@ -173,6 +174,12 @@ public struct Configuration: Sendable, Hashable {
 
     public struct Presence: Sendable, Hashable {
         public var enabled = true
+        public init() {}
+    }
+
+    public struct Threads: Sendable, Hashable {
+        /// Whether messages in threads notify those who follow the thread, and of the others only whom they mention (MSC4306).
+        public var notifyFollowersOnly = false
         public init() {}
     }
 

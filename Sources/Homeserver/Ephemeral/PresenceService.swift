@@ -359,7 +359,7 @@ public final class PresenceService: Sendable {
     /// - Throws: `M_FORBIDDEN` if they share no room; the same for users that don't exist.
     public func status(of user: UserID, for requester: Requester) async throws -> JSONObject {
         let refused = MatrixError.forbidden("You share no room with \(user).")
-        guard let nid = try await database.existingNumbers(ofUsers: [user])[user] else { throw refused }
+        guard let nid = try await database.existingNumber(ofUser: user) else { throw refused }
         if nid != requester.nid {
             let sharing = try await database.read { reader in
                 try await self.database.users([nid], sharingRoomsWith: requester.nid, reader)

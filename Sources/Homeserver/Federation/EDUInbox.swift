@@ -56,7 +56,7 @@ final class EDUInbox: Sendable {
     private func room(_ value: String?, with user: UserID) async throws -> Room? {
         guard let roomID = value.flatMap({ RoomID($0) }), let room = try await rooms.rooms.room(roomID),
             try await rooms.allows(user.server, in: room),
-            let nid = try await database.existingNumbers(ofUsers: [user])[user]
+            let nid = try await database.existingNumber(ofUser: user)
         else { return nil }
         let membership = try await database.read { try await self.database.membership(of: nid, in: room.nid, $0) }
         return membership?.membership == .join ? room : nil
@@ -94,7 +94,7 @@ final class EDUInbox: Sendable {
         for entry in content["push"]?.elements.prefix(Self.most).map({ $0 }) ?? [] {
             guard let user = Self.user(entry["user_id"], of: server),
                 let state = entry["presence"]?.string,
-                let nid = try await database.existingNumbers(ofUsers: [user])[user]
+                let nid = try await database.existingNumber(ofUser: user)
             else { continue }
             try await presence.told(
                 state, status: entry["status_msg"]?.string, of: nid,

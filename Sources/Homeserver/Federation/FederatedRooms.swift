@@ -42,7 +42,7 @@ final class FederatedRooms: Sendable {
     }
 
     func state(_ key: StateKey, of room: Room, in state: StateNID) async throws -> Event? {
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return nil }
+        guard let number = try await database.existingNumber(ofStateKey: key) else { return nil }
         let stored = try await database.read { reader in
             let tree = StateTree(rows: self.database.stateRows, room: room.nid)
             guard let nid = try await tree.event(for: number, in: state, reader) else { return nil as StoredEvent? }
@@ -54,7 +54,7 @@ final class FederatedRooms: Sendable {
     /// Whether the room lets a server take part (Client-Server API, `m.room.server_acl`).
     func allows(_ server: ServerName, in room: Room) async throws -> Bool {
         let key = StateKey("m.room.server_acl")
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return true }
+        guard let number = try await database.existingNumber(ofStateKey: key) else { return true }
         let nid = try await database.read { reader in
             try await StateTree(rows: self.database.stateRows, room: room.nid).event(
                 for: number, in: room.record.state, reader)

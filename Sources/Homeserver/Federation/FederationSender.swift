@@ -24,6 +24,8 @@ final class FederationSender: Sendable {
         var queues: [ServerName: FederationQueue] = [:]
         /// Everything up to here is in the queues; nil while another node tells.
         var handedOut: Int64?
+        /// The position up to which commits were noted.
+        var noted: Int64 = 0
         var lease: Lease?
         /// The position that the database has as told.
         var settled: Int64 = 0
@@ -174,23 +176,26 @@ final class FederationSender: Sendable {
 
     // MARK: - What is to be told
 
-    /// Something was committed.
-    func note(_ topics: [Topic]) {
-        let isForDevices = topics.contains { topic in
+    /// Something was committed. What happens in rooms that no other server is in isn't even looked at.
+    func note(_ commit: Commit) {
+        var isForDevices = false
+        var isForOthers = false
+        for topic in commit.topics {
             switch topic {
-            case .destination, .everything: true
-            default: false
-            }
-        }
-        if isForDevices { state.withLock { $0.hasNewToDevice = true } }
-        for topic in topics {
-            switch topic {
-            case .room, .deviceList, .destination, .everything:
-                news.continuation.yield()
-                return
+            case .destination, .everything: isForDevices = true
+            case .deviceList: isForOthers = true
+            case .room(let room): if rooms.inUse(room)?.isOnlyOwn != true { isForOthers = true }
             default: continue
             }
         }
+        let isForSomebody = isForDevices || isForOthers
+        state.withLock { state in
+            if isForDevices { state.hasNewToDevice = true }
+            // Where nothing waits before it.
+            if !isForSomebody, state.handedOut == state.noted { state.handedOut = commit.position }
+            state.noted = commit.position
+        }
+        if isForSomebody { news.continuation.yield() }
     }
 
     /// Tells servers something that isn't kept.
@@ -267,7 +272,18 @@ final class FederationSender: Sendable {
         }
         concerned.formUnion(try await noteToDevice())
         for server in concerned.sorted() { begin(server) }
+        try await noteRoomsOfOwn(Set(events.filter { destinations[$0.event]?.isEmpty == true }.map(\.room)))
         return true
+    }
+
+    /// Notes which rooms no other server is in.
+    private func noteRoomsOfOwn(_ candidates: Set<RoomNID>) async throws {
+        for nid in candidates {
+            guard let room = rooms.inUse(nid), !room.isOnlyOwn else { continue }
+            let changes = room.audienceChanges
+            let servers = try await database.read { try await self.database.servers(in: nid, $0) }
+            if servers.allSatisfy({ $0.server == ownServer }) { room.foundOnlyOwn(at: changes) }
+        }
     }
 
     /// Notes for which servers messages to devices wait, if any were written.
@@ -295,7 +311,7 @@ final class FederationSender: Sendable {
         // In the name of another server's user, who had invited a third-party identifier.
         var isMadeHere = false
         guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
-        if let key = stored.stateKey, let name = try await database.stateKeys([key])[key],
+        if let key = stored.stateKey, let name = try await database.stateKey(key),
             name.type == "m.room.member", let user = UserID(name.key)
         {
             let event = try context.parse(stored, try await rooms.room(stored.room).version)
@@ -308,7 +324,7 @@ final class FederationSender: Sendable {
             }
         }
         var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.users([stored.sender])[stored.sender], sender.server != context.serverName,
+        if let sender = try await database.user(stored.sender), sender.server != context.serverName,
             !isMadeHere
         {
             excluded.insert(try await database.number(ofServer: sender.server))
@@ -325,7 +341,7 @@ final class FederationSender: Sendable {
         for (user, position) in users {
             let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
                 .filter { $0 != ownServer }
-            guard !servers.isEmpty, let name = try await database.users([user])[user] else { continue }
+            guard !servers.isEmpty, let name = try await database.user(user) else { continue }
             let device = try await database.deviceIDs(of: [user])[user]?.first
             var content: JSONObject = [
                 "user_id": .string(name.string), "device_id": .string(device ?? "none"),

@@ -52,7 +52,7 @@ public final class FederationService: Sendable {
         await client.transport.close()
     }
 
-    func note(_ topics: [Topic]) { if isEnabled { sender.note(topics) } }
+    func note(_ commit: Commit) { if isEnabled { sender.note(commit) } }
 
     // MARK: - Who asks
 
@@ -143,7 +143,7 @@ public final class FederationService: Sendable {
 
     /// The devices of a user of this server (`GET /user/devices/{userId}`).
     public func devices(of user: UserID, for server: ServerName) async throws -> JSON {
-        guard user.server == context.serverName, let nid = try await database.existingNumbers(ofUsers: [user])[user]
+        guard user.server == context.serverName, let nid = try await database.existingNumber(ofUser: user)
         else {
             throw MatrixError.notFound("There is no user \(user).")
         }

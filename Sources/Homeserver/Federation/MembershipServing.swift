@@ -91,6 +91,7 @@ public final class MembershipServing: Sendable {
             event.content["membership"]?.isString(kind.rawValue) == true
         else { throw MatrixError.badJSON("This is no event by which a user of \(server) does a \(kind.rawValue).") }
         let own = try await federated.vouchedFor([event], in: room)[0]
+        try await database.number([own])
         let reception = try await rooms.perform(in: room) { draft in
             do {
                 return try await draft.receive(own, isRelayed: true)

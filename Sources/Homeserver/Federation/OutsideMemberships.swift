@@ -30,7 +30,7 @@ struct OutsideMemberships: Sendable {
         guard event.type == "m.room.member", event.sender.server == server,
             let membership = Membership(event.content["membership"]), membership == .leave || membership == .ban,
             let user = event.stateKey.flatMap({ UserID($0) }), user.server == context.serverName,
-            let nid = try await database.existingNumbers(ofUsers: [user])[user]
+            let nid = try await database.existingNumber(ofUser: user)
         else { return false }
         let (current, via) = try await database.read { reader in
             (
@@ -41,7 +41,7 @@ struct OutsideMemberships: Sendable {
         guard let current, current.membership == .invite || current.membership == .knock else { return false }
         var believed = [via].compactMap { $0 }
         if current.membership == .invite, let stored = try await database.events([current.event]).first,
-            let inviter = try await database.users([stored.sender])[stored.sender]
+            let inviter = try await database.user(stored.sender)
         {
             believed.append(inviter.server)
         }

@@ -32,7 +32,7 @@ final class RemoteDevices: Sendable {
     /// A server says that a user's devices have changed.
     func changed(_ user: UserID) async throws {
         // Of somebody who was never seen here there is nothing that could have changed.
-        guard let nid = try await database.existingNumbers(ofUsers: [user])[user] else { return }
+        guard let nid = try await database.existingNumber(ofUser: user) else { return }
         fetches.withLock { $0[nid]?.isOutdated = true }
         var write = Write()
         write.dropRemoteDevices(of: nid)

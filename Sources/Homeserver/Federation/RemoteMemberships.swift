@@ -46,7 +46,7 @@ final class RemoteMemberships: Sendable {
             if let via = stripped?.via { servers.append(via) }
             if let membership, membership.membership == .invite,
                 let stored = try await database.events([membership.event]).first,
-                let sender = try await database.users([stored.sender])[stored.sender]
+                let sender = try await database.user(stored.sender)
             {
                 servers.append(sender.server)
             }

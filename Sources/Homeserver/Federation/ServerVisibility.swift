@@ -19,8 +19,7 @@ struct ServerVisibility {
         self.server = server
         self.reader = reader
         tree = StateTree(rows: context.database.stateRows, room: room.nid)
-        visibilityKey = try await context.database.existingNumbers(ofStateKeys: [.historyVisibility])[
-            .historyVisibility]
+        visibilityKey = try await context.database.existingNumber(ofStateKey: .historyVisibility)
     }
 
     /// The event as the server may see it.

@@ -22,6 +22,8 @@ public final class NotificationList: Sendable {
         let room: RoomNID
         let event: EventNID
         let position: Int64
+        /// The root of the thread that it is in; 0 for the main timeline.
+        let thread: EventNID
     }
 
     /// A page of the list, newest first.
@@ -77,7 +79,8 @@ public final class NotificationList: Sendable {
         var found: [EventNID: Found] = [:]
         let exceptions = Dictionary(rows.map { ($0.event, $0.outcome) }) { first, _ in first }
         for row in rows where row.outcome.contains(onlyHighlights ? .highlights : .notifies) {
-            found[row.event] = Found(room: room.nid, event: row.event, position: row.place.position)
+            found[row.event] = Found(
+                room: room.nid, event: row.event, position: row.place.position, thread: row.thread)
         }
         let isMuted = try await pushRules.compiled(for: requester.userID, requester.nid).mutes(room.roomID)
         if membership.membership == .join, !isMuted {
@@ -87,7 +90,8 @@ public final class NotificationList: Sendable {
             where event.sender != requester.nid && exceptions[event.event] == nil
                 && (!onlyHighlights || event.mark.highlights) && !ignored.contains(event.sender)
             {
-                found[event.event] = Found(room: room.nid, event: event.event, position: event.place.position)
+                found[event.event] = Found(
+                    room: room.nid, event: event.event, position: event.place.position, thread: event.mark.thread)
             }
         }
         return found.values.filter { $0.position < before }.sorted { $0.position > $1.position }.prefix(limit + 1).map {
@@ -117,10 +121,16 @@ public final class NotificationList: Sendable {
         }
         let event = try rooms.context.parse(stored, room.version)
         let rules = try await pushRules.compiled(for: requester.userID, requester.nid)
-        let context = PushContext(
+        var context = PushContext(
             memberCount: try await database.joinedMembers(of: room.nid, reader), displayName: nil,
             powerLevels: PowerLevels(event: nil, create: event))
-        let actions = rules.actions(for: event, user: requester.userID, in: context)
+        if pushRules.followsThreads, found.thread != EventNID(0) {
+            context.isSubscribedToThread =
+                try await database.threadSubscription(
+                    of: requester.nid, to: found.thread, in: room.nid, reader)?.isSubscribed ?? false
+        }
+        let actions = rules.actions(
+            for: event, user: requester.userID, in: context, otherwise: pushRules.defaults(for: requester.userID))
         var writer = JSONWriter()
         let now = rooms.context.surroundings.now()
         try events.write(

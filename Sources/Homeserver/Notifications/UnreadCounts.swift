@@ -111,6 +111,9 @@ final class UnreadCounts: Sendable {
         var counts: [EventNID: UnreadCount] = [:]
         // Whoever writes has read what was before, of that thread.
         var own: [EventNID: Database.OrderedPlace] = [:]
+        for row in standing.exceptions where row.outcome.contains(.isOwn) && row.place.position <= upTo {
+            own[row.thread] = max(own[row.thread] ?? row.place, row.place)
+        }
         let exceptions = Dictionary(standing.exceptions.map { ($0.event, $0.outcome) }) { first, _ in first }
         func isUnread(_ place: Database.OrderedPlace, _ thread: EventNID) -> Bool {
             place.position <= upTo && place > standing.everything && place.position > standing.joinedAt
@@ -120,7 +123,7 @@ final class UnreadCounts: Sendable {
             if event.place <= standing.everything || event.place.position <= standing.joinedAt { break }
             let thread = event.mark.thread
             if event.sender == nid {
-                if own[thread] == nil { own[thread] = event.place }
+                own[thread] = max(own[thread] ?? event.place, event.place)
                 continue
             }
             guard isUnread(event.place, thread), exceptions[event.event] == nil, !isMuted,
@@ -151,10 +154,14 @@ final class UnreadCounts: Sendable {
         let standing = try await standing(requester.nid, room, membership, reader)
         let place = Database.OrderedPlace(depth: event.orderDepth, position: position)
         let recent = try await recent(room.nid, position, reader)
-        let thread = event.notifying?.thread ?? EventNID(0)
-        let own = recent.last { $0.sender == requester.nid && $0.mark.thread == thread }
+        let exceptions = standing.exceptions
+        let thread =
+            event.notifying?.thread ?? exceptions.first { $0.event == event.nid }?.thread ?? EventNID(0)
+        let marked = recent.last { $0.sender == requester.nid && $0.mark.thread == thread }?.place
+        let noted = exceptions.first { $0.outcome.contains(.isOwn) && $0.thread == thread }?.place
+        let own = [marked, noted].compactMap { $0 }.max()
         return place > standing.everything && position > standing.joinedAt
-            && (standing.threads[thread].map { place > $0 } ?? true) && (own.map { place > $0.place } ?? true)
+            && (standing.threads[thread].map { place > $0 } ?? true) && (own.map { place > $0 } ?? true)
     }
 
     // MARK: - The room

@@ -92,7 +92,7 @@ struct ClientEvents: Sendable {
 
     private func redactionType() async throws -> EventTypeNID? {
         let type = EventType("m.room.redaction")
-        return try await context.database.existingNumbers(ofTypes: [type])[type]
+        return try await context.database.existingNumber(ofType: type)
     }
 
     private func summarise(

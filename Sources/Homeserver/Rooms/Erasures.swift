@@ -53,7 +53,7 @@ final class Erasures: Sendable {
         if concerned.isEmpty { return [] }
         let key = try await key(of: user)
         let memberType = EventType("m.room.member")
-        let member = try await database.existingNumbers(ofTypes: [memberType])[memberType]
+        let member = try await database.existingNumber(ofType: memberType)
         for event in concerned where event.stateKey == nil || event.type == member {
             var wasThere = false
             if let key { wasThere = try await wasJoined(key, at: event, reader) }
@@ -63,9 +63,9 @@ final class Erasures: Sendable {
     }
 
     private func key(of user: UserNID) async throws -> StateKeyNID? {
-        guard let userID = try await database.users([user])[user] else { return nil }
+        guard let userID = try await database.user(user) else { return nil }
         let key = StateKey.member(userID)
-        return try await database.existingNumbers(ofStateKeys: [key])[key]
+        return try await database.existingNumber(ofStateKey: key)
     }
 
     private func wasJoined(_ key: StateKeyNID, at event: StoredEvent, _ reader: any Reader) async throws -> Bool {

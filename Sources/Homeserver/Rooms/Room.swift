@@ -23,6 +23,7 @@ public final class Room: Sendable {
         var knownChanges = 0
         var isBusy = false
         var waiting: [RoomJob] = []
+        var audience = Audience()
 
         /// The versions only go up: what was read before somebody wrote doesn't undo it.
         mutating func take(_ new: RoomRecord) {
@@ -33,6 +34,20 @@ public final class Room: Sendable {
                     version = proven
                 }
             }
+        }
+    }
+
+    /// Whether what is sent into the room concerns other servers: seen once, and valid until somebody of theirs comes or goes.
+    private struct Audience {
+        var isOnlyOwn = false
+        /// Counts what may have changed it.
+        var changes = 0
+        /// Writes under way that change it.
+        var underWay = 0
+
+        mutating func change() {
+            isOnlyOwn = false
+            changes += 1
         }
     }
 
@@ -54,7 +69,40 @@ public final class Room: Sendable {
     func moved(to record: RoomRecord) { state.withLock { $0.take(record) } }
 
     /// Another node has done something in the room.
-    func outdate() { state.withLock { $0.changesElsewhere += 1 } }
+    func outdate() {
+        state.withLock { state in
+            state.changesElsewhere += 1
+            state.audience.change()
+        }
+    }
+
+    /// Whether nothing that happens in the room concerns other servers.
+    var isOnlyOwn: Bool { state.withLock { $0.audience.isOnlyOwn } }
+
+    /// What to give to ``foundOnlyOwn(at:)``; to be asked for before one looks.
+    var audienceChanges: Int { state.withLock { $0.audience.changes } }
+
+    /// Somebody has looked, and no other server is in the room; counts if nothing has changed since.
+    func foundOnlyOwn(at changes: Int) {
+        state.withLock { state in
+            if state.audience.changes == changes, state.audience.underWay == 0 { state.audience.isOnlyOwn = true }
+        }
+    }
+
+    /// A write begins by which somebody of another server comes or goes.
+    func beginAudienceChange() {
+        state.withLock { state in
+            state.audience.change()
+            state.audience.underWay += 1
+        }
+    }
+
+    func endAudienceChange() {
+        state.withLock { state in
+            state.audience.change()
+            state.audience.underWay -= 1
+        }
+    }
 
     /// The changes elsewhere that the record may not know of; nil if it is up to date.
     var unknownChanges: Int? {

@@ -179,7 +179,7 @@ extension RoomRegistry {
 
     /// Whether a room shows itself to everybody now.
     func isWorldReadable(_ room: Room) async throws -> Bool {
-        guard let key = try await database.existingNumbers(ofStateKeys: [.historyVisibility])[.historyVisibility] else {
+        guard let key = try await database.existingNumber(ofStateKey: .historyVisibility) else {
             return false
         }
         return try await database.read { reader in

@@ -18,6 +18,8 @@ final class RoomContext: Sendable {
     let erasures: Erasures
     let appservices: Appservices
 
+    let glances = RoomGlances()
+
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
     private let parsed = Mutex(BoundedCache<EventNID, Event>(capacity: 8 << 20))

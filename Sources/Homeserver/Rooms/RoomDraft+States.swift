@@ -31,7 +31,7 @@ extension RoomDraft {
 
     /// The event that holds a key in a state.
     func state(_ key: StateKey, in state: StateNID) async throws -> Event? {
-        guard let number = try await context.database.existingNumbers(ofStateKeys: [key])[key],
+        guard let number = try await context.database.existingNumber(ofStateKey: key),
             let nid = try await tree.event(for: number, in: state, reader)
         else { return nil }
         return try await event(nid)

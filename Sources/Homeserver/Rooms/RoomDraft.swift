@@ -2,8 +2,6 @@ import Database
 import MatrixCore
 
 /// What a batch is going to write into a room: events built one upon the other, and the state they lead to.
-///
-/// A value: a job that fails half-way is undone by going back to the copy from before it.
 struct RoomDraft {
     let context: RoomContext
     var version: RoomVersion
@@ -38,6 +36,9 @@ struct RoomDraft {
     var restated: [EventNID: StoredEvent] = [:]
     /// What transactions of this batch have made.
     var transactions: [[UInt8]: EventID] = [:]
+    /// Whether it is taken for granted that no transaction has been here before: that is tried first, since hardly any client
+    /// repeats itself, and if one does, the write can't be carried out.
+    var hopesForNewTransactions = false
 
     struct Added {
         let event: StoredEvent
@@ -128,6 +129,22 @@ struct RoomDraft {
 
     var isEmpty: Bool { added.isEmpty && write.isEmpty }
 
+    /// What differs once a job has done something to the draft.
+    struct Mark: Equatable {
+        let events: Int
+        let steps: Int
+        let rows: Int
+        let depth: Int64
+        let stateVersion: Int64
+        let timelineVersion: Int64
+    }
+
+    var mark: Mark {
+        Mark(
+            events: added.count, steps: write.count, rows: stateRows.count, depth: record.depth,
+            stateVersion: record.stateVersion, timelineVersion: record.timelineVersion)
+    }
+
     // MARK: - Reading
 
     /// The state event that holds a key now.
@@ -143,7 +160,7 @@ struct RoomDraft {
     }
 
     func stateEventNID(_ key: StateKey) async throws -> EventNID? {
-        guard let number = try await context.database.existingNumbers(ofStateKeys: [key])[key] else { return nil }
+        guard let number = try await context.database.existingNumber(ofStateKey: key) else { return nil }
         return try await tree.event(for: number, in: record.state, reader)
     }
 
@@ -176,11 +193,30 @@ struct RoomDraft {
         return HistoryVisibility(event: try await state(.historyVisibility)) == .worldReadable
     }
 
-    /// The event that the transaction has made, in this batch or before.
-    func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
+    /// Does what a transaction asks for, unless it has been done before: then answers what it has made.
+    ///
+    /// - Throws: ``RepeatedTransaction`` if the draft is to be made again, with the transactions looked up.
+    mutating func once(
+        _ key: [UInt8], by user: UserNID, _ body: (inout RoomDraft) async throws -> EventID
+    ) async throws -> EventID {
         if let event = transactions[key] { return event }
-        return try await context.database.event(ofTransaction: key, by: user)
+        let database = context.database
+        if !hopesForNewTransactions, let made = try await database.event(ofTransaction: key, by: user) { return made }
+        let made: EventID
+        do {
+            made = try await body(&self)
+        } catch let error as MatrixError where hopesForNewTransactions {
+            // What was allowed the first time need not be any more.
+            guard try await database.event(ofTransaction: key, by: user) == nil else { throw RepeatedTransaction() }
+            throw error
+        }
+        write.rememberTransaction(key, of: user, made: made, at: context.surroundings.now())
+        transactions[key] = made
+        return made
     }
+
+    /// A transaction that was taken for new has been carried out before.
+    struct RepeatedTransaction: Error {}
 
     // MARK: - Building
 

@@ -30,8 +30,8 @@ extension RoomReading {
         in roomID: RoomID, _ request: MessagesRequest, for requester: Requester
     ) async throws -> [UInt8] {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        let start = try await place(request.from, in: room, backwards: request.backwards, access)
-        let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards, access) }
+        let start = try await place(request.from, in: room, backwards: request.backwards)
+        let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards) }
         if request.backwards, access.isMember { try await fillGaps(in: room, from: start, limit: request.limit) }
         return try await database.read { reader in
             var visibility = try await EventVisibility(
@@ -113,10 +113,9 @@ extension RoomReading {
         return selection
     }
 
-    /// The place that a token stands for; the end of the requested direction's beginning when there is none.
-    private func place(
-        _ token: String?, in room: Room, backwards: Bool, _ access: RoomAccess
-    ) async throws -> Database.OrderedPlace {
+    /// The place in a room that a token of a page or of a sync stands for; where the requested direction begins when there is
+    /// none.
+    func place(_ token: String?, in room: Room, backwards: Bool) async throws -> Database.OrderedPlace {
         guard let token else {
             return backwards
                 ? Database.OrderedPlace(depth: .max, position: .max) : Database.OrderedPlace(depth: 0, position: .min)

@@ -58,7 +58,7 @@ public final class RoomPreviews: Sendable {
         let entries = try await database.read { reader in
             try await self.database.accountData(of: requester.nid, after: 0, upTo: .max, reader)
         }
-        return try entries.filter { $0.room == room }.map {
+        return try entries.filter { $0.room == room }.map(sync.pushRules.shown).map {
             ["type": .string($0.type), "content": try JSONDocument(parsing: $0.content).root.json]
         }
     }

@@ -48,7 +48,7 @@ public final class RoomReading: Sendable {
     /// Whether a user may be a member without that being known here yet.
     private func isUnsure(of key: StateKey, in room: Room) async throws -> Bool {
         guard room.record.partialJoin != nil else { return false }
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { return true }
+        guard let number = try await database.existingNumber(ofStateKey: key) else { return true }
         return try await database.read { reader in
             try await self.tree(room).event(for: number, in: room.record.state, reader) == nil
         }
@@ -90,7 +90,7 @@ public final class RoomReading: Sendable {
         let (room, access) = try await rooms.readable(roomID, by: requester)
         if key.type == "m.room.member", try await isUnsure(of: key, in: room) { try await partialRooms.whole(room) }
         let none = MatrixError.notFound("The room has no state of this type and key.")
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key] else { throw none }
+        guard let number = try await database.existingNumber(ofStateKey: key) else { throw none }
         return try await database.read { reader in
             let state = try await self.visibleState(room, access, reader)
             guard let nid = try await self.tree(room).event(for: number, in: state, reader),
@@ -171,7 +171,7 @@ public final class RoomReading: Sendable {
     private func memberEvents(_ room: Room, _ state: StateNID, _ reader: any Reader) async throws -> [StoredEvent] {
         let entries = try await tree(room).entries(in: state, reader)
         let memberType = EventType("m.room.member")
-        guard let type = try await database.existingNumbers(ofTypes: [memberType])[memberType] else { return [] }
+        guard let type = try await database.existingNumber(ofType: memberType) else { return [] }
         return try await database.events(entries.map(\.event), reader).filter { $0.type == type }
     }
 

@@ -51,6 +51,9 @@ public final class RoomRegistry: Sendable {
         for room in concerned { room.outdate() }
     }
 
+    /// A room that is in use.
+    func inUse(_ nid: RoomNID) -> Room? { active.withLock { $0.byNumber[nid] } }
+
     private func upToDate(_ room: Room) async throws -> Room {
         guard let changes = room.unknownChanges else { return room }
         if let record = try await database.room(room.nid) { room.refreshed(record, changes: changes) }
@@ -119,11 +122,12 @@ public final class RoomRegistry: Sendable {
     private func carryOut(_ all: [RoomJob], in room: Room) async {
         var jobs = all
         var attempt = 0
+        var hopesForNewTransactions = true
         while attempt < Self.attempts {
             for job in jobs { job.failure = nil }
             do {
                 if attempt == 0 { try await refresh(room) }
-                guard var draft = try await build(jobs, in: room) else { return }
+                guard var draft = try await build(jobs, in: room, hopesForNewTransactions) else { return }
                 let refusals = await policies.sign(&draft)
                 if !refusals.isEmpty {
                     jobs = Self.refuse(refusals, jobs)
@@ -132,6 +136,10 @@ public final class RoomRegistry: Sendable {
                 try await commit(&draft)
                 room.moved(to: draft.record)
                 return
+            } catch is RoomDraft.RepeatedTransaction where hopesForNewTransactions {
+                hopesForNewTransactions = false
+            } catch DatabaseError.constraint where hopesForNewTransactions {
+                hopesForNewTransactions = false
             } catch DatabaseError.conflict {
                 // Another node was faster.
                 attempt += 1
@@ -171,24 +179,40 @@ public final class RoomRegistry: Sendable {
     }
 
     /// Runs the jobs one upon the other; nil if there is nothing to write.
-    private func build(_ jobs: [RoomJob], in room: Room) async throws -> RoomDraft? {
+    ///
+    /// One that fails has hardly ever done something before that; if it has, the others are run again without it.
+    private func build(
+        _ jobs: [RoomJob], in room: Room, _ hopesForNewTransactions: Bool
+    ) async throws -> RoomDraft? {
         let record = room.record
         return try await readUnchecked { reader in
-            var draft = try await RoomDraft(
-                record, isNew: false, version: room.version, context: self.context, reader: reader)
-            for job in jobs {
-                let untouched = draft
-                job.added = 0..<0
-                do {
-                    try await job.run(&draft)
-                    job.added = untouched.added.count..<draft.added.count
-                } catch {
-                    draft = untouched
-                    job.failure = error
+            while true {
+                var draft = try await RoomDraft(
+                    record, isNew: false, version: room.version, context: self.context, reader: reader)
+                draft.hopesForNewTransactions = hopesForNewTransactions
+                if try await Self.run(jobs.filter { $0.failure == nil }, on: &draft) {
+                    return draft.isEmpty ? nil : draft
                 }
             }
-            return draft.isEmpty ? nil : draft
         }
+    }
+
+    /// - Returns: false if a job has failed half-way and left something in the draft.
+    private static func run(_ jobs: [RoomJob], on draft: inout RoomDraft) async throws -> Bool {
+        for job in jobs {
+            let before = draft.mark
+            job.added = 0..<0
+            do {
+                try await job.run(&draft)
+                job.added = before.events..<draft.added.count
+            } catch let error as RoomDraft.RepeatedTransaction {
+                throw error
+            } catch {
+                job.failure = error
+                if draft.mark != before { return false }
+            }
+        }
+        return true
     }
 
     /// Reads, and hands out a draft whose reader is not used any more.
@@ -201,6 +225,7 @@ public final class RoomRegistry: Sendable {
     /// Writes a draft; when this returns it is durable and visible.
     func commit(_ draft: inout RoomDraft) async throws {
         var write = draft.write
+        draft.write = Write()
         let room = draft.record.nid
         let firstOwn = write.positions
         let positions = draft.added.map { $0.placing.isNewest ? write.takePosition() : .null }
@@ -251,7 +276,8 @@ public final class RoomRegistry: Sendable {
                 if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: room) }
             }
         }
-        try await dropRemoteDevices(of: draft.added.flatMap(\.memberships).filter { $0.joined < 0 }, room, &write)
+        let changes = draft.added.flatMap(\.memberships)
+        try await dropRemoteDevices(of: changes.filter { $0.joined < 0 }, room, &write)
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -259,6 +285,12 @@ public final class RoomRegistry: Sendable {
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }
+        let own = try await database.number(ofServer: context.serverName)
+        let isForOthers =
+            draft.isPartial || draft.before?.partialJoin != nil || changes.contains { $0.server != own }
+        let inUse = isForOthers ? active.withLock { $0.byNumber[room] } : nil
+        inUse?.beginAudienceChange()
+        defer { inUse?.endAudienceChange() }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         var offset: Int64 = 0
         var bumped: Int64?
@@ -271,7 +303,7 @@ public final class RoomRegistry: Sendable {
         }
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
-        let gone = draft.added.flatMap(\.memberships).filter { $0.joined < 0 }.map(\.user)
+        let gone = changes.filter { $0.joined < 0 }.map(\.user)
         if !gone.isEmpty { for user in try await database.users(gone).values { typing.left(user, room) } }
     }
 

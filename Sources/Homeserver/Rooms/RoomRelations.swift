@@ -37,8 +37,8 @@ extension RoomReading {
         let none = MatrixError.notFound("There is no such event, or you may not read it.")
         guard let parent = try await database.event(eventID), parent.room == room.nid else { throw none }
         let limit = min(max(request.limit, 1), Self.largestPage)
-        let start = try Self.place(request.from, backwards: request.backwards)
-        let end = try request.to.map { try Self.place($0, backwards: request.backwards) }
+        let start = try await place(request.from, in: room, backwards: request.backwards)
+        let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards) }
         return try await database.read { reader in
             var visibility = try await EventVisibility(
                 self.context, room: room, user: requester.userID, nid: requester.nid, access: access, reader: reader)
@@ -60,7 +60,7 @@ extension RoomReading {
                 for (child, event) in zip(children, events) {
                     guard let position = event.position else { continue }
                     let at = Database.OrderedPlace(depth: event.orderDepth, position: position)
-                    if let end, request.backwards == (at < end) { break search }
+                    if let end, request.backwards ? at <= end : at > end { break search }
                     if found.count == limit || examined == Self.mostExamined {
                         next = place
                         break search
@@ -133,15 +133,6 @@ extension RoomReading {
         return try context.parse(event, room.version).type == type
     }
 
-    private static func place(_ token: String?, backwards: Bool) throws -> Database.OrderedPlace {
-        guard let token else {
-            return backwards
-                ? Database.OrderedPlace(depth: .max, position: .max) : Database.OrderedPlace(depth: 0, position: .min)
-        }
-        if let token = PaginationToken(token) { return token.place }
-        throw MatrixError.invalidParam("This token is not one that this server gave out.")
-    }
-
     private func encode(
         _ events: [StoredEvent], previous: String?, next: String?, depth: Int? = nil, _ room: Room,
         _ requester: Requester, _ visibility: inout EventVisibility, _ reader: any Reader
@@ -182,7 +173,7 @@ extension RoomReading {
         in roomID: RoomID, onlyOwn: Bool, from: String?, limit: Int, for requester: Requester
     ) async throws -> [UInt8] {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        var depth = try Self.place(from, backwards: true).depth
+        var depth = try await place(from, in: room, backwards: true).depth
         let limit = min(max(limit, 1), Self.largestPage)
         let start = depth
         return try await database.read { reader in

@@ -48,22 +48,20 @@ public final class SendingService: Sendable {
         let room = try await known(roomID)
         let endpoint = "\(redacts == nil ? "send" : "redact")\0\(roomID)\0\(redacts?.string ?? type)"
         let key = Self.key(requester, endpoint: endpoint, transactionID)
-        let now = rooms.context.surroundings.now()
         return try await rooms.perform(in: room) { draft in
-            if let made = try await draft.event(ofTransaction: key, by: requester.nid) { return made }
-            let redacts =
-                redacts ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
-            try await SuspensionRules.checkMaySend(type, redacts: redacts, by: requester, self.database)
-            guard try await !draft.hasAnnotation(content, type, by: requester.nid) else {
-                throw MatrixError(.duplicateAnnotation, "You have reacted in this way already.")
+            try await draft.once(key, by: requester.nid) { draft in
+                let redacts =
+                    redacts
+                    ?? (type == "m.room.redaction" ? content["redacts"]?.stringValue.flatMap { EventID($0) } : nil)
+                try await SuspensionRules.checkMaySend(type, redacts: redacts, by: requester, self.database)
+                guard try await !draft.hasAnnotation(content, type, by: requester.nid) else {
+                    throw MatrixError(.duplicateAnnotation, "You have reacted in this way already.")
+                }
+                return try await draft.append(
+                    type, content: content, sender: requester.userID, redacts: redacts,
+                    transactionKey: "\(requester.deviceID)\0\(transactionID)", timestamp: timestamp, sticky: sticky
+                ).eventID
             }
-            let stored = try await draft.append(
-                type, content: content, sender: requester.userID, redacts: redacts,
-                transactionKey: "\(requester.deviceID)\0\(transactionID)", timestamp: timestamp,
-                sticky: sticky)
-            draft.write.rememberTransaction(key, of: requester.nid, made: stored.eventID, at: now)
-            draft.transactions[key] = stored.eventID
-            return stored.eventID
         }
     }
 

@@ -11,7 +11,7 @@ struct RoomSuccession: Sendable {
     func joined(_ room: Room, by requester: Requester) async throws {
         let predecessor: RoomID? = try await database.read { reader in
             let tree = StateTree(rows: database.stateRows, room: room.nid)
-            guard let key = try await database.existingNumbers(ofStateKeys: [.create])[.create],
+            guard let key = try await database.existingNumber(ofStateKey: .create),
                 let nid = try await tree.event(for: key, in: room.record.state, reader),
                 let stored = try await database.events([nid], reader).first
             else { return nil }
@@ -49,7 +49,7 @@ struct RoomSuccession: Sendable {
             }
         }
         if !write.isEmpty { try await database.write(write) }
-        let name = try await database.users([user])[user]
+        let name = try await database.user(user)
         guard let name else { return }
         let requester = Requester(nid: user, userID: name, deviceID: "")
         for kind in [PushRule.Kind.room, .override] {

@@ -108,7 +108,7 @@ extension DirectoryService {
             }
             offset = number
         }
-        guard let nid = try await database.existingNumbers(ofUsers: [user])[user] else {
+        guard let nid = try await database.existingNumber(ofUser: user) else {
             return ["joined": [], "count": 0]
         }
         let (own, theirs) = try await database.read { reader in

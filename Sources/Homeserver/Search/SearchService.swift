@@ -22,6 +22,8 @@ public final class SearchService: Sendable {
     static let mostExamined = 2_000
     /// The newest results among which the best are chosen.
     static let mostRanked = 500
+    /// Results behind a page that are counted, so that people see how many there are.
+    static let mostCounted = 100
     /// Events of a room that were sent so lately that they aren't in the index yet, and are looked through one by one.
     static let mostQueued = 1_000
 
@@ -55,11 +57,11 @@ public final class SearchService: Sendable {
             shown = 0
             wanted = request.order == .rank ? Self.mostRanked : request.limit
         }
-        let (found, next) = try await database.read { reader in
+        let (found, beyond, next) = try await database.read { reader in
             try await self.find(
                 request, in: places, queued: queued, before: start, wanted: wanted, for: requester, reader)
         }
-        page.count = shown + found.count
+        page.count = shown + found.count + beyond
         guard request.order == .rank else {
             page.results = found
             page.next = next.map { SearchRequest.token(behind: $0, shown: shown + found.count) }
@@ -76,7 +78,7 @@ public final class SearchService: Sendable {
 
     struct Page {
         var results: [Found] = []
-        /// How many there are, of those that were looked at until now.
+        /// How many there are, as far as they were counted.
         var count = 0
         var next: String?
     }
@@ -124,20 +126,24 @@ public final class SearchService: Sendable {
 
     /// The newest results older than a hit.
     ///
-    /// - Returns: also the hit behind which to go on; nil if there is nothing more.
+    /// - Returns: also how many more there are, as far as they are counted, and the hit behind which to go on; nil if there is
+    ///   nothing more.
     private func find(
         _ request: SearchRequest, in places: [RoomNID: Place], queued: [SearchQueueEntry], before start: SearchHit,
         wanted: Int, for requester: Requester, _ reader: any Reader
-    ) async throws -> (found: [Found], next: SearchHit?) {
+    ) async throws -> (found: [Found], beyond: Int, next: SearchHit?) {
         var sieve = Sieve(service: self, request: request, requester: requester, places: places, reader: reader)
         let fresh = try await database.events(queued.map(\.event), reader)
             .map { SearchHit(timestamp: $0.originServerTS, event: $0.nid) }
         var active = Array(places.keys)
         var found: [Found] = []
+        var beyond = 0
         var cursor = start
+        // Where the page ends, once it is full and there is something behind it.
+        var end: SearchHit?
         var examined = 0
         while examined < Self.mostExamined {
-            let ask = max(10, wanted - found.count)
+            let ask = max(50, wanted - found.count)
             let byRoom = try await database.searchHits(
                 active.map { ($0, places[$0]?.words ?? []) }, before: cursor, limit: ask, reader)
             // Rooms that gave as much as was asked for have more behind their last: up to there all is known of all rooms.
@@ -145,15 +151,23 @@ public final class SearchService: Sendable {
             let horizon = full.compactMap(\.value.last).max()
             let known = Set(byRoom.values.joined()).union(fresh.filter { $0 < cursor })
             for hit in known.filter({ $0 >= horizon ?? $0 }).sorted(by: >) {
-                if found.count == wanted { return (found, cursor) }
+                if beyond == Self.mostCounted { return (found, beyond, end) }
+                let isFull = found.count == wanted
+                let last = cursor
                 cursor = hit
                 examined += 1
-                if let result = try await sieve.result(for: hit) { found.append(result) }
+                guard let result = try await sieve.result(for: hit) else { continue }
+                if isFull {
+                    end = end ?? last
+                    beyond += 1
+                } else {
+                    found.append(result)
+                }
             }
-            guard horizon != nil else { return (found, nil) }
+            guard horizon != nil else { return (found, beyond, end) }
             active = active.filter { byRoom[$0] != nil }
         }
-        return (found, cursor)
+        return (found, beyond, end ?? cursor)
     }
 }
 

@@ -9,13 +9,15 @@ struct SlidingExtensions {
     var receipts: [(room: RoomID, content: JSON)] = []
     /// By room, encoded.
     var stickyEvents: [(room: RoomID, events: [UInt8])] = []
+    /// How far sticky events are told; nil: all are.
+    var stickyRest: StickyDelivery.Place?
     var threadSubscriptions: ThreadSubscriptionPage?
     var profiles = ProfileUpdates()
 
     /// Whether there is nothing that is worth waking a client for.
     var isEmpty: Bool {
         devices.isEmpty && (accountData?.isEmpty ?? true) && (typing?.isEmpty ?? true) && receipts.isEmpty
-            && stickyEvents.isEmpty && (threadSubscriptions?.isEmpty ?? true) && profiles.isEmpty
+            && stickyEvents.isEmpty && stickyRest == nil && (threadSubscriptions?.isEmpty ?? true) && profiles.isEmpty
     }
 
     /// What belongs to the device.
@@ -81,7 +83,7 @@ struct SlidingExtensions {
             extensions.typing = try await typing(builder, scope, told, memberships)
         }
         if builder.request.extensions.areStickyEventsEnabled {
-            extensions.stickyEvents = try await stickyEvents(builder, memberships, reader)
+            (extensions.stickyEvents, extensions.stickyRest) = try await stickyEvents(builder, memberships, reader)
         }
         if let wanted = builder.request.extensions.profiles {
             extensions.profiles = try await profiles(builder, wanted, devices, introduced, reader)
@@ -114,16 +116,14 @@ struct SlidingExtensions {
         if since == nil || service.activity.mayHaveChanged(user, after: since ?? 0) {
             let all = try await service.database.accountData(
                 of: user, after: since ?? 0, upTo: builder.upTo.position, reader)
-            found.global = all.filter { $0.room == nil }
+            found.global = try all.filter { $0.room == nil }.map(service.sync.pushRules.shown)
             for entry in all {
                 guard let room = entry.room, known[room] != nil || new.contains(room) else { continue }
                 ofRooms[room, default: []].append(entry)
             }
         }
         if since == nil, !found.global.contains(where: { $0.type == PushRuleService.type }) {
-            // Rules that the user has never changed are nowhere stored; clients need them all the same.
-            let rules = PushRuleService.content(.defaults(for: builder.requester.userID))
-            found.global.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+            found.global.append(service.sync.pushRules.unchanged(for: builder.requester.userID))
         }
         if since != nil {
             // What was set before the client knew the room.
@@ -149,14 +149,23 @@ struct SlidingExtensions {
         let changed = service.typing.rooms(changedSince: since)
         // After a restart clients may still show somebody who was typing before.
         let isOfOtherRun = covered.map { $0.run != service.run } ?? false
-        if changed.isEmpty, !isOfOtherRun { return [] }
+        if changed.isEmpty, !isOfOtherRun, told.isEmpty { return [] }
         var found: [(RoomID, [UserID])] = []
         for membership in memberships where membership.membership == .join {
             let room = membership.room
             let isKnown = builder.connection.rooms[room]?.flags.contains(.joined) ?? false
             guard isKnown || told[room] != nil else { continue }
             let users: [UserID]
-            if let now = changed[room] { users = now } else if isOfOtherRun, isKnown { users = [] } else { continue }
+            if let now = changed[room] {
+                users = now
+            } else if !isKnown {
+                // Whoever began before the client knew the room.
+                users = service.typing.users(in: room, changedSince: 0) ?? []
+            } else if isOfOtherRun {
+                users = []
+            } else {
+                continue
+            }
             // To who didn't know the room, that nobody types is no news.
             if users.isEmpty, !isKnown || covered == nil { continue }
             let roomID = try await service.rooms.room(room).roomID
@@ -170,7 +179,14 @@ struct SlidingExtensions {
         _ builder: SlidingBuilder, _ wanted: SlidingRequest.Profiles, _ devices: Devices,
         _ introduced: Set<UserNID>, _ reader: any Reader
     ) async throws -> ProfileUpdates {
-        let since = builder.since.flatMap { $0.extensions.contains(.profiles) ? $0.place.position : nil }
+        let before = builder.since.flatMap { $0.extensions.contains(.profiles) ? $0 : nil }
+        let since = before?.place.position
+        var introduced = introduced
+        // “If the list of `fields` expands to cover a new field ID, those fields should be sent down for all users that are
+        // within the current room subset.” That it is begun with later than the connection comes to the same.
+        if builder.since != nil, before?.profileFields != wanted.digest {
+            introduced.formUnion(try await peopleShown(by: builder, wanted.scope, reader))
+        }
         if let since, introduced.isEmpty, devices.movements.isEmpty,
             !builder.service.activity.profilesMayHaveChanged(after: since)
         {
@@ -183,24 +199,46 @@ struct SlidingExtensions {
             builder.database, reader)
     }
 
+    /// The people whom the client has been shown in the rooms that it is shown now.
+    private static func peopleShown(
+        by builder: SlidingBuilder, _ scope: SlidingRequest.Scope, _ reader: any Reader
+    ) async throws -> Set<UserNID> {
+        var people: Set<UserNID> = []
+        for (room, shown) in builder.shownRooms.sorted(by: { $0.key < $1.key }) {
+            guard people.count < ProfileUpdates.most, shown.membership.membership == .join,
+                let sent = builder.connection.rooms[room], sent.flags.contains(.joined)
+            else { continue }
+            let roomID = try await builder.service.rooms.room(room).roomID
+            guard scope.admits(roomID, in: shown.lists, isSubscribed: shown.isSubscribed) else { continue }
+            if shown.config.required.lazyMembers {
+                let client = builder.lazyClient(in: room)
+                let known = builder.service.lazyMembers.known(to: client, at: sent.position).keys.sorted()
+                people.formUnion(try await builder.database.members(among: known, in: room, reader))
+            } else {
+                people.formUnion(
+                    try await builder.database.users(in: room, .join, limit: ProfileUpdates.most, reader))
+            }
+        }
+        return people
+    }
+
     /// The sticky events of all rooms that the user is in (MSC4354), of those just joined all there are.
     private static func stickyEvents(
         _ builder: SlidingBuilder, _ memberships: [RoomMembership], _ reader: any Reader
-    ) async throws -> [(room: RoomID, events: [UInt8])] {
+    ) async throws -> ([(room: RoomID, events: [UInt8])], StickyDelivery.Place?) {
         let service = builder.service
-        let since = builder.since.flatMap { $0.extensions.contains(.stickyEvents) ? $0.place.position : nil }
+        let since = builder.since.flatMap { $0.extensions.contains(.stickyEvents) ? $0.place : nil }
         let joined = memberships.filter { $0.membership == .join }
-        var concerned = Set(joined.map(\.room))
-        if let since { concerned = service.activity.changed(joined.map(\.room), after: since) }
-        if concerned.isEmpty { return [] }
-        concerned.formIntersection(try await service.database.roomsWithStickyEvents(at: builder.now, reader))
+        let delivery = try await StickyDelivery.read(
+            .init(
+                user: builder.requester.userID, joined: joined,
+                changed: since.map { service.activity.changed(joined.map(\.room), after: $0.position) },
+                since: since?.position ?? 0, rest: since?.sticky, upTo: builder.upTo.position, now: builder.now),
+            service.rooms, reader)
         var found: [(RoomID, [UInt8])] = []
-        for membership in joined where concerned.contains(membership.room) {
-            let room = try await service.rooms.room(membership.room)
-            let isNew = since.map { membership.position > $0 } ?? true
-            let events = try await StickyEvents.read(
-                in: room, after: isNew ? 0 : since ?? 0, upTo: builder.upTo.position, shown: [],
-                for: builder.requester.nid, service.context, reader)
+        for (number, events) in delivery.events.sorted(by: { $0.key < $1.key }) {
+            let room = try await service.rooms.room(number)
+            let events = try await StickyEvents.read(events, for: builder.requester.nid, service.context, reader)
             if events.isEmpty { continue }
             var writer = JSONWriter(capacity: 1_024)
             writer.beginArray()
@@ -215,7 +253,7 @@ struct SlidingExtensions {
             writer.endArray()
             found.append((room.roomID, writer.bytes))
         }
-        return found
+        return (found, delivery.rest)
     }
 
     // MARK: - Writing
@@ -287,6 +325,11 @@ struct SlidingExtensions {
 }
 
 extension SlidingBuilder {
+    /// By what is known which members of a room the connection has told.
+    func lazyClient(in room: RoomNID) -> LazyMembers.Client {
+        LazyMembers.Client(user: requester.nid, deviceID: "\(requester.deviceID)\0\(connectionName)", room: room)
+    }
+
     /// Whether an extension that is confined to some lists and subscriptions tells of a room.
     func admits(_ roomID: RoomID, _ room: RoomNID, _ scope: SlidingRequest.Scope) -> Bool {
         if scope.isWhole { return true }

@@ -86,7 +86,7 @@ struct SlidingLists {
         let ignored = try await service.context.ignored.list(of: requester.nid)
         var rooms: [(membership: RoomMembership, position: Int64)] = []
         rooms.reserveCapacity(memberships.count)
-        for membership in memberships where !membership.forgotten {
+        for membership in memberships where !membership.forgotten || isUntold(membership) {
             switch membership.membership {
             case .join: rooms.append((membership, facts[membership.room]?.newest ?? membership.position))
             case .knock: rooms.append((membership, membership.position))
@@ -131,9 +131,15 @@ struct SlidingLists {
         return ending
     }
 
+    /// Whether the client has been told of the room, and not that the membership is what it is now: that the user has left is
+    /// told also if the user has forgotten the room since.
+    private func isUntold(_ membership: RoomMembership) -> Bool {
+        connection.rooms[membership.room].map { $0.position < membership.position } ?? false
+    }
+
     /// Whether the user has to do with the room at all (MSC4186, "Subscriptions").
     private func mayBeShown(_ membership: RoomMembership) async throws -> Bool {
-        if membership.forgotten { return false }
+        if membership.forgotten { return isUntold(membership) }
         switch membership.membership {
         case .join, .invite, .knock: return true
         case .leave, .ban:
@@ -192,7 +198,7 @@ struct SlidingLists {
     /// Whether a room was encrypted when the user's membership became what it is: what came after is not the user's business.
     private func wasEncrypted(_ membership: RoomMembership) async throws -> Bool {
         guard let event = try await database.events([membership.event]).first, let state = event.stateBefore,
-            let key = try await database.existingNumbers(ofStateKeys: [.encryption])[.encryption]
+            let key = try await database.existingNumber(ofStateKey: .encryption)
         else { return false }
         return try await database.read { reader in
             try await StateTree(rows: self.database.stateRows, room: membership.room)

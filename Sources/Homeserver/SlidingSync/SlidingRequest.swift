@@ -63,6 +63,13 @@ public struct SlidingRequest: Sendable {
         /// The names of fields; nil: all.
         var fields: Set<ByteString>?
         var scope: Scope
+
+        /// By which a token tells whether the same fields are asked for; 0: all of them.
+        var digest: Int64 {
+            guard let fields else { return 0 }
+            let names = fields.map(\.string).sorted().joined(separator: "\0")
+            return Hashing.sha256(Array(names.utf8)).prefix(4).reduce(1) { $0 << 8 | Int64($1) }
+        }
     }
 
     /// MSC4308.

@@ -37,14 +37,22 @@ struct SlidingRoom {
         var receipts: JSON?
         /// Who has sent what the timeline shows.
         var senders: Set<UserNID> = []
+        /// Whose member events are told, and who gives the room its name.
+        var members: Set<UserID> = []
     }
 
-    /// The people whom the room shows, if it is told for the first time: with lazily loaded members those whose events are
-    /// shown (MSC4262, "Lazy-loading user profiles").
+    /// The people whom the room shows for the first time: everybody, when it is told first; with lazily loaded members those whose
+    /// events are shown, who are members that are told, or who give the room its name (MSC4262, "Lazy-loading user profiles").
+    /// Later, whose member events come along: with lazily loaded members those are who had nothing to say before.
     func people(_ result: Result, _ reader: any Reader) async throws -> Set<UserNID> {
-        guard isJoined, knownUpTo == nil else { return [] }
-        if required.lazyMembers { return result.senders }
-        return Set(try await database.users(in: room.nid, .join, limit: ProfileUpdates.most, reader))
+        guard isJoined else { return [] }
+        if knownUpTo == nil, !required.lazyMembers {
+            return Set(try await database.users(in: room.nid, .join, limit: ProfileUpdates.most, reader))
+        }
+        var people = Set(try await database.existingNumbers(ofUsers: Array(result.members)).values)
+        if knownUpTo == nil { people.formUnion(result.senders) }
+        // Of somebody with whom no room is shared nothing would be told later.
+        return Set(try await database.members(among: people.sorted(), in: room.nid, reader))
     }
 
     /// - Returns: nil if there is nothing to tell.
@@ -139,7 +147,8 @@ struct SlidingRoom {
         if isJoined { try await writeCounts(changes, into: &writer, reader) }
         writer.endObject()
         return Result(
-            bytes: writer.bytes, sent: result, receipts: receipts, senders: Set(timeline.page.events.map(\.sender)))
+            bytes: writer.bytes, sent: result, receipts: receipts, senders: Set(timeline.page.events.map(\.sender)),
+            members: try members(of: changes))
     }
 
     /// `bump_stamp`, if the client doesn't know it.
@@ -147,6 +156,17 @@ struct SlidingRoom {
         guard isJoined else { return membership.position }
         guard let bump = builder.facts[room.nid]?.bump else { return isNew ? membership.position : nil }
         return isNew || bump > knownUpTo ?? 0 ? bump : nil
+    }
+
+    /// Who is or was in the room by the member events that are told, and who gives it its name.
+    private func members(of changes: Changes) throws -> Set<UserID> {
+        guard builder.request.extensions.profiles != nil else { return [] }
+        var found = Set(changes.heroes?.compactMap { $0["user_id"]?.stringValue.flatMap { UserID($0) } } ?? [])
+        for stored in changes.events {
+            let event = try context.parse(stored, room.version)
+            if event.type == "m.room.member", let user = event.stateKey.flatMap({ UserID($0) }) { found.insert(user) }
+        }
+        return found
     }
 
     // MARK: - Timeline
@@ -330,7 +350,7 @@ struct SlidingRoom {
     private func text(
         _ key: StateKey, _ member: String, at state: StateNID, _ reader: any Reader
     ) async throws -> String? {
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
+        guard let number = try await database.existingNumber(ofStateKey: key),
             let nid = try await tree.event(for: number, in: state, reader),
             let stored = try await database.events([nid], reader).first, stored.redactedBy == nil
         else { return nil }
@@ -376,8 +396,7 @@ struct SlidingRoom {
             let event = try context.parse(stored, room.version)
             if event.type == "m.room.member", let user = event.stateKey.flatMap({ UserID($0) }) { users.insert(user) }
         }
-        let client = LazyMembers.Client(
-            user: requester.nid, deviceID: "\(requester.deviceID)\0\(builder.connectionName)", room: room.nid)
+        let client = builder.lazyClient(in: room.nid)
         let known = knownUpTo.map { service.lazyMembers.known(to: client, at: $0) } ?? [:]
         var told: [UserNID: LazyMembers.Sent] = [:]
         let found = try await members(Array(users), at: state, reader)

@@ -115,11 +115,14 @@ public final class SlidingSyncService: Sendable {
         } else {
             connections.note(connection.quiet, of: connection)
         }
+        var upTo = builder.upTo
+        upTo.sticky = answer.extensions.stickyRest
         return builder.encode(
             answer, counts: counts,
             position: SlidingToken(
-                connection: place.connection, generation: place.generation, place: builder.upTo,
-                extensions: builder.request.extensions.covered))
+                connection: place.connection, generation: place.generation, place: upTo,
+                extensions: builder.request.extensions.covered,
+                profileFields: builder.request.extensions.profiles?.digest ?? 0))
     }
 
     /// The rooms of which there may be something to tell.

@@ -1,7 +1,8 @@
 import Database
 
 /// Where a connection of sliding sync has come to:
-/// `ss1-<epoch>-<connection>-<generation>-<position>-<run>-<ephemeral>-<extensions>`. Clients treat it as opaque.
+/// `ss1-<epoch>-<connection>-<generation>-<position>-<run>-<ephemeral>-<extensions>`, and `-f<digest>` of the fields of profiles that were
+/// asked for, and how far sticky events are told where more wait. Clients treat it as opaque.
 ///
 /// What was told of rooms stands in the database under connection and generation. All else follows from the position, as in
 /// ``SyncToken``, so that an answer which tells of no room writes nothing.
@@ -23,12 +24,18 @@ struct SlidingToken: Sendable, Equatable {
     /// Epoch, position, run and ephemeral, as in a token of `/sync`.
     var place: SyncToken
     var extensions: Extensions
+    /// A digest of the fields of profiles that are told up to the position; 0: all of them, or none.
+    var profileFields: Int64
 
     var text: String {
         "ss1-\(place.epoch)-\(connection)-\(generation)-\(place.position)-\(place.run)-\(place.ephemeral)-\(extensions.rawValue)"
+            + (profileFields == 0 ? "" : "-f\(profileFields)") + (place.sticky.map { "-\($0.text)" } ?? "")
     }
 
-    init(connection: Int64, generation: Int64, place: SyncToken, extensions: Extensions) {
+    init(
+        connection: Int64, generation: Int64, place: SyncToken, extensions: Extensions, profileFields: Int64 = 0
+    ) {
+        self.profileFields = profileFields
         self.connection = connection
         self.generation = generation
         self.place = place
@@ -36,7 +43,16 @@ struct SlidingToken: Sendable, Equatable {
     }
 
     init?(_ text: String) {
-        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        var parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        let sticky = parts.last.flatMap { StickyDelivery.Place($0) }
+        if sticky != nil { parts.removeLast() }
+        var fields: Int64 = 0
+        if parts.count == 9 {
+            guard let part = parts.popLast(), part.hasPrefix("f"), let number = Int64(part.dropFirst()) else {
+                return nil
+            }
+            fields = number
+        }
         guard parts.count == 8, parts[0] == "ss1", let connection = Int64(parts[2]), let generation = Int64(parts[3]),
             let position = Int64(parts[4]), let ephemeral = Int64(parts[6]), let extensions = Int64(parts[7]),
             position >= 0, ephemeral >= 0
@@ -44,7 +60,8 @@ struct SlidingToken: Sendable, Equatable {
         self.init(
             connection: connection, generation: generation,
             place: SyncToken(epoch: String(parts[1]), position: position, run: String(parts[5]), ephemeral: ephemeral),
-            extensions: Extensions(rawValue: extensions))
+            extensions: Extensions(rawValue: extensions), profileFields: fields)
+        self.place.sticky = sticky
     }
 }
 

@@ -66,6 +66,11 @@ final class Activity: Sendable {
         }
     }
 
+    /// When a room changed last, if that was not after a position and is known.
+    func lastChange(of room: RoomNID, upTo position: Int64) -> Int64? {
+        table.withLock { table in table.rooms[room].flatMap { $0 <= position && $0 >= table.floor ? $0 : nil } }
+    }
+
     /// Whether the user's own data may have changed after a position.
     func mayHaveChanged(_ user: UserNID, after position: Int64) -> Bool {
         table.withLock { table in position < table.floor || (table.users[user] ?? 0) > position }

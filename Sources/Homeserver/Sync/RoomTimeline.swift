@@ -30,6 +30,8 @@ struct RoomTimeline {
         /// Whether it ends at state that changed unseen: what is older is behind a gap, and told as the state before the
         /// timeline. Where the client is told the state after the timeline it need not end.
         var endsAtHiddenState = false
+        /// When the room changed last, if that is known.
+        var asOf: Int64?
     }
 
     static func read(
@@ -47,11 +49,15 @@ struct RoomTimeline {
         var place = start
         paging: while true {
             let ask = max(wanted.limit - newestFirst.count + 1, 8)
-            let numbers = try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
+            let asOf = place == start ? wanted.asOf : nil
+            let numbers = try await context.glances.value(.timeline, of: room.nid, asOf: asOf, Int64(ask)) {
+                try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
+            }
             let events = try await database.events(numbers, reader)
-            let behindGaps =
+            let hasGaps = try await context.glances.value(.hasGaps, of: room.nid, asOf: wanted.asOf) {
                 try await database.hasGaps(in: room.nid, reader)
-                ? Set(try await database.gaps(before: events, reader).map(\.before)) : []
+            }
+            let behindGaps = hasGaps ? Set(try await database.gaps(before: events, reader).map(\.before)) : []
             for stored in events {
                 guard let position = stored.position else { continue }
                 // A gap, or older than what the client knows.

@@ -5,9 +5,6 @@ import MatrixCore
 public enum StickyEvents {
     /// How long an event can be sticky, in milliseconds.
     public static let longest: Int64 = 3_600_000
-    /// Events of a room that one answer tells. Rate limits keep rooms below it.
-    static let most = 500
-
     /// The name of the event's member, as long as the proposal is one.
     static let member = "msc4354_sticky"
 
@@ -24,23 +21,18 @@ public enum StickyEvents {
         duration(of: event).map { min(now, event.originServerTS) + $0 }
     }
 
-    /// The sticky events of a room that a member hasn't been told. History visibility does not count for them.
+    /// Those of some sticky events that a member is told. History visibility does not count for them.
     ///
-    /// - Parameters:
-    ///   - after: the position up to which they are told; 0 for who has just joined.
-    ///   - shown: events that the timeline of the same answer shows.
+    /// - Parameter shown: events that the timeline of the same answer shows.
     static func read(
-        in room: Room, after: Int64, upTo: Int64, shown: Set<EventNID>, for user: UserNID, _ context: RoomContext,
+        _ numbers: [EventNID], besides shown: Set<EventNID> = [], for user: UserNID, _ context: RoomContext,
         _ reader: any Reader
     ) async throws -> [StoredEvent] {
-        let database = context.database
-        let numbers = try await database.stickyEvents(
-            in: room.nid, after: after, upTo: upTo, at: context.surroundings.now(), limit: most, reader
-        ).filter { !shown.contains($0) }
+        let numbers = numbers.filter { !shown.contains($0) }
         if numbers.isEmpty { return [] }
         let ignored = try await context.ignored.list(of: user)
         // Redacted, it is an event like others.
-        return try await database.events(numbers, reader).filter {
+        return try await context.database.events(numbers, reader).filter {
             $0.redactedBy == nil && !ignored.contains($0.sender) && $0.flags.isDisjoint(with: .hidden)
         }
     }

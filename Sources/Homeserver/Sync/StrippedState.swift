@@ -47,8 +47,8 @@ enum StrippedState {
     private static func writeTold(
         of room: Room, to user: StateKeyNID, _ database: Database, into writer: inout JSONWriter, _ reader: any Reader
     ) async throws {
-        guard let name = try await database.stateKeys([user])[user].flatMap({ UserID($0.key) }),
-            let nid = try await database.existingNumbers(ofUsers: [name])[name],
+        guard let name = try await database.stateKey(user).flatMap({ UserID($0.key) }),
+            let nid = try await database.existingNumber(ofUser: name),
             let told = try await database.strippedState(of: room.nid, for: nid, reader)
         else { return }
         for event in try JSONDocument(parsing: told.events).root.elements { writer.raw(event.raw) }

@@ -32,19 +32,18 @@ struct SyncBuilder {
         let presence = try await presence(memberships)
         let devices = try await devices(memberships)
         let wantsProfiles = wantsProfiles(devices)
-        if candidates.isEmpty, !ownChanged, presence.isEmpty, !wantsProfiles {
+        if candidates.isEmpty, !ownChanged, presence.isEmpty, !wantsProfiles, since?.sticky == nil {
             return (emptyAnswer(devices), devices.isEmpty)
         }
         return try await database.read { reader in
             var accountData: [AccountDataEntry] = []
             if ownChanged {
                 accountData = try await self.database.accountData(
-                    of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader)
+                    of: self.requester.nid, after: self.sincePosition, upTo: self.upTo.position, reader
+                ).map(self.service.pushRules.shown)
             }
             if self.since == nil, !accountData.contains(where: { $0.room == nil && $0.type == PushRuleService.type }) {
-                // Rules that the user has never changed are nowhere stored; clients need them all the same.
-                let rules = PushRuleService.content(.defaults(for: self.requester.userID))
-                accountData.append(AccountDataEntry(room: nil, type: PushRuleService.type, content: rules.encoded()))
+                accountData.append(self.service.pushRules.unchanged(for: self.requester.userID))
             }
             let profiles = wantsProfiles ? try await self.profiles(devices, reader) : ProfileUpdates()
             return try await self.build(
@@ -77,15 +76,20 @@ struct SyncBuilder {
 
     /// The memberships that there may be something to tell about.
     private func candidates(_ memberships: [RoomMembership]) -> [RoomMembership] {
-        guard since != nil, !fullState else { return memberships.filter { !$0.forgotten } }
+        guard since != nil, !fullState else { return memberships.filter(isRemembered) }
         let joined = memberships.filter { $0.membership == .join }.map(\.room)
         let changed = service.activity.changed(joined, after: sincePosition)
         return memberships.filter { membership in
-            if membership.forgotten { return false }
+            if !isRemembered(membership) { return false }
             if membership.position > sincePosition { return true }
             return membership.membership == .join
                 && (changed.contains(membership.room) || typingChanged(in: membership.room) != nil)
         }
+    }
+
+    /// Of a room that was forgotten only the leaving is told, to a client that may not know it yet.
+    private func isRemembered(_ membership: RoomMembership) -> Bool {
+        !membership.forgotten || since != nil && membership.position > sincePosition
     }
 
     /// Who is typing, if the client doesn't know yet.
@@ -140,9 +144,12 @@ struct SyncBuilder {
         var counts = (join: 0, invite: 0, knock: 0, leave: 0)
         let ofRooms = Dictionary(grouping: accountData.filter { $0.room != nil }) { $0.room! }
         var pending = candidates
-        // Rooms of which only account data changed.
+        let sticky = try await sticky(candidates, memberships, reader)
+        // Rooms of which only account data changed, or of which sticky events are left to be told.
         let listed = Set(candidates.map(\.room))
-        pending += memberships.filter { !$0.forgotten && ofRooms[$0.room] != nil && !listed.contains($0.room) }
+        pending += memberships.filter {
+            !$0.forgotten && (ofRooms[$0.room] != nil || sticky.events[$0.room] != nil) && !listed.contains($0.room)
+        }
         for membership in pending {
             let room = try await service.rooms.room(membership.room)
             guard filter.rooms.admits(room.roomID) else { continue }
@@ -150,12 +157,14 @@ struct SyncBuilder {
                 switch membership.membership {
                 case .join:
                     let part = SyncRoom(
-                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [],
+                        stickyEvents: sticky.events[room.nid] ?? [])
                     if try await part.write(safelyInto: &join, reader) { counts.join += 1 }
                 case .leave, .ban:
                     guard showsLeft(membership) else { continue }
                     let part = SyncRoom(
-                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [])
+                        builder: self, room: room, membership: membership, accountData: ofRooms[room.nid] ?? [],
+                        stickyEvents: sticky.events[room.nid] ?? [])
                     if try await part.write(safelyInto: &leave, reader) { counts.leave += 1 }
                 case .invite:
                     guard membership.position > sincePosition || fullState else { continue }
@@ -181,7 +190,7 @@ struct SyncBuilder {
         var writer = JSONWriter(capacity: join.bytes.count + 1_024)
         writer.beginObject()
         writer.key("next_batch")
-        writer.string(nextBatch(devices))
+        writer.string(nextBatch(devices, sticky.rest))
         devices.write(into: &writer)
         if !global.isEmpty {
             writer.key("account_data")
@@ -212,8 +221,19 @@ struct SyncBuilder {
         return (
             writer.bytes,
             total == 0 && global.isEmpty && presence.isEmpty && devices.isEmpty
-                && profiles.isEmpty
+                && profiles.isEmpty && sticky.rest == nil
         )
+    }
+
+    private func sticky(
+        _ candidates: [RoomMembership], _ memberships: [RoomMembership], _ reader: any Reader
+    ) async throws -> StickyDelivery {
+        try await StickyDelivery.read(
+            .init(
+                user: requester.userID, joined: memberships.filter { $0.membership == .join },
+                changed: since == nil ? nil : Set(candidates.map(\.room)), since: sincePosition, rest: since?.sticky,
+                upTo: upTo.position, now: now),
+            service.rooms, reader)
     }
 
     /// Whether the user wants no invitations, or doesn't want to hear of the one that this comes from.
@@ -226,7 +246,8 @@ struct SyncBuilder {
 
     /// Whether a room that the user has left is told of: when it is news, or when the filter asks for it.
     private func showsLeft(_ membership: RoomMembership) -> Bool {
-        since == nil || fullState ? filter.includesLeft : membership.position > sincePosition
+        if since != nil, membership.position > sincePosition { return true }
+        return since == nil || fullState ? filter.includesLeft : false
     }
 
     /// Writes account data as `{"events": […]}`.

@@ -144,9 +144,12 @@ extension SyncBuilder {
     }
 
     /// The token behind what is told.
-    func nextBatch(_ devices: SyncDevices) -> String {
+    ///
+    /// - Parameter sticky: how far it came with sticky events.
+    func nextBatch(_ devices: SyncDevices, _ sticky: StickyDelivery.Place? = nil) -> String {
         var token = upTo
         token.toDevice = devices.messages.rest
+        token.sticky = sticky
         return token.text
     }
 }

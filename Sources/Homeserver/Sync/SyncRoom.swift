@@ -7,6 +7,8 @@ struct SyncRoom {
     let room: Room
     let membership: RoomMembership
     let accountData: [AccountDataEntry]
+    /// Sticky events that are to be told.
+    let stickyEvents: [EventNID]
 
     private var database: Database { builder.database }
     private var context: RoomContext { builder.context }
@@ -18,12 +20,26 @@ struct SyncRoom {
     /// What is told ends here: with the leaving, for who has left.
     private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
 
+    /// When the room changed last, if that is known and may be told.
+    private var asOf: Int64? {
+        isJoined ? builder.service.activity.lastChange(of: room.nid, upTo: builder.upTo.position) : nil
+    }
+
+    /// The room's current state at a position.
+    private func state(at position: Int64, _ reader: any Reader) async throws -> StateNID {
+        try await context.glances.value(.state, of: room.nid, asOf: asOf, position) {
+            try await database.state(of: room.nid, at: position, reader)
+        }
+    }
+
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
     /// - Returns: whether it was written.
     func write(into writer: inout JSONWriter, _ reader: any Reader) async throws -> Bool {
         let knew = try await wasJoinedBefore(reader)
-        if !isJoined, !knew, leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true {
+        if !isJoined, !knew,
+            membership.forgotten || leftAt.map({ builder.since != nil && $0 <= builder.sincePosition }) ?? true
+        {
             return try await writeEnd(into: &writer, reader)
         }
         let timeline = try await timeline(after: knew ? builder.sincePosition : nil, reader)
@@ -42,8 +58,8 @@ struct SyncRoom {
         let sticky =
             isJoined
             ? try await StickyEvents.read(
-                in: room, after: knew ? builder.sincePosition : 0, upTo: upTo, shown: Set(timeline.events.map(\.nid)),
-                for: builder.requester.nid, context, reader) : []
+                stickyEvents, besides: Set(timeline.events.map(\.nid)), for: builder.requester.nid, context, reader)
+            : []
         let own = accountData.filter { filter.roomAccountData.events.admits(type: $0.type) }
         guard
             isNew || !timeline.events.isEmpty || !state.isEmpty || !receipts.isEmpty || typing != nil || !own.isEmpty
@@ -148,13 +164,7 @@ struct SyncRoom {
     private func wasJoinedBefore(_ reader: any Reader) async throws -> Bool {
         guard builder.since != nil else { return false }
         if isJoined, membership.position <= builder.sincePosition { return true }
-        let state = try await database.state(of: room.nid, at: builder.sincePosition, reader)
-        let key = StateKey.member(builder.requester.userID)
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
-            let nid = try await tree.event(for: number, in: state, reader),
-            let stored = try await database.events([nid], reader).first
-        else { return false }
-        return Membership(try context.parse(stored, room.version).content["membership"]) == .join
+        return try await context.wasJoined(builder.requester.userID, in: room, at: builder.sincePosition, reader)
     }
 
     // MARK: - Timeline
@@ -166,7 +176,7 @@ struct SyncRoom {
             .init(
                 room: room, membership: membership, leftAt: leftAt, limit: filter.timelineLimit,
                 filter: filter.timeline, after: after,
-                upTo: upTo, endsAtHiddenState: true),
+                upTo: upTo, endsAtHiddenState: true, asOf: asOf),
             for: builder.requester, context, reader)
     }
 
@@ -177,9 +187,9 @@ struct SyncRoom {
         at timeline: RoomTimeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
     ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
-        let now = try await database.state(of: room.nid, at: upTo, reader)
+        let now = try await state(at: upTo, reader)
         let start = builder.wantsStateAfter ? now : timeline.events.first?.stateBefore ?? now
-        let known = knew ? try await database.state(of: room.nid, at: builder.sincePosition, reader) : StateNID(0)
+        let known = knew ? try await state(at: builder.sincePosition, reader) : StateNID(0)
         // A full state is told whole, whatever the client knows.
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
@@ -199,7 +209,7 @@ struct SyncRoom {
         _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
-        let type = try await database.existingNumbers(ofTypes: [memberType])[memberType]
+        let type = try await database.existingNumber(ofType: memberType)
         var chosen = try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
         var users = Set(timeline.events.map(\.sender))
         users.insert(builder.requester.nid)
@@ -241,7 +251,7 @@ struct SyncRoom {
     private func hasName(_ reader: any Reader) async throws -> Bool {
         let keys = [(StateKey("m.room.name"), "name"), (StateKey("m.room.canonical_alias"), "alias")]
         let numbers = try await database.existingNumbers(ofStateKeys: keys.map(\.0))
-        let state = try await database.state(of: room.nid, at: upTo, reader)
+        let state = try await state(at: upTo, reader)
         for (key, member) in keys {
             guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
                 let stored = try await database.events([nid], reader).first
@@ -307,9 +317,9 @@ struct SyncRoom {
 
     /// The contents of `m.receipt` events; and whether the user has read further.
     private func receipts(after: Int64, _ reader: any Reader) async throws -> ([JSON], ownMoved: Bool) {
-        let receipts = try await database.receipts(
-            in: room.nid, after: after, upTo: builder.upTo.position, reader
-        ).filter { $0.isShown(to: builder.requester.nid) }
+        let receipts = try await context.glances.value(.receipts, of: room.nid, asOf: asOf, after) {
+            try await database.receipts(in: room.nid, after: after, upTo: builder.upTo.position, reader)
+        }.filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")

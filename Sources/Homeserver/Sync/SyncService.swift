@@ -6,6 +6,7 @@ import Synchronization
 /// Sync: what has happened for a user between two positions (Client-Server API, "Syncing").
 public final class SyncService: Sendable {
     let rooms: RoomRegistry
+    let pushRules: PushRuleService
     let unread: UnreadCounts
     let presence: PresenceService
     let serial: EphemeralSerial
@@ -40,10 +41,11 @@ public final class SyncService: Sendable {
     var context: RoomContext { rooms.context }
 
     init(
-        rooms: RoomRegistry, unread: UnreadCounts, presence: PresenceService, serial: EphemeralSerial,
-        notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync, epoch: String, run: String,
-        logger: Logger
+        rooms: RoomRegistry, pushRules: PushRuleService, unread: UnreadCounts, presence: PresenceService,
+        serial: EphemeralSerial, notifier: Notifier, typing: Typing, activity: Activity, devices: DeviceSync,
+        epoch: String, run: String, logger: Logger
     ) {
+        self.pushRules = pushRules
         self.unread = unread
         self.presence = presence
         self.serial = serial

@@ -26,6 +26,12 @@ public final class ThreadSubscriptionService: Sendable {
         return stored
     }
 
+    private func subscription(to root: StoredEvent, of requester: Requester) async throws -> ThreadSubscription? {
+        try await database.read { reader in
+            try await self.database.threadSubscription(of: requester.nid, to: root.nid, in: root.room, reader)
+        }
+    }
+
     /// Subscribes to a thread.
     ///
     /// - Parameter cause: the event because of which a client does it of itself; nil if the user wants it.
@@ -35,40 +41,57 @@ public final class ThreadSubscriptionService: Sendable {
         to eventID: EventID, in roomID: RoomID, because cause: EventID?, by requester: Requester
     ) async throws {
         let root = try await root(eventID, in: roomID, requester)
-        let known = try await database.threadSubscription(of: requester.nid, to: root.nid, in: root.room)
-        if let cause {
-            let version = try await rooms.room(root.room).version
-            guard let stored = try await database.event(cause), stored.room == root.room,
-                let position = stored.position,
-                let (parent, type) = RoomDraft.relation(of: try rooms.context.parse(stored, version)),
-                type == "m.thread", parent == eventID
-            else {
-                throw MatrixError(
-                    .init("IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", status: 400), "The cause is not an event of the thread."
-                )
-            }
-            if let known, !known.isSubscribed, known.position > position {
+        if let cause { return try await subscribe(to: root, because: cause, by: requester) }
+        // What the user wants once more is no news.
+        if let known = try await subscription(to: root, of: requester), known.isSubscribed, !known.isAutomatic {
+            return
+        }
+        var write = Write()
+        write.setThreadSubscription(of: requester.nid, to: root.nid, in: root.room, isSubscribed: true)
+        try await database.write(write)
+    }
+
+    /// How often it is decided anew because another of the user's devices was faster.
+    private static let attempts = 5
+
+    /// Subscribes because a client does it of itself (MSC4306, "Server-side automatic subscription ordering"). The order is that of
+    /// the positions at which the cause came and the user unsubscribed.
+    private func subscribe(
+        to root: StoredEvent, because cause: EventID, by requester: Requester
+    ) async throws {
+        let version = try await rooms.room(root.room).version
+        guard let stored = try await database.event(cause), stored.room == root.room, let position = stored.position,
+            let (parent, type) = RoomDraft.relation(of: try rooms.context.parse(stored, version)),
+            type == "m.thread", parent == root.eventID
+        else {
+            throw MatrixError(
+                .init("IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", status: 400), "The cause is not an event of the thread.")
+        }
+        for attempt in 1... {
+            let known = try await subscription(to: root, of: requester)
+            // What the user wanted isn't undone by a client.
+            if let known, known.isSubscribed { return }
+            if let known, known.position > position {
                 throw MatrixError(
                     .init("IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", status: 409),
                     "You have unsubscribed from the thread since.")
             }
+            var write = Write()
+            write.subscribeAutomatically(requester.nid, to: root.nid, in: root.room, from: known)
+            do { try await database.write(write) } catch DatabaseError.conflict where attempt < Self.attempts {
+                continue
+            }
+            return
         }
-        // What the user wanted isn't undone by a client.
-        if let known, known.isSubscribed, !known.isAutomatic || cause != nil { return }
-        var write = Write()
-        write.setThreadSubscription(
-            of: requester.nid, to: root.nid, in: root.room, isSubscribed: true, isAutomatic: cause != nil)
-        try await database.write(write)
     }
 
     /// Ends a subscription, if there is one.
     public func unsubscribe(from eventID: EventID, in roomID: RoomID, by requester: Requester) async throws {
         let root = try await root(eventID, in: roomID, requester)
-        let known = try await database.threadSubscription(of: requester.nid, to: root.nid, in: root.room)
-        guard known?.isSubscribed == true else { return }
+        // Once more counts, too: what came in between doesn't subscribe the user again.
+        guard try await subscription(to: root, of: requester) != nil else { return }
         var write = Write()
-        write.setThreadSubscription(
-            of: requester.nid, to: root.nid, in: root.room, isSubscribed: false, isAutomatic: false)
+        write.setThreadSubscription(of: requester.nid, to: root.nid, in: root.room, isSubscribed: false)
         try await database.write(write)
     }
 
@@ -77,9 +100,9 @@ public final class ThreadSubscriptionService: Sendable {
     /// - Throws: `M_NOT_FOUND` if there is none.
     public func isAutomatic(_ eventID: EventID, in roomID: RoomID, for requester: Requester) async throws -> Bool {
         let root = try await root(eventID, in: roomID, requester)
-        guard let known = try await database.threadSubscription(of: requester.nid, to: root.nid, in: root.room),
-            known.isSubscribed
-        else { throw MatrixError.notFound("You are not subscribed to the thread.") }
+        guard let known = try await subscription(to: root, of: requester), known.isSubscribed else {
+            throw MatrixError.notFound("You are not subscribed to the thread.")
+        }
         return known.isAutomatic
     }
 
@@ -111,7 +134,7 @@ struct ThreadSubscriptionPage {
     /// Where going back goes on; nil if there is nothing before.
     private var before: Int64?
 
-    var isEmpty: Bool { subscribed.isEmpty && unsubscribed.isEmpty }
+    var isEmpty: Bool { subscribed.isEmpty && unsubscribed.isEmpty && before == nil }
 
     static func position(of text: String) -> Int64? {
         guard text.hasPrefix("th1-") else { return nil }
@@ -125,7 +148,7 @@ struct ThreadSubscriptionPage {
     ) async throws -> ThreadSubscriptionPage {
         let database = rooms.database
         var found = try await database.threadSubscriptions(
-            of: user, after: after, upTo: upTo, limit: limit + 1, reader)
+            of: user, after: after, upTo: upTo, limit: limit + 1, includesEnded: includesEnded, reader)
         var page = ThreadSubscriptionPage()
         if found.count > limit {
             found.removeLast()
@@ -134,7 +157,7 @@ struct ThreadSubscriptionPage {
         let roots = Dictionary(
             try await database.events(found.map(\.root), reader).map { ($0.nid, $0.eventID.string) }
         ) { $1 }
-        for one in found where one.isSubscribed || includesEnded {
+        for one in found {
             guard let root = roots[one.root] else { continue }
             let room = try await rooms.room(one.room).roomID.string
             let stamp = JSON.integer(one.position)

@@ -83,7 +83,7 @@ extension ClientAPI {
         if kind == .content, pattern == nil { throw MatrixError.missingParam("pattern") }
         let rule = PushRule(
             id: request["ruleId"], actions: try Self.actions(body),
-            conditions: kind == .override || kind == .underride ? conditions.map { PushCondition($0.json) } : [],
+            conditions: kind.hasConditions ? conditions.map { PushCondition($0.json) } : [],
             pattern: kind == .content ? pattern : nil)
         try await homeserver.pushRules.put(
             rule, kind: kind, before: request.query["before"], after: request.query["after"],

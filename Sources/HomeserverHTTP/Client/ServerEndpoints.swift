@@ -9,7 +9,7 @@ extension ClientAPI {
             Endpoint(.GET, "/_matrix/client/versions", authentication: .optionalAccessToken, rateLimit: .none) { _ in
                 .json([
                     "versions": .array(Self.versions.map { .string($0) }),
-                    "unstable_features": .object(JSONObject(Self.unstableFeatures.map { ($0, true) })),
+                    "unstable_features": .object(JSONObject(self.unstableFeatures.map { ($0, true) })),
                 ])
             },
             Endpoint(.GET, "/_matrix/client/{version:v3|r0}/capabilities", authentication: .accessToken) { request in
@@ -59,11 +59,14 @@ extension ClientAPI {
     private static let versions = ["r0.6.1"] + (1...19).map { "v1.\($0)" }
 
     /// Proposals that clients look for before they use them.
-    private static let unstableFeatures = [
-        "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575", "org.matrix.msc4140",
-        "org.matrix.msc4354",
-        "org.matrix.msc4262", "org.matrix.msc4429",
-    ]
+    private var unstableFeatures: [String] {
+        let always = [
+            "org.matrix.e2e_cross_signing", "org.matrix.msc3814", "org.matrix.simplified_msc3575",
+            "org.matrix.msc4140", "org.matrix.msc4354", "org.matrix.msc4262", "org.matrix.msc4429",
+        ]
+        // Clients that see it take it that threads notify only those who follow them.
+        return homeserver.configuration.threads.notifyFollowersOnly ? always + ["org.matrix.msc4306"] : always
+    }
 
     private func capabilities(for requester: Requester) -> JSON {
         var available: JSON = [:]

@@ -80,7 +80,7 @@ public final class HTTPServer: Sendable {
                     // Most requests are small, and a connection keeps its last buffer while its client waits.
                     .childChannelOption(
                         .recvAllocator,
-                        value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 512, maximum: 65_536)
+                        value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 512, maximum: 262_144)
                     )
                     .bind(host: host, port: port).get()
             case .unix(let path, let mode):

@@ -63,6 +63,15 @@ public final class Event: Sendable {
         try self.init(root: document.root, eventID: nil, version: version)
     }
 
+    /// An event that was just made, in canonical form.
+    ///
+    /// - Throws: ``EventError`` if it is none, or too large.
+    convenience init(canonical bytes: [UInt8], version: RoomVersion) throws(EventError) {
+        guard bytes.count <= Self.maxBytes else { throw .tooLarge(bytes: bytes.count) }
+        let document = try EventDecoder.parse(bytes, limits: .default)
+        try self.init(root: document.root, eventID: nil, version: version)
+    }
+
     /// An event from our own database, where it has been checked before.
     ///
     /// - Throws: ``EventError`` if the bytes are not an event at all, which is damage.

@@ -17,16 +17,66 @@ enum EventHashing {
         Hashing.sha256(redacted(event, type: type, rules: rules, omitting: ["signatures", "unsigned"]))
     }
 
+    /// A member that an event doesn't have yet: its name, which needs no escapes, and its value as canonical JSON.
+    typealias Addition = (name: String, value: [UInt8])
+
+    /// The event with more members, each where it belongs in the order of keys.
+    static func whole(_ event: JSONView, adding additions: [Addition]) -> [UInt8] {
+        var output: [UInt8] = []
+        output.reserveCapacity(additions.reduce(event.range.count) { $0 + $1.name.utf8.count + $1.value.count + 4 })
+        output.append(0x7B)
+        var isFirst = true
+        var rest = additions[...]
+        var members = event.members
+        while let (key, value) = members.nextViews() {
+            while let next = rest.first, stands(next, before: key) {
+                append(next, &isFirst, to: &output)
+                rest.removeFirst()
+            }
+            if !isFirst { output.append(0x2C) }
+            isFirst = false
+            output.append(contentsOf: key.raw)
+            output.append(0x3A)
+            output.append(contentsOf: value.raw)
+        }
+        for next in rest { append(next, &isFirst, to: &output) }
+        output.append(0x7D)
+        return output
+    }
+
+    private static func append(_ addition: Addition, _ isFirst: inout Bool, to output: inout [UInt8]) {
+        if !isFirst { output.append(0x2C) }
+        isFirst = false
+        output.append(0x22)
+        output.append(contentsOf: addition.name.utf8)
+        output.append(0x22)
+        output.append(0x3A)
+        output.append(contentsOf: addition.value)
+    }
+
+    /// By the bytes as they stand: what is escaped, quotes, backslashes and control characters, is less than any letter, and so is
+    /// the backslash that it begins with.
+    private static func stands(_ addition: Addition, before key: JSONView) -> Bool {
+        addition.name.utf8.lexicographicallyPrecedes(key.raw.dropFirst().dropLast())
+    }
+
     /// The event as redaction leaves it (Room Versions, Redactions), less the top-level members called one of `omitting`.
+    ///
+    /// - Parameter adding: a member that it doesn't have yet and that redaction keeps.
     static func redacted(
-        _ event: JSONView, type: String, rules: RedactionRules, omitting: [String] = []
+        _ event: JSONView, type: String, rules: RedactionRules, omitting: [String] = [], adding: Addition? = nil
     ) -> [UInt8] {
         var output: [UInt8] = []
         output.reserveCapacity(event.range.count)
         output.append(0x7B)
         var isFirst = true
+        var added = adding
         var members = event.members
         while let (key, value) = members.nextViews() {
+            if let next = added, stands(next, before: key) {
+                append(next, &isFirst, to: &output)
+                added = nil
+            }
             guard rules.topLevel.contains(where: { key.isString($0) }), !omitting.contains(where: { key.isString($0) })
             else { continue }
             if !isFirst { output.append(0x2C) }
@@ -39,6 +89,7 @@ enum EventHashing {
                 output.append(contentsOf: value.raw)
             }
         }
+        if let added { append(added, &isFirst, to: &output) }
         output.append(0x7D)
         return output
     }

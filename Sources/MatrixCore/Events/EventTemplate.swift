@@ -47,16 +47,15 @@ public struct EventTemplate: Sendable {
     ///   canonical JSON, an ID missing.
     public func signed(by key: SigningKey, as server: ServerName) throws(EventError) -> Event {
         // The hash covers the canonical form, so floats and large integers are refused here for all room versions.
-        let unhashed = try document(of: unsignedObject())
-        let hash = EventHashing.contentHash(unhashed.root)
-        var object = unsignedObject()
-        object["hashes"] = ["sha256": .string(Base64.encode(hash))]
-        let hashed = try document(of: object)
-        let redacted = EventHashing.redacted(
-            hashed.root, type: type, rules: version.rules.redaction, omitting: ["signatures", "unsigned"])
-        let signature = Base64.encode(key.sign(redacted))
-        object["signatures"] = [server.string: [key.keyID: .string(signature)]]
-        return try Event(receiving: try document(of: object).bytes, version: version)
+        let bare = try document(of: unsignedObject()).root
+        // Hashes and signatures go where they belong between the members: all else stands as it is.
+        let hash = Base64.encode(Hashing.sha256(bare.document.bytes))
+        let hashes = ("hashes", Array(#"{"sha256":"\#(hash)"}"#.utf8))
+        let covered = EventHashing.redacted(
+            bare, type: type, rules: version.rules.redaction, omitting: ["signatures", "unsigned"], adding: hashes)
+        let signature: JSON = [server.string: [key.keyID: .string(Base64.encode(key.sign(covered)))]]
+        let bytes = EventHashing.whole(bare, adding: [hashes, ("signatures", signature.encoded())])
+        return try Event(canonical: bytes, version: version)
     }
 
     private func document(of object: JSON) throws(EventError) -> JSONDocument {

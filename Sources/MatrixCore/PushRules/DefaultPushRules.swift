@@ -1,8 +1,11 @@
 extension PushRuleSet {
     /// The rules that every user starts with (Client-Server API, Push Rules, Predefined Rules).
-    public static func defaults(for user: UserID) -> PushRuleSet {
+    ///
+    /// - Parameter followingThreads: whether threads notify those who follow them, and nobody else (MSC4306).
+    public static func defaults(for user: UserID, followingThreads: Bool = false) -> PushRuleSet {
         let owner = JSON.string(user.string)
         return PushRuleSet([
+            .postcontent: followingThreads ? threads : [],
             .override: [
                 rule(".m.rule.master", isEnabled: false, [], []),
                 rule(".m.rule.suppress_notices", [match("content.msgtype", "m.notice")], []),
@@ -44,6 +47,17 @@ extension PushRuleSet {
                 rule(".m.rule.encrypted", [match("type", "m.room.encrypted")], ["notify"]),
             ],
         ])
+    }
+
+    /// The rules by which threads notify those who follow them, and nobody else (MSC4306, "New Push Rules").
+    public static let threads = [
+        rule(".io.element.msc4306.rule.unsubscribed_thread", [subscription(false)], []),
+        rule(
+            ".io.element.msc4306.rule.subscribed_thread", [subscription(true)], ["notify", sound("default")]),
+    ]
+
+    private static func subscription(_ isSubscribed: Bool) -> JSON {
+        ["kind": .string(PushCondition.threadSubscription), "subscribed": .bool(isSubscribed)]
     }
 
     private static let highlight: JSON = ["set_tweak": "highlight"]

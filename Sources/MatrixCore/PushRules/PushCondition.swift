@@ -7,6 +7,8 @@ public struct PushCondition: Sendable {
         case containsDisplayName
         case roomMemberCount(Comparison, Int64)
         case senderNotificationPermission(String)
+        /// MSC4306, `thread_subscription`.
+        case threadSubscription(Bool)
         /// A condition that is not known or malformed: it never holds.
         case unrecognised
     }
@@ -46,8 +48,14 @@ public struct PushCondition: Sendable {
         if name.hasSameBytes(as: "sender_notification_permission"), let key {
             return .senderNotificationPermission(key)
         }
+        if name.hasSameBytes(as: threadSubscription), let subscribed = json["subscribed"]?.boolValue {
+            return .threadSubscription(subscribed)
+        }
         return .unrecognised
     }
+
+    /// The name of the condition, as long as MSC4306 is a proposal.
+    static let threadSubscription = "io.element.msc4306.thread_subscription"
 
     /// Strings, integers within the canonical range, booleans and null.
     private static func isScalar(_ value: JSON) -> Bool {
@@ -98,6 +106,8 @@ public struct PushCondition: Sendable {
             }
         case .senderNotificationPermission(let key):
             return context.powerLevels.level(of: event.sender) >= .finite(context.powerLevels.notification(key))
+        case .threadSubscription(let subscribed):
+            return context.isSubscribedToThread == subscribed
         case .unrecognised:
             return false
         }
@@ -128,10 +138,16 @@ public struct PushContext: Sendable {
     /// The display name of the rules' owner in the room.
     public var displayName: String?
     public var powerLevels: PowerLevels
+    /// Whether the rules' owner follows the thread that the event is part of; nil if it is part of none, or if nobody follows threads
+    /// here (MSC4306).
+    public var isSubscribedToThread: Bool?
 
-    public init(memberCount: Int, displayName: String?, powerLevels: PowerLevels) {
+    public init(
+        memberCount: Int, displayName: String?, powerLevels: PowerLevels, isSubscribedToThread: Bool? = nil
+    ) {
         self.memberCount = memberCount
         self.displayName = displayName
         self.powerLevels = powerLevels
+        self.isSubscribedToThread = isSubscribedToThread
     }
 }

@@ -3,16 +3,21 @@ public struct PushRule: Sendable {
     public enum Kind: String, Sendable, Hashable, CaseIterable {
         case override
         case content
+        /// Of the server alone (MSC4306, "New Push Rules").
+        case postcontent
         case room
         case sender
         case underride
+
+        /// Whether rules of the kind match by conditions.
+        public var hasConditions: Bool { self == .override || self == .postcontent || self == .underride }
     }
 
     public let id: String
     public var isDefault: Bool
     public var isEnabled: Bool
     public var actions: PushActions
-    /// Of `override` and `underride` rules.
+    /// Of rules whose kind ``Kind/hasConditions``.
     public var conditions: [PushCondition]
     /// Of `content` rules.
     public let pattern: String?
@@ -36,11 +41,10 @@ public struct PushRule: Sendable {
         guard let id = json["rule_id"]?.stringValue, let actions = json["actions"]?.arrayValue else { return nil }
         let pattern = json["pattern"]?.stringValue
         if kind == .content, pattern == nil { return nil }
-        let hasConditions = kind == .override || kind == .underride
         self.init(
             id: id, isDefault: json["default"]?.boolValue ?? false, isEnabled: json["enabled"]?.boolValue ?? true,
             actions: PushActions(actions),
-            conditions: hasConditions ? (json["conditions"]?.arrayValue ?? []).map(PushCondition.init) : [],
+            conditions: kind.hasConditions ? (json["conditions"]?.arrayValue ?? []).map(PushCondition.init) : [],
             pattern: kind == .content ? pattern : nil)
     }
 
@@ -50,7 +54,7 @@ public struct PushRule: Sendable {
             "rule_id": .string(id), "default": .bool(isDefault), "enabled": .bool(isEnabled),
             "actions": .array(actions.json),
         ]
-        if kind == .override || kind == .underride { json["conditions"] = .array(conditions.map(\.json)) }
+        if kind.hasConditions { json["conditions"] = .array(conditions.map(\.json)) }
         if let pattern { json["pattern"] = .string(pattern) }
         return json
     }
@@ -58,7 +62,7 @@ public struct PushRule: Sendable {
     func matches(_ event: Event, kind: Kind, in context: PushContext) -> Bool {
         guard isEnabled else { return false }
         switch kind {
-        case .override, .underride:
+        case .override, .postcontent, .underride:
             return conditions.allSatisfy { $0.holds(for: event, in: context) }
         case .content:
             guard let glob, let body = event.content["body"]?.string else { return false }

@@ -18,11 +18,14 @@ public struct PushRuleSet: Sendable {
         }
     }
 
+    /// Those that clients are shown: a kind that the specification doesn't have only where there are rules of it.
+    private var kinds: [PushRule.Kind] { PushRule.Kind.allCases.filter { $0 != .postcontent || !self[$0].isEmpty } }
+
     /// The content of `global` as clients get it.
     public var json: JSON {
         .object(
             JSONObject(
-                PushRule.Kind.allCases.map { kind in
+                kinds.map { kind in
                     (kind.rawValue, .array(self[kind].map { $0.json(kind: kind) }))
                 }))
     }

@@ -72,6 +72,11 @@ public enum SearchWords {
                 continue
             }
             endPair()
+            if scalar.isASCII {
+                let byte = UInt8(scalar.value)
+                if isLetterOrDigit(byte) { word.append(byte) } else { endWord() }
+                continue
+            }
             // Marks belong to the letter before them.
             let isPart =
                 scalar.properties.isAlphabetic || scalar.properties.numericType != nil
@@ -83,8 +88,16 @@ public enum SearchWords {
         return words
     }
 
+    private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        default: false
+        }
+    }
+
     /// Scripts whose texts have no spaces between words.
     private static func isWithoutSpaces(_ scalar: Unicode.Scalar) -> Bool {
+        if scalar.value < 0x0E00 { return false }
         let properties = scalar.properties
         guard properties.isAlphabetic || properties.generalCategory == .nonspacingMark else { return false }
         switch scalar.value {

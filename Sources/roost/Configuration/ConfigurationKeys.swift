@@ -235,6 +235,15 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in configuration.presence.enabled = try value.truth()
         },
         ConfigurationKey(
+            "threads.notify_followers_only", "false",
+            """
+            Whether messages in a thread notify those who follow the thread, always, and of the others only whom they mention \
+            (MSC4306). Leave it off while people use clients that don't know of it: nothing follows threads for them.
+            """
+        ) { configuration, value throws(ValueProblem) in
+            configuration.threads.notifyFollowersOnly = try value.truth()
+        },
+        ConfigurationKey(
             "redactions.keep_for", "7d",
             "How long the content of redacted messages stays in the database, unseen, before it is overwritten."
         ) { configuration, value throws(ValueProblem) in configuration.redactions.keepFor = try value.seconds() },

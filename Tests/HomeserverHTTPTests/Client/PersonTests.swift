@@ -67,6 +67,34 @@ struct PersonTests {
         await client.server.close()
     }
 
+    /// MSC4306, "New Push Rules".
+    @Test("rules about threads are shown where the server has them, can be switched off, and nobody makes others")
+    func threadRules() async throws {
+        let client = ClientSession(try await TestServer { $0.threads.notifyFollowersOnly = true })
+        let alice = await client.register("alice")
+        let features = await client.ask(.GET, "/_matrix/client/versions", nil).json["unstable_features"]
+        #expect(features?["org.matrix.msc4306"] == true)
+        let kind = "\(base)/pushrules/global/postcontent"
+        let rule = "\(kind)/.io.element.msc4306.rule.subscribed_thread"
+        let found = await client.ask(.GET, rule, alice).json
+        #expect(found["conditions"] == [["kind": "io.element.msc4306.thread_subscription", "subscribed": true]])
+        for name in ["x", ".io.element.msc4306.rule.mine"] {
+            let refused = await client.ask(.PUT, "\(kind)/\(name)", alice, ["actions": [], "conditions": []])
+            #expect(refused.status == 400 && refused.code == "M_INVALID_PARAM")
+        }
+        #expect(await client.ask(.DELETE, rule, alice).code == "M_INVALID_PARAM")
+        #expect(await client.ask(.PUT, "\(rule)/enabled", alice, ["enabled": false]).status == 200)
+        #expect(await client.ask(.GET, "\(rule)/enabled", alice).json == ["enabled": false])
+        #expect(await client.ask(.PUT, "\(rule)/actions", alice, ["actions": []]).status == 200)
+        let all = await client.ask(.GET, "\(base)/pushrules/", alice).json["global"]?["postcontent"]?.arrayValue
+        #expect(all?.map { $0["enabled"] } == [true, false])
+        let plain = ClientSession(try await TestServer())
+        let versions = await plain.ask(.GET, "/_matrix/client/versions", nil).json
+        #expect(versions["unstable_features"]?["org.matrix.msc4306"] == nil)
+        await plain.server.close()
+        await client.server.close()
+    }
+
     @Test("push rules begin with the defaults, and are the user's to change")
     func pushRules() async throws {
         let client = ClientSession(try await TestServer())
@@ -106,6 +134,9 @@ struct PersonTests {
             (.PUT, "content/x", ["pattern": "x"], "M_MISSING_PARAM"), (.PUT, "content/x?after=none", mine, "M_UNKNOWN"),
             (.DELETE, "override/.m.rule.master", [:], "M_INVALID_PARAM"), (.DELETE, "content/none", [:], "M_NOT_FOUND"),
             (.GET, "room/none", [:], "M_NOT_FOUND"), (.PUT, "override/x", ["actions": [1]], "M_BAD_JSON"),
+            // MSC4306: the server's alone; and there are none unless a setting is on.
+            (.PUT, "postcontent/x", ["actions": [], "conditions": []], "M_INVALID_PARAM"),
+            (.GET, "postcontent/.io.element.msc4306.rule.subscribed_thread", [:], "M_NOT_FOUND"),
         ] as [(HTTPMethod, String, JSON, String)] {
             let answer = await client.ask(method, "\(rules)/\(path)", alice, body)
             #expect(answer.code == code && answer.status < 500, "\(method) \(path): \(answer.json)")

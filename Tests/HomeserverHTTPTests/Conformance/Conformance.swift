@@ -8,6 +8,8 @@ import Testing
 enum Conformance {
     /// Records an issue for each place where the answer departs from the specification.
     static func check(_ method: String, _ target: String, _ response: Response, at sourceLocation: SourceLocation) {
+        // With a delay it is a request of MSC4140, which has an answer of its own.
+        if target.contains("org.matrix.msc4140.delay=") { return }
         let path = target.prefix { $0 != "?" }
         guard let operation = ConformanceTable.shared.operation(method, path) else { return }
         let status = Int(response.status.code)

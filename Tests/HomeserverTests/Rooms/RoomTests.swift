@@ -76,6 +76,37 @@ struct RoomTests {
         await server.close()
     }
 
+    @Test(
+        "a transaction that is repeated when it isn't allowed any more answers what it has made, others beside it go on"
+    )
+    func repeatedTransactions() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        @Sendable func send(_ transaction: String, by user: Requester) async throws -> EventID {
+            try await server.homeserver.sending.send(
+                "m.room.message", content: ["body": "once"], to: room, transactionID: transaction, by: user)
+        }
+        let first = try await send("a", by: bob)
+        try await server.homeserver.memberships.remove(bob.userID, from: room, .kick, reason: nil, by: alice)
+        await #expect(throws: MatrixError.self) { try await send("b", by: bob) }
+        let (repeated, others) = try await withThrowingTaskGroup(of: (Bool, EventID?).self) { group in
+            for number in 0..<10 {
+                group.addTask { (false, try await send("\(number)", by: alice)) }
+                group.addTask { (true, try await send("a", by: bob)) }
+                group.addTask { (false, try? await send("c", by: bob)) }
+            }
+            return try await group.reduce(into: (Set<EventID>(), Set<EventID>())) { sets, answer in
+                guard let event = answer.1 else { return }
+                if answer.0 { sets.0.insert(event) } else { sets.1.insert(event) }
+            }
+        }
+        #expect(repeated == [first] && others.count == 10)
+        #expect(try await server.history(of: room, for: alice).count == 11)
+        await server.close()
+    }
+
     @Test("many write at once: all is there, each one's in order, and the events form a chain")
     func concurrentWriters() async throws {
         let server = try await TestServer()

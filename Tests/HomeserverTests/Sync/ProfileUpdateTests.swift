@@ -67,6 +67,69 @@ struct ProfileUpdateTests {
         await server.close()
     }
 
+    @Test("with lazily loaded members, people are introduced when the room shows them first")
+    func lazily() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob"),
+            carol = try await server.user("carol"), dave = try await server.user("dave")
+        let room = try await server.room(of: alice) { $0.name = "Room" }
+        for user in [bob, carol, dave] { try await server.homeserver.memberships.join(room, reason: nil, by: user) }
+        let profiles = server.homeserver.profiles
+        for user in [alice, carol, dave] { try await profiles.set("m.status", to: "here", for: user) }
+        try await server.say("first", in: room, by: alice)
+        var body = Self.body
+        body["lists"]?["all"]?["required_state"] = ["include": [[:]], "lazy_members": true]
+        var pos: String?
+        func next() async throws -> Set<String> {
+            let answer = try await server.slidingSync(bob, body, pos: pos)
+            pos = try #require(answer["pos"]?.string)
+            return Set(
+                sliding(answer)?.members.filter { $0.value["updated"]?["m.status"]?.isString("here") == true }.map(
+                    \.key)
+                    ?? [])
+        }
+        #expect(try await next() == [alice.userID.string])
+        try await server.say("second", in: room, by: carol)
+        #expect(try await next() == [carol.userID.string])
+        try await server.say("third", in: room, by: carol)
+        #expect(try await next().isEmpty)
+        // Who has left and shares no room is nobody's business any more.
+        try await server.say("fourth", in: room, by: dave)
+        try await server.homeserver.memberships.leave(room, reason: nil, by: dave)
+        #expect(try await next().isEmpty)
+        await server.close()
+    }
+
+    @Test("a field that is asked for later is told of all who are shown, and so is the extension when it begins later")
+    func later() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        for field in ["m.status", "org.other"] {
+            try await server.homeserver.profiles.set(field, to: "here", for: alice)
+        }
+        for state: JSON in [[:], ["lazy_members": true]] {
+            var pos: String?
+            func next(_ fields: JSON?) async throws -> [String] {
+                var body = Self.body
+                body["lists"]?["all"]?["required_state"] = state
+                body["lists"]?["all"]?["timeline_limit"] = 20
+                body["extensions"]?["org.matrix.msc4262.profiles"]?["fields"] = fields
+                if fields == JSON.null { body["extensions"] = [:] }
+                let answer = try await server.slidingSync(bob, body, pos: pos)
+                pos = try #require(answer["pos"]?.string)
+                return sliding(answer)?[alice.userID.string]?["updated"]?.members.map(\.key).sorted() ?? []
+            }
+            #expect(try await next(.null) == [])
+            #expect(try await next(["m.status"]) == ["m.status"], "\(state)")
+            #expect(try await next(["m.status"]) == [], "\(state)")
+            #expect(try await next(["org.other", "m.status"]) == ["m.status", "org.other"], "\(state)")
+            #expect(try await next(["m.status", "org.other"]) == [], "\(state)")
+        }
+        await server.close()
+    }
+
     @Test("who comes to share a room is introduced, and who shares none any more is let go")
     func movements() async throws {
         let server = try await TestServer()

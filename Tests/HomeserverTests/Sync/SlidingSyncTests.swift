@@ -131,6 +131,64 @@ struct SlidingSyncTests {
         await server.close()
     }
 
+    @Test("of a room that is deleted connections remember nothing, and go on with the others")
+    func purging() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let doomed = try await server.room(of: alice), other = try await server.room(of: alice)
+        for room in [doomed, other] { try await server.homeserver.memberships.join(room, reason: nil, by: bob) }
+        let number = try #require(try await server.homeserver.reading.rooms.room(doomed)).nid
+        var answers: [Requester: JSONView] = [:]
+        for user in [alice, bob] {
+            let first = try await server.slidingSync(user, Self.body())
+            #expect(Set(rooms(first)) == [doomed.string, other.string])
+            // Confirmed, and some more pending.
+            try await server.say("more", in: doomed, by: alice)
+            answers[user] = try await server.slidingSync(user, Self.body(), pos: try pos(first))
+        }
+        func remembered() async throws -> Int64? {
+            try await server.homeserver.database.read { reader in
+                try await reader.first(
+                    Statement("SELECT count(*) FROM sliding_rooms WHERE room_nid = $1"), [number.value]
+                ) { $0.integer(0) }
+            }
+        }
+        #expect(try await remembered() == 4)
+        try await server.homeserver.purging.purge(doomed)
+        #expect(try await remembered() == 0)
+        try await server.say("goes on", in: other, by: alice)
+        for user in [alice, bob] {
+            let next = try await server.slidingSync(user, Self.body(), pos: try pos(try #require(answers[user])))
+            #expect(rooms(next) == [other.string])
+            #expect(next["lists"]?["all"]?["count"]?.integer == 1)
+        }
+        await server.close()
+    }
+
+    @Test("that a room was left is told also to a device which comes after the room was forgotten")
+    func forgotten() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        let since = try #require(try await server.sync(bob)["next_batch"]?.string)
+        let first = try await server.slidingSync(bob, Self.body())
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await server.homeserver.memberships.forget(room, by: bob)
+        let answer = try await server.sync(bob, since: since)
+        #expect(answer["rooms"]?["leave"]?[room.string]?["timeline"]?["events"]?.count == 1)
+        let after = try #require(answer["next_batch"]?.string)
+        #expect(try await server.sync(bob, since: after)["rooms"] == nil)
+        let next = try await server.slidingSync(bob, Self.body(), pos: try pos(first))
+        #expect(next["rooms"]?[room.string]?["membership"]?.string == "leave")
+        let last = try await server.slidingSync(bob, Self.body(), pos: try pos(next))
+        #expect(rooms(last).isEmpty && last["lists"]?["all"]?["count"]?.integer == 0)
+        // To a client that begins it is as if it had never been.
+        #expect(try await server.sync(bob, filter: #"{"room":{"include_leave":true}}"#)["rooms"] == nil)
+        #expect(rooms(try await server.slidingSync(bob, Self.body(connection: "new"))).isEmpty)
+        await server.close()
+    }
+
     @Test("a larger timeline limit shows older events, unless the client has them")
     func expansion() async throws {
         let server = try await TestServer()

@@ -84,6 +84,60 @@ struct StickyEventTests {
         await server.close()
     }
 
+    @Test("of more than fit, the rest comes with the next answers, each once, also where more come meanwhile")
+    func many() async throws {
+        let directory = TemporaryDirectory()
+        let clock = ManualSurroundings()
+        var server = try await TestServer(directory: directory, clock: clock)
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        var rooms: [RoomID] = []
+        for _ in 0..<3 {
+            let room = try await server.room(of: alice)
+            try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+            rooms.append(room)
+        }
+        let body: JSON = [
+            "extensions": ["org.matrix.msc4354.sticky_events": ["enabled": true]],
+            "lists": ["all": ["range": [0, 0], "timeline_limit": 1, "required_state": [:]]],
+        ]
+        var since = try #require(try await server.sync(bob, filter: Self.narrow)["next_batch"]?.string)
+        var pos = try #require(try await server.slidingSync(bob, body)["pos"]?.string)
+        var sent: [[String]] = [[], [], []]
+        func stick(_ index: Int, _ count: Int) async throws {
+            for _ in 0..<count {
+                let name = "\(index)-\(sent[index].count)"
+                _ = try await self.stick(name, server, rooms[index], alice, for: 3_000_000)
+                sent[index].append(name)
+            }
+            try await server.say("newest", in: rooms[index], by: alice)
+        }
+        for (index, count) in [20, 520, 30].enumerated() { try await stick(index, count) }
+        var found: [[String]] = [[], [], []], slidingFound = found
+        for round in 0..<4 {
+            let answer = try await server.sync(bob, since: since, filter: Self.narrow)
+            since = try #require(answer["next_batch"]?.string)
+            let sliding = try await server.slidingSync(bob, body, pos: pos)
+            pos = try #require(sliding["pos"]?.string)
+            var counts = (0, 0)
+            for (index, room) in rooms.enumerated() {
+                found[index] += told(answer, room)
+                slidingFound[index] += slidingTold(sliding, room)
+                counts.0 += told(answer, room).count
+                counts.1 += slidingTold(sliding, room).count
+            }
+            #expect(counts.0 <= 500 && counts.1 <= 500)
+            // Meanwhile more come, in rooms that were told to their end and in others, and the server starts anew.
+            if round == 0 {
+                for index in 0..<3 { try await stick(index, 2) }
+                await server.close()
+                server = try await TestServer(directory: directory, clock: clock)
+            }
+        }
+        #expect(found == sent)
+        #expect(slidingFound == sent)
+        await server.close()
+    }
+
     @Test("A20: whoever isn't in the room gets none")
     func strangers() async throws {
         let server = try await TestServer()

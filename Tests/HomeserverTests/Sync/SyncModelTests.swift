@@ -1,4 +1,5 @@
 import Database
+import Glibc
 import MatrixCore
 import RoostTestSupport
 import Testing
@@ -9,10 +10,20 @@ import Testing
 /// what each has put together is what a naive model says that it may see. The seed in a failure's message plays it again.
 @Suite("Sync, against a model", .onEachEngine)
 struct SyncModelTests {
-    @Test("what clients put together is what they may see", arguments: 0..<10)
+    /// `ROOST_SYNC_SEEDS=100-400` runs others than those that always run.
+    private static let seeds: ClosedRange<UInt64> = {
+        let ends = getenv("ROOST_SYNC_SEEDS").map {
+            String(cString: $0).split(separator: "-").compactMap { UInt64($0) }
+        }
+        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 0...9 }
+        return first...last
+    }()
+
+    @Test("what clients put together is what they may see", arguments: seeds)
     func model(seed: UInt64) async throws {
         var world = try await SyncWorld(seed: seed)
-        for step in 0..<90 {
+        for step in 0..<110 {
+            if world.chance(45) { try await world.restart() }
             try await world.act()
             for client in world.clients.indices where world.chance(4) {
                 try await world.sync(client, "seed \(seed), step \(step), client \(client)")
@@ -36,6 +47,9 @@ struct SyncClient {
         var state: [StateKey: String] = [:]
         var receipts: [String: String] = [:]
         var accountData: [String: JSON] = [:]
+        var typing: Set<String> = []
+        /// The names of events that were told because they are sticky.
+        var sticky: Set<String> = []
     }
 
     let user: Int
@@ -48,18 +62,24 @@ struct SyncClient {
     var left: [String: Room] = [:]
     var invites: Set<String> = []
     var knocks: Set<String> = []
+    var profiles = KnownProfiles()
 
     var timelineFilter: String {
         let types = leavesOut.map { #","not_types":["\#($0)"]"# } ?? ""
         return #"{"limit":\#(limit)\#(types)}"#
     }
 
-    var filter: String { #"{"room":{"timeline":\#(timelineFilter),"state":{"lazy_load_members":\#(isLazy)}}}"# }
+    var filter: String {
+        #"""
+        {"room":{"timeline":\#(timelineFilter),"state":{"lazy_load_members":\#(isLazy)}},
+        "org.matrix.msc4429.profile_fields":{"ids":["displayname","org.example.status"]}}
+        """#
+    }
 }
 
 /// What a few people do in a few rooms, and what each of their clients must have put together of it.
 struct SyncWorld {
-    let server: TestServer
+    var server: TestServer
     var generator: SeededGenerator
     var users: [Requester] = []
     var rooms: [RoomID] = []
@@ -70,11 +90,23 @@ struct SyncWorld {
     /// What was read last: by room, and by user, type and thread.
     var receipts: [String: [String: (user: Int, type: String, event: String)]] = [:]
     var accountData: [Int: [String: [String: JSON]]] = [:]
+    /// Who is typing, by room.
+    var typing: [String: Set<String>] = [:]
+    /// What people show of themselves.
+    var profiles: [String: [String: JSON]] = [:]
+    /// Which threads users follow, by room and root, and whether by themselves.
+    var subscriptions: [Int: [String: [String: Bool]]] = [:]
+    /// Which rooms are direct chats to a user.
+    var direct: [Int: Set<String>] = [:]
 
     init(seed: UInt64) async throws {
         server = try await TestServer()
         generator = SeededGenerator(seed: seed)
         for name in ["alice", "bob", "carol"] { users.append(try await server.user(name)) }
+        for user in users {
+            let fields = try await server.homeserver.profiles.profile(of: user.userID)
+            profiles[user.userID.string] = Dictionary(fields.map { ($0.key, $0.value) }) { $1 }
+        }
         for user in users.indices {
             for number in 0..<3 {
                 clients.append(
@@ -86,80 +118,6 @@ struct SyncWorld {
                     ))
             }
             for _ in 0..<2 { slidingClients.append(SlidingClient(user: user)) }
-        }
-    }
-
-    mutating func chance(_ of: Int) -> Bool { Int.random(in: 0..<of, using: &generator) == 0 }
-
-    // MARK: - What people do
-
-    mutating func act() async throws {
-        if rooms.count < 2 || rooms.count < 5 && chance(15) {
-            let maker = users.randomElement(using: &generator)!
-            let visibility = ["world_readable", "shared", "invited", "joined"].randomElement(using: &generator)!
-            let version = ["6", "10", "11", "12"].randomElement(using: &generator)!
-            rooms.append(
-                try await server.room(of: maker, version: version) { request in
-                    request.initialState = [
-                        .init(key: .historyVisibility, content: ["history_visibility": .string(visibility)])
-                    ]
-                    request.powerLevels = ["state_default": 0, "kick": 0, "ban": 0, "invite": 0, "redact": 0]
-                })
-            return
-        }
-        let room = rooms.randomElement(using: &generator)!
-        let user = Int.random(in: users.indices, using: &generator)
-        do { try await act(user, in: room) } catch is MatrixError {
-            // Not everything that is tried is allowed.
-        }
-    }
-
-    private mutating func act(_ index: Int, in room: RoomID) async throws {
-        let user = users[index]
-        let other = users.randomElement(using: &generator)!
-        let memberships = server.homeserver.memberships
-        switch Int.random(in: 0..<24, using: &generator) {
-        case 0..<8: try await server.say("\(Int.random(in: 0..<1_000, using: &generator))", in: room, by: user)
-        case 8, 9: try await memberships.join(room, reason: nil, by: user)
-        case 10: try await memberships.leave(room, reason: nil, by: user)
-        case 11: try await memberships.invite(other.userID, to: room, reason: nil, by: user)
-        case 12: try await memberships.remove(other.userID, from: room, .kick, reason: nil, by: user)
-        case 13: try await memberships.remove(other.userID, from: room, .ban, reason: nil, by: user)
-        case 14, 15: try await memberships.remove(other.userID, from: room, .unban, reason: nil, by: user)
-        case 16:
-            let visibility = ["world_readable", "shared", "invited", "joined"].randomElement(using: &generator)!
-            _ = try await server.homeserver.sending.setState(
-                .historyVisibility, content: ["history_visibility": .string(visibility)], in: room, by: user)
-        case 17:
-            _ = try await server.homeserver.sending.setState(
-                StateKey("m.room.topic"), content: ["topic": .integer(Int64.random(in: 0..<99, using: &generator))],
-                in: room, by: user)
-        case 18:
-            let name = "Name \(Int.random(in: 0..<9, using: &generator))"
-            try await server.homeserver.profiles.set("displayname", to: .string(name), for: user)
-        case 19, 20:
-            guard let event = try await log(room).randomElement(using: &generator) else { return }
-            let type = chance(2) ? "m.read" : "m.read.private"
-            let thread = chance(3) ? "main" : nil
-            try await server.homeserver.receipts.setReceipt(
-                type, on: event.event.eventID, thread: thread, in: room, by: user)
-            receipts[room.string, default: [:]]["\(user.userID) \(type) \(thread ?? "")"] = (
-                index, type, event.event.eventID.string
-            )
-        case 21:
-            let tag = "u.\(Int.random(in: 0..<3, using: &generator))"
-            try await server.homeserver.accountData.setTag(tag, to: [:], of: room, for: user)
-            let tags = try await server.homeserver.accountData.tags(of: room, for: user)
-            accountData[index, default: [:]][room.string, default: [:]]["m.tag"] = ["tags": .object(tags)]
-        case 22:
-            guard let event = try await log(room).last(where: { $0.event.type == "m.room.message" }) else { return }
-            _ = try await server.homeserver.sending.send(
-                "m.room.redaction", content: ["redacts": .string(event.event.eventID.string)], to: room,
-                transactionID: "r\(Int.random(in: 0..<1_000_000, using: &generator))", redacts: event.event.eventID,
-                by: user)
-        default:
-            try await memberships.forget(room, by: user)
-            forgotten[index, default: [:]][room.string] = try await log(room).count
         }
     }
 
@@ -262,6 +220,7 @@ struct SyncWorld {
 
     private func take(_ answer: JSONView, _ client: inout SyncClient, _ user: Requester) async throws {
         let rooms = answer["rooms"]
+        client.profiles.take(answer["org.matrix.msc4429.users"])
         for (id, part) in rooms?["join"].map({ Array($0.members.map { ($0.key, $0.value) }) }) ?? [] {
             let isNew = client.joined[id] == nil
             var room = client.joined[id] ?? SyncClient.Room()
@@ -297,13 +256,7 @@ struct SyncWorld {
             var from = part["timeline"]?["prev_batch"]?.string
             let known = Set(room.timeline)
             paging: while let token = from {
-                let filter = try RoomEventFilter(
-                    try JSONDocument(parsing: Array(client.timelineFilter.utf8)).root)
-                let page = try JSONDocument(
-                    parsing: try await server.homeserver.reading.messages(
-                        in: RoomID(unchecked: id),
-                        .init(from: token, to: nil, backwards: true, limit: 7, filter: filter), for: user)
-                ).root
+                guard let page = try await page(of: id, from: token, client.timelineFilter, for: user) else { break }
                 for event in page["chunk"]?.elements.map({ $0 }) ?? [] {
                     guard let eventID = event["event_id"]?.string else { continue }
                     if known.contains(eventID) { break paging }
@@ -318,8 +271,14 @@ struct SyncWorld {
             guard let type = event["type"]?.string, let key = event["state_key"]?.string else { continue }
             room.state[StateKey(type, key)] = event["event_id"]?.string
         }
-        for event in part["ephemeral"]?["events"]?.elements.map({ $0 }) ?? [] where event["type"]?.string == "m.receipt"
-        {
+        for event in part["msc4354_sticky"]?["events"]?.elements.map({ $0 }) ?? [] {
+            if let eventID = event["event_id"]?.string { room.sticky.insert(eventID) }
+        }
+        for event in part["ephemeral"]?["events"]?.elements.map({ $0 }) ?? [] {
+            if event["type"]?.string == "m.typing" {
+                room.typing = Set(event["content"]?["user_ids"]?.elements.compactMap(\.string) ?? [])
+                continue
+            }
             for (eventID, types) in event["content"]!.members {
                 for (type, people) in types.members {
                     for (person, data) in people.members {
@@ -330,6 +289,21 @@ struct SyncWorld {
         }
         for event in part["account_data"]?["events"]?.elements.map({ $0 }) ?? [] {
             room.accountData[event["type"]!.string!] = event["content"]!.json
+        }
+    }
+
+    /// A page of a room's history; nil if the user has forgotten the room.
+    func page(of id: String, from: String, _ filter: String, for user: Requester) async throws -> JSONView? {
+        let filter = try RoomEventFilter(try JSONDocument(parsing: Array(filter.utf8)).root)
+        do {
+            return try JSONDocument(
+                parsing: try await server.homeserver.reading.messages(
+                    in: RoomID(unchecked: id), .init(from: from, to: nil, backwards: true, limit: 7, filter: filter),
+                    for: user)
+            ).root
+        } catch let failure as MatrixError {
+            #expect(forgotten[users.firstIndex { $0.nid == user.nid }!]?[id] != nil, "\(failure)")
+            return nil
         }
     }
 
@@ -362,7 +336,12 @@ struct SyncWorld {
             #expect(shown.receipts == read.mapValues(\.event), "\(place): the receipts of \(room)")
             #expect(
                 shown.accountData == accountData[client.user]?[room.string] ?? [:], "\(place): the tags of \(room)")
+            #expect(shown.typing == typing[room.string] ?? [], "\(place): who is typing in \(room)")
+            #expect(
+                shown.sticky.union(shown.timeline).isSuperset(of: Self.sticky(log)), "\(place): what sticks in \(room)")
         }
+        let sharing = try await sharing(client.user)
+        client.profiles.check(profiles, sharing, isWhole: true, "\(place): profiles")
         #expect(Set(client.joined.keys) == joined, "\(place): the rooms")
         #expect(client.invites == invited, "\(place): the invitations")
     }

@@ -52,8 +52,37 @@ struct ThreadSubscriptionTests {
             await code { try await service.subscribe(to: root, in: room, because: first, by: alice) }
                 == "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION")
         let second = try await reply(server, room, to: root, by: alice)
-        try await service.subscribe(to: root, in: room, because: second, by: alice)
+        // What came before the user said so once more doesn't count either.
+        try await service.unsubscribe(from: root, in: room, by: alice)
+        #expect(
+            await code { try await service.subscribe(to: root, in: room, because: second, by: alice) }
+                == "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION")
+        let third = try await reply(server, room, to: root, by: alice)
+        try await service.subscribe(to: root, in: room, because: third, by: alice)
         #expect(try await service.isAutomatic(root, in: room, for: alice))
+        await server.close()
+    }
+
+    @Test("what the user wants isn't lost to what clients do of themselves at the same time")
+    func concurrency() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let room = try await server.room(of: alice)
+        let service = server.homeserver.threadSubscriptions
+        for _ in 0..<5 {
+            let root = try await server.say("root", in: room, by: alice)
+            let cause = try await reply(server, room, to: root, by: alice)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for device in 0..<8 {
+                    group.addTask {
+                        try await service.subscribe(
+                            to: root, in: room, because: device == 3 ? nil : cause, by: alice)
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(try await !service.isAutomatic(root, in: room, for: alice))
+        }
         await server.close()
     }
 
@@ -96,6 +125,10 @@ struct ThreadSubscriptionTests {
         let anew = try await server.slidingSync(alice, body(100))["extensions"]?[name]
         #expect(anew?["subscribed"]?[room.string]?.count == 3)
         #expect(anew?["unsubscribed"]?.count == 0)
+        // What has ended since doesn't keep it from what there is.
+        let first = try await server.slidingSync(alice, body(1))["extensions"]?[name]
+        #expect(first?["subscribed"]?[room.string]?.count == 1)
+        #expect(first?["prev_batch"]?.string != nil)
         await server.close()
     }
 }

@@ -242,6 +242,64 @@ import Testing
         #expect(rules[.override].count == 13)
     }
 
+    /// MSC4306, "New Push Rules".
+    @Test(
+        "whether a thread is followed decides between mentions and rules about the room",
+        arguments: [
+            (nil, [], ".m.rule.message"), (false, [], ".io.element.msc4306.rule.unsubscribed_thread"),
+            (true, [], ".io.element.msc4306.rule.subscribed_thread"),
+            (false, ["m.mentions"], ".m.rule.is_user_mention"), (true, ["m.mentions"], ".m.rule.is_user_mention"),
+            (nil, ["room"], "!room"), (false, ["room"], ".io.element.msc4306.rule.unsubscribed_thread"),
+            (true, ["room"], ".io.element.msc4306.rule.subscribed_thread"), (true, ["content"], "keyword"),
+            (false, ["content"], "keyword"), (true, ["override"], "all"), (false, ["override"], "all"),
+        ] as [(Bool?, [String], String)])
+    mutating func threads(isSubscribed: Bool?, with extra: [String], rule: String) throws {
+        var rules = PushRuleSet.defaults(for: Self.owner, followingThreads: true)
+        let mentions: JSON = ["user_ids": extra.contains("m.mentions") ? [.string(Self.owner.string)] : []]
+        let event = try message(["body": "cake", "m.mentions": mentions])
+        if extra.contains("room") { try rules.set(PushRule(id: event.roomID.string, actions: .none), kind: .room) }
+        if extra.contains("content") {
+            try rules.set(PushRule(id: "keyword", actions: .none, pattern: "cake"), kind: .content)
+        }
+        if extra.contains("override") { try rules.set(PushRule(id: "all", actions: .none), kind: .override) }
+        var context = context()
+        context.isSubscribedToThread = isSubscribed
+        let found = rules.matchingRule(for: event, in: context)
+        #expect(found?.id == (rule == "!room" ? event.roomID.string : rule))
+        if rule.hasSuffix(".subscribed_thread") {
+            #expect(found?.actions.json == ["notify", ["set_tweak": "sound", "value": "default"]])
+        }
+        if rule.hasSuffix("unsubscribed_thread") { #expect(found?.actions.notify == false) }
+    }
+
+    @Test(
+        "thread_subscription: holds in threads alone, and for a boolean alone",
+        arguments: [
+            (true, true, true), (true, false, false), (true, nil, false), (false, true, false), (false, false, true),
+            (false, nil, false), ("true", true, false), (nil, nil, false), (nil, true, false),
+        ] as [(JSON?, Bool?, Bool)])
+    mutating func threadSubscription(subscribed: JSON?, isSubscribed: Bool?, holds: Bool) throws {
+        var condition: JSON = ["kind": "io.element.msc4306.thread_subscription"]
+        condition["subscribed"] = subscribed
+        var context = context()
+        context.isSubscribedToThread = isSubscribed
+        #expect(PushCondition(condition).holds(for: try message([:]), in: context) == holds)
+    }
+
+    @Test("the kind of the rules about threads is shown only where there are some")
+    func postcontent() {
+        #expect(PushRuleSet.defaults(for: Self.owner).json["postcontent"] == nil)
+        let rules = PushRuleSet.defaults(for: Self.owner, followingThreads: true)
+        #expect(
+            rules.json.objectValue?.map(\.key) == ["override", "content", "postcontent", "room", "sender", "underride"])
+        #expect(
+            rules.json["postcontent"]?.arrayValue?.first == [
+                "rule_id": ".io.element.msc4306.rule.unsubscribed_thread", "default": true, "enabled": true,
+                "conditions": [["kind": "io.element.msc4306.thread_subscription", "subscribed": false]], "actions": [],
+            ])
+        #expect(PushRuleSet(rules.json).json == rules.json)
+    }
+
     @Test("historical actions are dropped")
     func historicalActions() {
         #expect(PushActions(["dont_notify"]) == .none)
