@@ -21,12 +21,13 @@ extension Database {
         INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
         """)
 
-    /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more, and one-time keys may have
-    /// been handed out since.
+    /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more, one-time keys may have
+    /// been handed out since, and devices of other servers' users may have changed, which those servers told once.
     public func beginEpoch(_ epoch: [UInt8]) async throws {
         var write = Write()
         write.run(Self.replace, .text("epoch"), .blob(epoch))
         write.dropUnclaimedKeys()
+        write.dropAllRemoteDevices()
         try await self.write(write)
     }
 

@@ -127,6 +127,26 @@ struct PartialJoinTests {
         for index in [0, 2] { await scene[index].close() }
     }
 
+    @Test("aren't whole while one of the members' events hasn't come")
+    func incomplete() async throws {
+        let failing = FailingTransport()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { failing.between($0) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice"), anna = try await scene[0].user("anna")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice)
+        try await scene[0].homeserver.memberships.join(room, reason: nil, via: [], by: anna)
+        failing.fail { $0.target.hasPrefix("/_matrix/federation/v1/event/") }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("an event of the state was asked for, again and again") { failing.failed > 1 }
+        #expect(try await isPartial(room, on: scene[1]))
+        failing.fail { _ in false }
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await members(room, for: bob, on: scene[1]) == Set([alice, anna, bob].map(\.userID.string)))
+        await scene.close()
+    }
+
     @Test("take back what somebody said who had no right to, once that is known")
     func banned() async throws {
         let held = HeldTransports()

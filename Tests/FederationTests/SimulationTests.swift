@@ -11,7 +11,7 @@ struct SimulationTests {
         let ends = getenv("ROOST_SIMULATE_SEEDS").map {
             String(cString: $0).split(separator: "-").compactMap { UInt64($0) }
         }
-        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 1...120 }
+        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 1...300 }
         return first...last
     }()
     private static let atOnce = 2

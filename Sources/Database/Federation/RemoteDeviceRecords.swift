@@ -46,6 +46,11 @@ extension Write {
         run(Self.put, user.value, .integer(time), .blob(answer))
     }
 
+    private static let dropAll = Statement("DELETE FROM remote_devices")
+
+    /// Nothing that was told of devices can be relied on.
+    public mutating func dropAllRemoteDevices() { run(Self.dropAll) }
+
     /// What was told of a user's devices is true no more.
     public mutating func dropRemoteDevices(of user: UserNID) { run(Self.drop, user.value) }
 }

@@ -162,19 +162,25 @@ final class MissingEvents: Sendable {
         return state
     }
 
-    /// Fetches events one by one, those of them that can be had.
+    /// Fetches events one by one, those of them that the server has.
+    ///
+    /// - Throws: ``FederationFailure`` if one doesn't come although it may be there: a state would have a hole that nobody sees.
     private func fetch(_ ids: [EventID], in room: Room, from server: ServerName) async throws -> [Event] {
         var found: [JSONView] = []
         for start in stride(from: 0, to: ids.count, by: Self.singlesAtOnce) {
             let part = ids[start..<min(start + Self.singlesAtOnce, ids.count)]
-            found += await withTaskGroup(of: JSONView?.self) { group in
+            found += try await withThrowingTaskGroup(of: JSONView?.self) { group in
                 for id in part {
                     group.addTask {
                         let path = FederationClient.path("/_matrix/federation/v1/event", id.string)
-                        return try? await self.client.get(path, from: server)["pdus"]?.elements.first { _ in true }
+                        do {
+                            return try await self.client.get(path, from: server)["pdus"]?.elements.first { _ in true }
+                        } catch let failure as FederationFailure where [400, 403, 404].contains(failure.status) {
+                            return nil
+                        }
                     }
                 }
-                return await group.reduce(into: []) { found, one in if let one { found.append(one) } }
+                return try await group.reduce(into: []) { found, one in if let one { found.append(one) } }
             }
         }
         let wanted = Set(ids)

@@ -170,7 +170,7 @@ final class RemoteMemberships: Sendable {
                 }
             }
             if isInside, !draft.tips.isEmpty {
-                try await Self.takeUp(entry, into: &draft, knowing: kept, from: server)
+                try await Self.takeUp(entry, into: &draft, isWhole: servers == nil, knowing: kept, from: server)
                 return
             }
             try await draft.endPartial()
@@ -202,13 +202,23 @@ final class RemoteMemberships: Sendable {
     /// Servers of a room that are taken note of until its members are known.
     private static let mostNamed = 20_000
 
-    /// Takes up the join of a user into a room that this server is in: another server has let them in, or knew whether they may.
+    /// Takes up the join of a user into a room that this server is in: another server has let them in, or knew whether they may, or
+    /// somebody else here came in meanwhile.
+    ///
+    /// - Parameters:
+    ///   - isWhole: whether the events are all of the state before the join.
+    ///   - events: of the state before the join.
     private static func takeUp(
-        _ join: Event, into draft: inout RoomDraft, knowing events: [StoredEvent], from server: ServerName
+        _ join: Event, into draft: inout RoomDraft, isWhole: Bool, knowing events: [StoredEvent],
+        from server: ServerName
     ) async throws {
         let reception: RoomDraft.Reception
         do { reception = try await draft.receive(join) } catch is RoomDraft.Missing {
-            reception = try await draft.receive(join, stateBefore: try await draft.state(with: events))
+            // What it was sent upon isn't what is known here: the state there is that of the answer.
+            let before =
+                isWhole && !draft.isPartial
+                ? try await draft.state(of: events) : try await draft.state(with: events)
+            reception = try await draft.receive(join, stateBefore: before)
         }
         switch reception {
         case .accepted, .known: break

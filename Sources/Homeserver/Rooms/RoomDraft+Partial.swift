@@ -33,11 +33,12 @@ extension RoomDraft {
         return changes.isEmpty ? state : try await change(changes, in: state)
     }
 
-    /// What a user's join adds to what is known of a room that this server is in.
+    /// The state before a user's join into a room that this server is in, as far as another server tells it: what it doesn't
+    /// tell is taken to be as it is here.
     mutating func state(with events: [StoredEvent]) async throws -> StateNID {
         var changes: [StateKeyNID: EventNID?] = [:]
         for event in events {
-            if let key = event.stateKey, try await tree.event(for: key, in: record.state, reader) == nil {
+            if let key = event.stateKey, try await tree.event(for: key, in: record.state, reader) != event.nid {
                 changes[key] = .some(event.nid)
             }
         }

@@ -18,11 +18,12 @@ extension World {
                 }
             }
         }
-        // One that has forgotten that it left may believe itself in a room in which the others know better.
+        // One that has forgotten that it left may believe itself in a room in which the others know better; so may one that came
+        // back by way of somebody who hadn't heard that it was gone, and was put out by somebody who had: it can't be told why.
         var mutual: [(SimulatedServer, Person)] = []
         for (server, person) in found {
             var isKnown = true
-            if !server.forgotten.isEmpty {
+            if !server.forgotten.isEmpty || deserted[room]?.contains(server.name) ?? false {
                 for (other, _) in found where other.index != server.index {
                     let members = try await members(of: room, on: other)
                     if !members.contains(where: { $0.key.server == server.name && $0.value == .join }) {
@@ -124,7 +125,10 @@ extension World {
             let isForgotten = servers[saying.server].mayHaveForgotten(saying.at)
             if isForgotten, !healed.contains(where: { $0.room == room && $0.server != saying.server }) { continue }
             var lacking: [ServerName] = []
+            let isDeserted = deserted[room]?.contains(servers[saying.server].name) ?? false
             for (server, _) in residents {
+                // A server that has left begins anew when it is let in again: who wasn't there doesn't hear what it said before.
+                if isDeserted, !saying.hearers.isEmpty, !saying.hearers.contains(server.name) { continue }
                 let stored = try await server.server!.homeserver.database.event(saying.event)
                 if stored?.flags.contains(.rejected) ?? true { lacking.append(server.name) }
             }
@@ -137,7 +141,7 @@ extension World {
     }
 
     /// Writes down all events of a room as its servers have them.
-    private func describe(_ room: RoomID) async throws {
+    func describe(_ room: RoomID) async throws {
         for (server, _) in try await residents(of: room) {
             let database = server.server!.homeserver.database
             guard let record = try await database.room(room), let version = RoomVersion.named(record.version) else {

@@ -64,6 +64,8 @@ extension World {
         for (presence, time) in left.sorted(by: { ($0.value, $0.key.user.string) < ($1.value, $1.key.user.string) }) {
             guard let own = servers.first(where: { $0.name == presence.user.server }) else { continue }
             if unsureJoins[presence, default: 0] != 0 || own.mayForget(since: time) { continue }
+            // Who comes back is told the room by those who let them in, and begins anew.
+            if try await inhabitants(of: presence.room, on: own).contains(own.name) { continue }
             for (server, _) in try await residents(of: presence.room) where !server.mayForget(since: time) {
                 if try await members(of: presence.room, on: server)[presence.user] == .join {
                     problem("\(server.name) believes \(presence.user) in \(presence.room), who has left it")

@@ -14,12 +14,12 @@ extension World {
                 continue
             }
             let current = Set(try await state(of: room, on: server).values)
-            for reason in try await database.read({ reader in
+            let reasons = try await database.read { reader in
                 var check = try await EventCheck(record, version, database, reader)
                 return try await check.run(current: current, keys: self.verifyKeys, server, self)
-            }) {
-                problem("\(server.name) has \(reason)")
             }
+            for reason in reasons { problem("\(server.name) has \(reason)") }
+            if !reasons.isEmpty { try await describe(room) }
         }
     }
 
@@ -84,10 +84,10 @@ private struct EventCheck {
             if let before = one.stateBefore, let reason = try await refusal(event, in: before) {
                 problems.append("\(one.eventID) of \(event.sender), which the state before it forbids: \(reason)")
             }
-            // By what is known of a room before its members are, other things are allowed.
-            if !world.isPartial, let position = one.position, position > 0, !isEntry(event, into: server),
+            // Before a room's members are known, who isn't is taken to be what the event itself names.
+            if let position = one.position, position > 0, !isEntry(event, into: server),
                 let reason = try await refusal(
-                    event, in: try await database.state(of: room.nid, at: position - 1, reader))
+                    event, in: try await database.state(of: room.nid, at: position - 1, reader), learning: one.auth)
             {
                 problems.append("\(one.eventID) of \(event.sender), which nothing allowed when it came: \(reason)")
             }
@@ -132,12 +132,22 @@ private struct EventCheck {
     }
 
     /// Why a state doesn't allow an event.
-    private mutating func refusal(_ event: Event, in state: StateNID) async throws -> String? {
+    ///
+    /// - Parameter auth: events from which members are taken of whom the state says nothing.
+    private mutating func refusal(
+        _ event: Event, in state: StateNID, learning auth: [EventNID] = []
+    ) async throws -> String? {
         var needed = Authorization.requiredStateKeys(for: event)
         if event.type != "m.room.create", !needed.contains(.create) { needed.append(.create) }
         let unknown = needed.filter { numbers[$0] == nil }
         if !unknown.isEmpty { numbers.merge(try await database.existingNumbers(ofStateKeys: unknown)) { $1 } }
         var events: [StateKey: Event] = [:]
+        for number in auth {
+            guard let named = byNumber[number], let key = try self.event(named).stateMapKey,
+                key.type == "m.room.member"
+            else { continue }
+            events[key] = try self.event(named)
+        }
         for key in needed {
             guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
                 let holder = byNumber[nid]

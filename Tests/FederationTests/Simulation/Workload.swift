@@ -75,6 +75,9 @@ extension World {
             self.departed[room, default: []].insert(server.name)
             try await home.memberships.leave(room, reason: nil, by: person.requester)
             let presence = Presence(room: room, user: person.userID)
+            if try await !self.inhabitants(of: room, on: server).contains(server.name) {
+                self.deserted[room, default: []].insert(server.name)
+            }
             // A join that nobody has heard of may have come to others, and may come later than the leave.
             if self.unsureJoins[presence, default: 0] == 0 { self.left[presence] = self.now }
         }

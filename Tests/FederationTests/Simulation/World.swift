@@ -46,6 +46,8 @@ final class World: @unchecked Sendable {
     }
     /// Who has left, acknowledged, and not tried to come back since, and when.
     var left: [Presence: Int64] = [:]
+    /// Servers that have been out of a room with everybody on them, as they themselves knew.
+    var deserted: [RoomID: Set<ServerName>] = [:]
     /// Joins that were begun and that nobody knows to have succeeded.
     var unsureJoins: [Presence: Int] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.

@@ -1,0 +1,53 @@
+import Homeserver
+import MatrixCore
+import RoostTestSupport
+import Testing
+
+@Suite("Joins by way of several servers at once")
+struct ConcurrentJoinTests {
+    @Test("the state before each join is that of the server which let it happen, also if somebody came in meanwhile")
+    func states() async throws {
+        let first = ServerName(unchecked: "hs1.example"), third = ServerName(unchecked: "hs3.example")
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            3, wrap: { held.add($0) { $0.destination == first && $0.target.contains("/send_join/") } })
+        held[2].letGo()
+        let alice = try await scene[0].user("alice"), carol = try await scene[2].user("carol")
+        let bob = try await scene[1].user("bob"), bill = try await scene[1].user("bill")
+        let room = try await scene[0].room(of: alice)
+        func setTopic(_ topic: String) async throws {
+            _ = try await scene[0].homeserver.sending.setState(
+                StateKey("m.room.topic"), content: ["topic": .string(topic)], in: room, by: alice)
+        }
+        func topic(on index: Int, for user: Requester) async throws -> String? {
+            let state = try await scene[index].homeserver.reading.state(
+                of: room, key: StateKey("m.room.topic"), wholeEvent: false, for: user)
+            return try JSONDocument(parsing: state).root["topic"]?.string
+        }
+        try await setTopic("old")
+        try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
+        // From here on these two don't hear of one another.
+        scene.network.cut(from: first, to: third)
+        scene.network.cut(from: third, to: first)
+        scene[0].clock.advance(by: 1_000)
+        try await setTopic("new")
+        async let late: Void = scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("the join by the first server is under way") { held[1].held.count == 1 }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [third], by: bill)
+        #expect(try await topic(on: 1, for: bill) == "old")
+        held[1].letGo()
+        try await late
+        #expect(try await topic(on: 1, for: bob) == "new")
+        scene.network.mendAll()
+        try await scene[0].say("from alice", in: room, by: alice)
+        try await scene[1].say("from bob", in: room, by: bob)
+        for (index, user) in [(0, alice), (1, bob), (2, carol)] {
+            try await scene.eventually("all have it, and agree") {
+                let isHeard = try await scene.texts(in: room, for: user, on: scene[index]).contains("from bob")
+                let found = try await topic(on: index, for: user)
+                return isHeard && found == "new"
+            }
+        }
+        await scene.close()
+    }
+}
