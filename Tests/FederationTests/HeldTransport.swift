@@ -82,3 +82,21 @@ final class HeldTransports: Sendable {
 
     subscript(index: Int) -> HeldTransport { list.withLock { $0[index] } }
 }
+
+/// Picks the requests about the event that is asked about first: a room's members are fetched by the event by which a server came in,
+/// and who reads what was before may ask for the states of others.
+final class FirstEvent: Sendable {
+    private let first = Mutex<Substring?>(nil)
+    private let concerns: @Sendable (ServerRequest) -> Bool
+
+    init(of concerns: @escaping @Sendable (ServerRequest) -> Bool) { self.concerns = concerns }
+
+    func isMeant(_ request: ServerRequest) -> Bool {
+        guard concerns(request) else { return false }
+        let event = request.target.split(separator: "event_id=").last
+        return first.withLock { first in
+            if first == nil { first = event }
+            return first == event
+        }
+    }
+}

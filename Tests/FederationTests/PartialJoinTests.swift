@@ -7,8 +7,10 @@ import Testing
 
 @Suite("Rooms that are joined before their members are known")
 struct PartialJoinTests {
-    private static func isForState(_ request: ServerRequest) -> Bool {
-        request.target.contains("/state_ids/") || request.target.contains("/v1/state/")
+    /// Holds up the fetching of the members.
+    private static func hold(_ held: HeldTransports, _ inner: any FederationTransport) -> any FederationTransport {
+        let members = FirstEvent { $0.target.contains("/state_ids/") || $0.target.contains("/v1/state/") }
+        return held.add(inner, holding: { members.isMeant($0) })
     }
 
     private func isPartial(_ room: RoomID, on server: TestServer) async throws -> Bool {
@@ -29,7 +31,7 @@ struct PartialJoinTests {
     func conversation() async throws {
         let held = HeldTransports()
         let scene = try await FederationScene(
-            3, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
+            3, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")
@@ -90,7 +92,7 @@ struct PartialJoinTests {
     func restart() async throws {
         let held = HeldTransports()
         let scene = try await FederationScene(
-            3, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
+            3, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")
@@ -151,7 +153,7 @@ struct PartialJoinTests {
     func banned() async throws {
         let held = HeldTransports()
         let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { held.add($0, holding: Self.isForState) })
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
         let first = scene[0].configuration.serverName
         let alice = try await scene[0].user("alice")
         let bob = try await scene[1].user("bob")
