@@ -194,7 +194,7 @@ private struct Sieve {
     mutating func result(for hit: SearchHit) async throws -> SearchService.Found? {
         let context = service.reading.context
         guard let stored = try await context.database.events([hit.event], reader).first, stored.redactedBy == nil,
-            let place = places[stored.room]
+            let place = places[stored.room], request.words.allSatisfy({ SearchWords.mayHold($0, in: stored.json) })
         else { return nil }
         let event = try context.parse(stored, place.room.version)
         let texts = SearchWords.texts(type: event.type, content: event.content, keys: request.keys)

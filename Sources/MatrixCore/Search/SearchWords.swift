@@ -88,6 +88,33 @@ public enum SearchWords {
         return words
     }
 
+    /// Whether an event may have a word: a quick look at its JSON that never says no where it has. Nothing can be said quickly of
+    /// words and texts beyond ASCII, and of escapes for any character.
+    public static func mayHold(_ word: [UInt8], in json: [UInt8]) -> Bool {
+        guard let first = word.first, word.allSatisfy({ $0 < 0x80 }) else { return true }
+        return json.withUnsafeBufferPointer { json in
+            var isFound = false
+            for index in json.indices {
+                let byte = json[index]
+                if byte >= 0x80 { return true }
+                if byte == UInt8(ascii: "\\"), index + 1 < json.count, json[index + 1] == UInt8(ascii: "u") {
+                    return true
+                }
+                if !isFound, lowercase(byte) == first, index + word.count <= json.count {
+                    isFound = word.indices.allSatisfy { lowercase(json[index + $0]) == word[$0] }
+                }
+            }
+            return isFound
+        }
+    }
+
+    private static func lowercase(_ byte: UInt8) -> UInt8 {
+        switch byte {
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): byte | 0x20
+        default: byte
+        }
+    }
+
     private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
