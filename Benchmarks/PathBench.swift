@@ -47,6 +47,8 @@ enum Path: String, CaseIterable {
             }
         case .initialSync, .slidingSync:
             for number in 0..<20 {
+                // Rooms that are made alike at the same time would have the same ID.
+                server.clock.advance(by: 1)
                 let room = try await server.room(of: alice) { $0.name = "Room \(number)" }
                 for message in 0..<5 { try await server.say("message \(message)", in: room, by: alice) }
             }
