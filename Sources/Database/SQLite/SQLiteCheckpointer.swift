@@ -26,9 +26,9 @@ final class SQLiteCheckpointer: @unchecked Sendable {
         let plan = Plan(due: pages)
         self.plan = plan
         thread = WorkThread(most: 64) { _ in
-            var state = connection.checkpoint(restart: false)
-            // A log that is never copied to its end is never begun anew and grows; then the writer waits for once.
-            if state.logged > 2 * pages { state = connection.checkpoint(restart: true) }
+            // It never has the writer wait, as one would that begins the log anew at once: that waits for readers meanwhile, and
+            // there may always be some. The writer begins it anew when everything is copied and nobody reads from it.
+            let state = connection.checkpoint()
             logger.trace("checkpoint", metadata: ["logged": "\(state.logged)", "copied": "\(state.copied)"])
             // What was copied whole is begun anew as soon as nobody reads from it any more; till then there is little to do.
             plan.due.store(max(pages, state.copied + pages / 2), ordering: .relaxed)

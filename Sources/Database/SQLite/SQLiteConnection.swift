@@ -136,11 +136,10 @@ final class SQLiteConnection: @unchecked Sendable {
     /// Copies what the write-ahead log holds into the database file, as far as readers allow.
     ///
     /// - Returns: the pages in the log, and how many of them have been copied.
-    func checkpoint(restart: Bool) -> (logged: Int, copied: Int) {
+    func checkpoint() -> (logged: Int, copied: Int) {
         var logged: Int32 = 0
         var copied: Int32 = 0
-        sqlite3_wal_checkpoint_v2(
-            handle, nil, restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, &logged, &copied)
+        sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, &logged, &copied)
         return (Int(logged), Int(copied))
     }
 
