@@ -167,6 +167,26 @@ struct WritingTests {
         await database.close()
     }
 
+    @Test("who reads for long holds up no writer of SQLite, however long the log grows meanwhile")
+    func longReader() async throws {
+        var options = SQLiteEngine.Options()
+        options.checkpointPages = 5
+        options.isDurable = false
+        let directory = TemporaryDirectory()
+        let engine = try await SQLiteEngine(path: "\(directory.path)/log.db", options: options, logger: quiet)
+        let database = Database(engine: engine)
+        try await database.read { reader in
+            #expect(try await reader.query(Self.positions, []) { $0.integer(0) }.isEmpty)
+            for number in 0..<300 {
+                var write = Write()
+                write.run(Self.insertAtPosition, .integer(Int64(number)), .text("x"), .blob([]), write.takePosition())
+                try await database.write(write)
+            }
+        }
+        #expect(try await database.read { try await $0.query(Self.positions, []) { $0.integer(0) } }.count == 300)
+        await database.close()
+    }
+
     @Test("a closed database says so")
     func closed() async throws {
         let test = try await TestDatabase()
