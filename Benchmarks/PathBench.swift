@@ -97,7 +97,10 @@ enum Path: String, CaseIterable {
         func parsed(_ json: JSON) throws -> JSONView { try JSONDocument(parsing: json.encoded()).root }
         func keys(_ from: Int, _ count: Int) -> JSON {
             .object(
-                JSONObject((from..<from + count).map { ("signed_curve25519:k\($0)", ["key": .string("key \($0)")]) }))
+                JSONObject(
+                    (from..<from + count).map {
+                        ("signed_curve25519:k\($0)", ["key": .string("key \($0)"), "signatures": [:]])
+                    }))
         }
         if self == .uploadKeys {
             for number in 0..<count {
