@@ -7,14 +7,14 @@
 public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline var places: [Key: Int] = [:]
     // One entry of each for every place; nil where nothing is.
-    @usableFromInline var keys: [Key?] = []
+    private var keys: [Key?] = []
     @usableFromInline var values: [Value?] = []
-    @usableFromInline var sizes: [Int] = []
+    private var sizes: [Int] = []
     /// Whether it was asked for since the hand passed.
     @usableFromInline var used: [Bool] = []
-    @usableFromInline var free: [Int] = []
-    @usableFromInline var hand = 0
-    @usableFromInline let capacity: Int
+    private var free: [Int] = []
+    private var hand = 0
+    private let capacity: Int
     public private(set) var size = 0
 
     public init(capacity: Int) { self.capacity = capacity }

@@ -133,13 +133,18 @@ final class SQLiteConnection: @unchecked Sendable {
         }
     }
 
-    /// Copies what the write-ahead log holds into the database file, as far as readers allow.
+    /// Copies what the write-ahead log holds into the database file, as far as readers allow. Does nothing while another connection
+    /// does the same.
     ///
-    /// - Returns: the pages in the log, and how many of them have been copied.
-    func checkpoint() -> (logged: Int, copied: Int) {
+    /// - Returns: the pages in the log, and how many of them have been copied; nil if another one is at it.
+    /// - Throws: ``DatabaseError`` if it can't be copied, also because the connection doesn't know of a log.
+    func checkpoint() throws(DatabaseError) -> (logged: Int, copied: Int)? {
         var logged: Int32 = 0
         var copied: Int32 = 0
-        sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, &logged, &copied)
+        let code = sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, &logged, &copied)
+        if code & 0xff == SQLITE_BUSY { return nil }
+        if code != SQLITE_OK { throw error(code) }
+        if logged < 0 { throw .engine(code: code, message: "the connection knows of no log") }
         return (Int(logged), Int(copied))
     }
 
