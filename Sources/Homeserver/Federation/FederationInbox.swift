@@ -43,11 +43,11 @@ public final class FederationInbox: Sendable {
         /// Rooms whose events are all to be tried now, whenever it would be their turn.
         var beginningAnew: Set<RoomNID> = []
         var isClosed = false
-        var timer: Surroundings.Cancel?
     }
 
     /// The lock protects the sets.
     private let state = Mutex(State())
+    private let forgetting: PeriodicWork
 
     private struct Staged: Hashable {
         let room: RoomNID
@@ -73,42 +73,32 @@ public final class FederationInbox: Sendable {
         self.missing = missing
         self.edus = edus
         self.logger = logger
+        forgetting = PeriodicWork(rooms.context.surroundings, every: Self.memory / 24)
     }
 
     /// Goes on with what was waiting when the server stopped.
     func start() async throws {
         for room in try await database.roomsWithStagedEvents() { begin(room) }
-        tick()
+        forgetting.start { [weak self] in await self?.forgetOld() }
     }
 
     func stop() {
-        let (timer, retries) = state.withLock { state in
+        forgetting.stop()
+        let retries = state.withLock { state in
             state.isClosed = true
-            defer {
-                state.timer = nil
-                state.retries = [:]
-            }
-            return (state.timer, state.retries)
+            defer { state.retries = [:] }
+            return state.retries
         }
-        timer?()
         for cancel in retries.values { cancel() }
     }
 
-    private func tick() {
-        let cancel = context.surroundings.after(Self.memory / 24) { [weak self] in
-            guard let self else { return }
-            Task {
-                var write = Write()
-                write.forgetTransactions(before: self.context.surroundings.now() - Self.memory)
-                try? await self.database.write(write)
-                self.tick()
-            }
+    /// Lets go of transactions that nobody repeats any more.
+    private func forgetOld() async {
+        var write = Write()
+        write.forgetTransactions(before: context.surroundings.now() - Self.memory)
+        do { try await database.write(write) } catch {
+            logger.warning("old transactions are forgotten later", metadata: ["reason": "\(error)"])
         }
-        let isClosed = state.withLock { state in
-            state.timer = cancel
-            return state.isClosed
-        }
-        if isClosed { cancel() }
     }
 
     // MARK: - Transactions

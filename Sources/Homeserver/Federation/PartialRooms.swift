@@ -41,19 +41,20 @@ public final class PartialRooms: Sendable {
         var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
         var isClosed = false
-        var timer: Surroundings.Cancel?
         /// What is done in a room that has become whole.
         var whole: @Sendable (RoomNID) -> Void = { _ in }
     }
 
     /// The lock protects the queue.
     private let state = Mutex(State())
+    private let looks: PeriodicWork
 
     init(federated: FederatedRooms, missing: MissingEvents, notifier: Notifier, logger: Logger) {
         self.federated = federated
         self.missing = missing
         self.notifier = notifier
         self.logger = logger
+        looks = PeriodicWork(federated.context.surroundings, every: Self.lookEvery)
     }
 
     /// Goes on with what was interrupted.
@@ -62,35 +63,21 @@ public final class PartialRooms: Sendable {
     func start(whole: @escaping @Sendable (RoomNID) -> Void) async throws {
         state.withLock { $0.whole = whole }
         for partial in try await database.partialRooms() { begin(partial.room) }
-        tick()
+        looks.start { [weak self] in await self?.takeOver() }
     }
 
     func stop() {
-        let timer = state.withLock { state in
+        looks.stop()
+        state.withLock { state in
             state.isClosed = true
             state.waiting = []
-            defer { state.timer = nil }
-            return state.timer
         }
-        timer?()
     }
 
-    private func tick() {
-        let cancel = surroundings.after(Self.lookEvery) { [weak self] in
-            guard let self else { return }
-            Task {
-                let old = self.surroundings.now() - Self.lookEvery
-                for partial in (try? await self.database.partialRooms()) ?? [] where partial.since < old {
-                    self.begin(partial.room)
-                }
-                self.tick()
-            }
-        }
-        let isClosed = state.withLock { state in
-            state.timer = cancel
-            return state.isClosed
-        }
-        if isClosed { cancel() }
+    /// Goes on with what another node has begun and not finished.
+    private func takeOver() async {
+        let old = surroundings.now() - Self.lookEvery
+        for partial in (try? await database.partialRooms()) ?? [] where partial.since < old { begin(partial.room) }
     }
 
     /// Begins to fetch a room's members, unless that goes on already.

@@ -1,7 +1,6 @@
 import Database
 import Logging
 import MatrixCore
-import Synchronization
 
 /// Overwrites what was redacted, once it has been kept for as long as configured. What is planned stands in the database: a
 /// restart, or another node, goes on with it. One node at a time does the work, under a lease.
@@ -10,8 +9,7 @@ final class RedactionJob: Sendable {
     private let node: String
     private let logger: Logger
     private var context: RoomContext { rooms.context }
-    /// The timer of the next look. The lock protects it alone.
-    private let timer = Mutex<Surroundings.Cancel?>(nil)
+    private let looks: PeriodicWork
 
     /// How often the job looks for what is due, and for how long it holds the lease, in milliseconds.
     static let interval: Int64 = 60_000
@@ -21,22 +19,12 @@ final class RedactionJob: Sendable {
         self.rooms = rooms
         self.node = node
         self.logger = logger
+        looks = PeriodicWork(rooms.context.surroundings, every: Self.interval)
     }
 
-    func start() { schedule() }
+    func start() { looks.start { [weak self] in await self?.look() } }
 
-    func stop() { timer.withLock { $0.take() }?() }
-
-    private func schedule() {
-        let cancel = context.surroundings.after(Self.interval) { [weak self] in
-            guard let self else { return }
-            Task {
-                await self.look()
-                self.schedule()
-            }
-        }
-        timer.withLock { $0 = cancel }
-    }
+    func stop() { looks.stop() }
 
     private func look() async {
         do {

@@ -1,6 +1,5 @@
 import Database
 import Logging
-import Synchronization
 
 /// Removes files of other servers: they can be had again. By order, and by themselves once they have been kept for as long as
 /// configured; one node at a time does that, under a lease.
@@ -13,8 +12,7 @@ public final class RemoteMediaPurging: Sendable {
     /// Milliseconds; nil: for ever.
     private let keepFor: Int64?
     private let logger: Logger
-    /// The timer of the next look. The lock protects it alone.
-    private let timer = Mutex<Surroundings.Cancel?>(nil)
+    private let looks: PeriodicWork
 
     /// How often it is looked for what is old, in milliseconds.
     static let interval: Int64 = 3_600_000
@@ -33,6 +31,7 @@ public final class RemoteMediaPurging: Sendable {
         self.node = node
         self.keepFor = keepFor
         self.logger = logger
+        looks = PeriodicWork(surroundings, every: Self.interval)
     }
 
     /// What was removed.
@@ -42,20 +41,9 @@ public final class RemoteMediaPurging: Sendable {
         public var bytes: Int64 = 0
     }
 
-    func start() { if keepFor != nil { schedule() } }
+    func start() { if keepFor != nil { looks.start { [weak self] in await self?.look() } } }
 
-    func stop() { timer.withLock { $0.take() }?() }
-
-    private func schedule() {
-        let cancel = surroundings.after(Self.interval) { [weak self] in
-            guard let self else { return }
-            Task {
-                await self.look()
-                self.schedule()
-            }
-        }
-        timer.withLock { $0 = cancel }
-    }
+    func stop() { looks.stop() }
 
     private func look() async {
         guard let keepFor else { return }

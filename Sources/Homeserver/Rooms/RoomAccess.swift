@@ -126,6 +126,17 @@ struct EventVisibility {
 }
 
 extension RoomContext {
+    /// Whether a user was in a room at a position.
+    func wasJoined(_ user: UserID, in room: Room, at position: Int64, _ reader: any Reader) async throws -> Bool {
+        let state = try await database.state(of: room.nid, at: position, reader)
+        guard let number = try await database.existingNumber(ofStateKey: .member(user)),
+            let nid = try await StateTree(rows: database.stateRows, room: room.nid).event(
+                for: number, in: state, reader),
+            let stored = try await database.events([nid], reader).first
+        else { return false }
+        return Membership(try parse(stored, room.version).content["membership"]) == .join
+    }
+
     /// Changes of a membership that are gone through at most.
     private static let mostChanges = 100
 

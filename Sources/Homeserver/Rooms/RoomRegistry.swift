@@ -277,7 +277,9 @@ public final class RoomRegistry: Sendable {
             }
         }
         let changes = draft.added.flatMap(\.memberships)
-        try await dropRemoteDevices(of: changes.filter { $0.joined < 0 }, room, &write)
+        let departures = changes.filter { $0.joined < 0 }
+        let own = changes.isEmpty ? nil : try await database.number(ofServer: context.serverName)
+        if let own, !departures.isEmpty { dropRemoteDevices(of: departures, room, own, &write) }
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -285,7 +287,6 @@ public final class RoomRegistry: Sendable {
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }
-        let own = try await database.number(ofServer: context.serverName)
         let isForOthers =
             draft.isPartial || draft.before?.partialJoin != nil || changes.contains { $0.server != own }
         let inUse = isForOthers ? active.withLock { $0.byNumber[room] } : nil
@@ -303,16 +304,14 @@ public final class RoomRegistry: Sendable {
         }
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
-        let gone = changes.filter { $0.joined < 0 }.map(\.user)
-        if !gone.isEmpty { for user in try await database.users(gone).values { typing.left(user, room) } }
+        if departures.isEmpty { return }
+        for user in try await database.users(departures.map(\.user)).values { typing.left(user, room) }
     }
 
     /// Whose devices are told of to this server only while a room is shared: what it knows of them isn't good beyond.
     private func dropRemoteDevices(
-        of departures: [RoomDraft.MembershipChange], _ room: RoomNID, _ write: inout Write
-    ) async throws {
-        if departures.isEmpty { return }
-        let own = try await database.number(ofServer: context.serverName)
+        of departures: [RoomDraft.MembershipChange], _ room: RoomNID, _ own: ServerNID, _ write: inout Write
+    ) {
         for departure in departures where departure.server != own { write.dropRemoteDevices(of: departure.user) }
         if departures.contains(where: { $0.server == own }) {
             write.dropRemoteDevices(ofAllIn: room, unlessJoinedBy: own)

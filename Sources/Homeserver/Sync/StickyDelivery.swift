@@ -106,17 +106,3 @@ struct StickyDelivery {
         }
     }
 }
-
-extension RoomContext {
-    /// Whether a user was in a room at a position.
-    func wasJoined(_ user: UserID, in room: Room, at position: Int64, _ reader: any Reader) async throws -> Bool {
-        let state = try await database.state(of: room.nid, at: position, reader)
-        let key = StateKey.member(user)
-        guard let number = try await database.existingNumbers(ofStateKeys: [key])[key],
-            let nid = try await StateTree(rows: database.stateRows, room: room.nid).event(
-                for: number, in: state, reader),
-            let stored = try await database.events([nid], reader).first
-        else { return false }
-        return Membership(try parse(stored, room.version).content["membership"]) == .join
-    }
-}
