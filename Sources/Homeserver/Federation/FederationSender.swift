@@ -12,15 +12,15 @@ import Synchronization
 ///
 /// On a shared database one node tells, under a lease.
 final class FederationSender: Sendable {
-    private let rooms: RoomRegistry
+    let rooms: RoomRegistry
     private let client: FederationClient
-    private let logger: Logger
-    private var context: RoomContext { rooms.context }
-    private var database: Database { rooms.database }
+    let logger: Logger
+    var context: RoomContext { rooms.context }
+    var database: Database { rooms.database }
     private var health: PeerHealth { client.health }
-    private let ownServer: ServerNID
+    let ownServer: ServerNID
 
-    private struct State {
+    struct State {
         var queues: [ServerName: FederationQueue] = [:]
         /// Everything up to here is in the queues; nil while another node tells.
         var handedOut: Int64?
@@ -44,7 +44,7 @@ final class FederationSender: Sendable {
     }
 
     /// The lock protects the queues; nothing is awaited while it is held.
-    private let state = Mutex(State())
+    let state = Mutex(State())
     private let news = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
     private let run: String
     private let pump = Mutex<Task<Void, Never>?>(nil)
@@ -60,7 +60,7 @@ final class FederationSender: Sendable {
     private static let mostUnproven = 100
     /// Events of one room that a server is told which has been away: it asks for the others if it wants them.
     private static let mostMissed = 100
-    private static let pageSize = 500
+    static let pageSize = 500
     /// Milliseconds that a transaction takes at most.
     private static let timeout: Int64 = 60_000
     private static let leaseDuration: Int64 = 15_000
@@ -225,138 +225,9 @@ final class FederationSender: Sendable {
         begin(server)
     }
 
-    /// Hands what was committed out to the queues.
-    private func handOut() async {
-        do {
-            while let after = state.withLock({ $0.isClosed ? nil : $0.handedOut }) {
-                let upTo = database.committedPosition
-                guard upTo > after else { return }
-                guard try await handOut(after: after, upTo: upTo) else { return }
-            }
-        } catch {
-            logger.error("telling other servers is delayed", metadata: ["reason": "\(error)"])
-        }
-    }
-
-    /// - Returns: whether there may be more.
-    private func handOut(after: Int64, upTo: Int64) async throws -> Bool {
-        let (events, users, destinations) = try await database.read { reader in
-            let events = try await self.database.outgoingEvents(
-                after: after, upTo: upTo, limit: Self.pageSize, reader)
-            let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
-            let users = try await self.database.localUsersWithChangedDevices(after: after, upTo: end, reader)
-            var destinations: [EventNID: [ServerNID]] = [:]
-            for event in events { destinations[event.event] = try await self.destinations(of: event, reader) }
-            return (events, users, destinations)
-        }
-        let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
-        let names = try await database.servers(Array(Set(destinations.values.flatMap { $0 })))
-        let updates = try await deviceUpdates(of: users)
-        var concerned = Set<ServerName>()
-        state.withLock { state in
-            guard state.handedOut == after else { return }
-            for event in events {
-                for server in destinations[event.event] ?? [] {
-                    guard let name = names[server] else { continue }
-                    state.queues[name, default: FederationQueue()].add(event)
-                    concerned.insert(name)
-                }
-            }
-            for update in updates {
-                for name in update.servers {
-                    state.queues[name, default: FederationQueue()].add(update.edu)
-                    concerned.insert(name)
-                }
-            }
-            state.handedOut = end
-        }
-        concerned.formUnion(try await noteToDevice())
-        for server in concerned.sorted() { begin(server) }
-        try await noteRoomsOfOwn(Set(events.filter { destinations[$0.event]?.isEmpty == true }.map(\.room)))
-        return true
-    }
-
-    /// Notes which rooms no other server is in.
-    private func noteRoomsOfOwn(_ candidates: Set<RoomNID>) async throws {
-        for nid in candidates {
-            guard let room = rooms.inUse(nid), !room.isOnlyOwn else { continue }
-            let changes = room.audienceChanges
-            let servers = try await database.read { try await self.database.servers(in: nid, $0) }
-            if servers.allSatisfy({ $0.server == ownServer }) { room.foundOnlyOwn(at: changes) }
-        }
-    }
-
-    /// Notes for which servers messages to devices wait, if any were written.
-    private func noteToDevice() async throws -> [ServerName] {
-        let isNew = state.withLock { state in
-            defer { state.hasNewToDevice = false }
-            return state.hasNewToDevice
-        }
-        guard isNew else { return [] }
-        do {
-            let names = try await database.servers(try await database.serversAwaitingToDevice()).values.sorted()
-            state.withLock { state in
-                for name in names { state.queues[name, default: FederationQueue()].hasToDevice = true }
-            }
-            return names
-        } catch {
-            state.withLock { $0.hasNewToDevice = true }
-            throw error
-        }
-    }
-
-    /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
-    private func destinations(of outgoing: Database.OutgoingEvent, _ reader: any Reader) async throws -> [ServerNID] {
-        var servers = try await database.servers(in: outgoing.room, reader).map(\.server)
-        // In the name of another server's user, who had invited a third-party identifier.
-        var isMadeHere = false
-        guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
-        if let key = stored.stateKey, let name = try await database.stateKey(key),
-            name.type == "m.room.member", let user = UserID(name.key)
-        {
-            let event = try context.parse(stored, try await rooms.room(stored.room).version)
-            let isOwnUser = user.server == context.serverName
-            isMadeHere = isOwnUser && event.isThirdPartyInvite
-            let membership = event.content["membership"]
-            if !isOwnUser, membership?.isString("leave") == true || membership?.isString("ban") == true {
-                let server = try await database.number(ofServer: user.server)
-                if !servers.contains(server) { servers.append(server) }
-            }
-        }
-        var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.user(stored.sender), sender.server != context.serverName,
-            !isMadeHere
-        {
-            excluded.insert(try await database.number(ofServer: sender.server))
-        }
-        return servers.filter { !excluded.contains($0) }
-    }
-
-    /// What is to be told of users whose devices have changed, and to whom (Server-Server API, "Device Management"). Without the
-    /// change before, so that who hears it asks for the whole list: that can't go wrong.
-    private func deviceUpdates(
-        of users: [(user: UserNID, position: Int64)]
-    ) async throws -> [(edu: EDU, servers: [ServerName])] {
-        var updates: [(EDU, [ServerName])] = []
-        for (user, position) in users {
-            let servers = try await database.read { try await self.database.servers(sharingRoomsWith: user, $0) }
-                .filter { $0 != ownServer }
-            guard !servers.isEmpty, let name = try await database.user(user) else { continue }
-            let device = try await database.deviceIDs(of: [user])[user]?.first
-            var content: JSONObject = [
-                "user_id": .string(name.string), "device_id": .string(device ?? "none"),
-                "stream_id": .integer(position), "prev_id": [],
-            ]
-            if device == nil { content["deleted"] = true }
-            let edu = EDU("m.device_list_update", .object(content), replacing: name.string, position: position)
-            updates.append((edu, try await database.servers(servers).values.sorted()))
-        }
-        return updates
-    }
-
     // MARK: - Sending
 
-    private enum Beginning {
+    enum Beginning {
         case began(isUnproven: Bool)
         /// Too many are sent to.
         case waits
@@ -364,7 +235,7 @@ final class FederationSender: Sendable {
     }
 
     @discardableResult
-    private func begin(_ server: ServerName) -> Beginning {
+    func begin(_ server: ServerName) -> Beginning {
         let beginning: Beginning = state.withLock { state in
             guard !state.isClosed, let queue = state.queues[server], !queue.isRunning, !queue.isEmpty,
                 queue.retry == nil
