@@ -22,31 +22,29 @@ enum EventHashing {
 
     /// The event with more members, each where it belongs in the order of keys.
     static func whole(_ event: JSONView, adding additions: [Addition]) -> [UInt8] {
-        var output: [UInt8] = []
+        var output: [UInt8] = [0x7B]
         output.reserveCapacity(additions.reduce(event.range.count) { $0 + $1.name.utf8.count + $1.value.count + 4 })
-        output.append(0x7B)
-        var isFirst = true
         var rest = additions[...]
         var members = event.members
         while let (key, value) = members.nextViews() {
-            while let next = rest.first, stands(next, before: key) {
-                append(next, &isFirst, to: &output)
-                rest.removeFirst()
-            }
-            if !isFirst { output.append(0x2C) }
-            isFirst = false
-            output.append(contentsOf: key.raw)
-            output.append(0x3A)
+            while let next = rest.first, stands(next, before: key) { append(rest.removeFirst(), to: &output) }
+            append(key, ofObjectAt: 0, to: &output)
             output.append(contentsOf: value.raw)
         }
-        for next in rest { append(next, &isFirst, to: &output) }
+        for next in rest { append(next, to: &output) }
         output.append(0x7D)
         return output
     }
 
-    private static func append(_ addition: Addition, _ isFirst: inout Bool, to output: inout [UInt8]) {
-        if !isFirst { output.append(0x2C) }
-        isFirst = false
+    /// Writes a key of the object that begins at `start`.
+    private static func append(_ key: JSONView, ofObjectAt start: Int, to output: inout [UInt8]) {
+        if output.count > start + 1 { output.append(0x2C) }
+        output.append(contentsOf: key.raw)
+        output.append(0x3A)
+    }
+
+    private static func append(_ addition: Addition, to output: inout [UInt8]) {
+        if output.count > 1 { output.append(0x2C) }
         output.append(0x22)
         output.append(contentsOf: addition.name.utf8)
         output.append(0x22)
@@ -69,27 +67,23 @@ enum EventHashing {
         var output: [UInt8] = []
         output.reserveCapacity(event.range.count)
         output.append(0x7B)
-        var isFirst = true
         var added = adding
         var members = event.members
         while let (key, value) = members.nextViews() {
             if let next = added, stands(next, before: key) {
-                append(next, &isFirst, to: &output)
+                append(next, to: &output)
                 added = nil
             }
             guard rules.topLevel.contains(where: { key.isString($0) }), !omitting.contains(where: { key.isString($0) })
             else { continue }
-            if !isFirst { output.append(0x2C) }
-            isFirst = false
-            output.append(contentsOf: key.raw)
-            output.append(0x3A)
+            append(key, ofObjectAt: 0, to: &output)
             if key.isString("content") {
                 appendContent(value, type: type, rules: rules, to: &output)
             } else {
                 output.append(contentsOf: value.raw)
             }
         }
-        if let added { append(added, &isFirst, to: &output) }
+        if let added { append(added, to: &output) }
         output.append(0x7D)
         return output
     }
@@ -103,16 +97,13 @@ enum EventHashing {
         }
         let kept = rules.content[ByteString(type)] ?? []
         let keepsSigned = rules.keepsSignedThirdPartyInvite && type.hasSameBytes(as: "m.room.member")
+        let start = output.count
         output.append(0x7B)
-        var isFirst = true
         var members = content.members
         while let (key, value) = members.nextViews() {
             let isInvite = keepsSigned && key.isString("third_party_invite") && value.isObject
             guard isInvite || kept.contains(where: { key.isString($0) }) else { continue }
-            if !isFirst { output.append(0x2C) }
-            isFirst = false
-            output.append(contentsOf: key.raw)
-            output.append(0x3A)
+            append(key, ofObjectAt: start, to: &output)
             if isInvite {
                 appendObject(value, to: &output) { $0.isString("signed") }
             } else {
@@ -123,15 +114,12 @@ enum EventHashing {
     }
 
     private static func appendObject(_ object: JSONView, to output: inout [UInt8], where isKept: (JSONView) -> Bool) {
+        let start = output.count
         output.append(0x7B)
-        var isFirst = true
         var members = object.members
         while let (key, value) = members.nextViews() {
             guard isKept(key) else { continue }
-            if !isFirst { output.append(0x2C) }
-            isFirst = false
-            output.append(contentsOf: key.raw)
-            output.append(0x3A)
+            append(key, ofObjectAt: start, to: &output)
             output.append(contentsOf: value.raw)
         }
         output.append(0x7D)

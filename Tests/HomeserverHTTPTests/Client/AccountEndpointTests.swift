@@ -140,9 +140,7 @@ struct AccountEndpointTests {
     func suspended() async throws {
         let client = ClientSession(try await TestServer())
         let boss = try await administrator(client), alice = await client.register("alice")
-        let room =
-            await client.ask(.POST, "\(base)/createRoom", boss, ["preset": "public_chat"]).json["room_id"]?
-            .stringValue ?? ""
+        let room = await client.room(of: boss)
         _ = await client.ask(.POST, "\(base)/join/\(room)", alice, [:])
         let said =
             await client.ask(

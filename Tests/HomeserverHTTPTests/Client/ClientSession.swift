@@ -60,6 +60,12 @@ struct ClientSession {
         return answer.json["access_token"]?.stringValue ?? ""
     }
 
+    /// A public room that somebody makes.
+    func room(of token: String) async -> String {
+        let answer = await ask(.POST, "/_matrix/client/v3/createRoom", token, ["preset": "public_chat"])
+        return answer.json["room_id"]?.stringValue ?? ""
+    }
+
     func ask(
         _ method: HTTPMethod, _ target: String, _ token: String?, _ body: JSON? = nil,
         sourceLocation: SourceLocation = #_sourceLocation

@@ -18,9 +18,7 @@ struct DelayedEventEndpointTests {
     init() async throws {
         client = ClientSession(try await TestServer { $0.registration.guests = true })
         alice = await client.register("alice")
-        room =
-            await client.ask(.POST, "\(base)/createRoom", alice, ["preset": "public_chat"]).json["room_id"]?.stringValue
-            ?? ""
+        room = await client.room(of: alice)
     }
 
     private var server: TestServer { client.server }

@@ -19,9 +19,7 @@ struct SyncProposalTests {
         client = ClientSession(try await TestServer())
         alice = await client.register("alice")
         bob = await client.register("bob")
-        room =
-            await client.ask(.POST, "\(base)/createRoom", alice, ["preset": "public_chat"]).json["room_id"]?.stringValue
-            ?? ""
+        room = await client.room(of: alice)
     }
 
     private func sync(_ token: String, since: String? = nil, filter: String = "") async -> JSON {

@@ -20,9 +20,7 @@ struct ThreadSubscriptionEndpointTests {
         client = ClientSession(try await TestServer())
         alice = await client.register("alice")
         bob = await client.register("bob")
-        room =
-            await client.ask(.POST, "\(base)/createRoom", alice, ["preset": "public_chat"]).json["room_id"]?.stringValue
-            ?? ""
+        room = await client.room(of: alice)
     }
 
     private func send(_ id: String, replyingTo root: String? = nil) async -> String {
