@@ -228,11 +228,13 @@ struct SyncBuilder {
     private func sticky(
         _ candidates: [RoomMembership], _ memberships: [RoomMembership], _ reader: any Reader
     ) async throws -> StickyDelivery {
-        try await StickyDelivery.read(
+        // What is left to be told may be of any room; else nothing has come but in the candidates.
+        let mayBeAnywhere = since == nil || since?.sticky != nil
+        let joined = (mayBeAnywhere ? memberships : candidates).filter { $0.membership == .join }
+        return try await StickyDelivery.read(
             .init(
-                user: requester.userID, joined: memberships.filter { $0.membership == .join },
-                changed: since == nil ? nil : Set(candidates.map(\.room)), since: sincePosition, rest: since?.sticky,
-                upTo: upTo.position, now: now),
+                user: requester.userID, joined: joined, changed: since == nil ? nil : Set(candidates.map(\.room)),
+                since: sincePosition, rest: since?.sticky, upTo: upTo.position, now: now),
             service.rooms, reader)
     }
 
