@@ -197,12 +197,19 @@ private final class BenchClient: ChannelInboundHandler, @unchecked Sendable {
     private var arrival: EventLoopPromise<Double>?
     private var isWaiting = false
 
+    private let port: Int
+
     init(at server: ServerProcess) async throws {
+        port = server.port
+        try await connect()
+    }
+
+    private func connect() async throws {
         channel = try await ClientBootstrap(group: Self.loops)
             .channelInitializer { channel in
                 channel.pipeline.addHTTPClientHandlers().flatMap { channel.pipeline.addHandler(self) }
             }
-            .connect(host: "127.0.0.1", port: server.port).get()
+            .connect(host: "127.0.0.1", port: port).get()
     }
 
     static func registered(_ name: String, at server: ServerProcess) async throws -> BenchClient {
@@ -216,6 +223,8 @@ private final class BenchClient: ChannelInboundHandler, @unchecked Sendable {
     func ask(_ method: HTTPMethod, _ path: String, _ body: String) async throws -> JSONView {
         // One connection waits; who waits on it asks by another.
         if isWaiting { throw BenchFailure(what: "the connection waits for a sync") }
+        // The server has closed one that lay idle while the other clients were made.
+        if !channel.isActive { try await connect() }
         let promise = channel.eventLoop.makePromise(of: [UInt8].self)
         let answer = try await channel.eventLoop.flatSubmit {
             self.answer = promise
