@@ -3,12 +3,42 @@ import MatrixCore
 import RoostTestSupport
 
 /// What a client sees first, by how many rooms its account is in: sliding sync with the window and the state that clients of
-/// today ask for, on a server that has just started, and on one that knows the account.
+/// today ask for, on a server that has just started, and on one that knows the account. Both accounts are measured by turns.
 func slidingSection() async throws {
-    for count in [20, 2_000] {
-        let directory = TemporaryDirectory()
+    var accounts: [SlidingAccount] = []
+    for rooms in [20, 2_000] { accounts.append(try await SlidingAccount(rooms: rooms)) }
+    for account in accounts {
+        let (wall, cpu) = (Bench.wallSeconds(), Bench.cpuSeconds())
+        try await account.first()
+        Bench.report("first answer after a start, \(account.rooms) rooms", (Bench.wallSeconds() - wall) * 1e3, "ms")
+        Bench.report("the same, CPU", (Bench.cpuSeconds() - cpu) * 1e3, "ms")
+    }
+    var best = accounts.map { _ in Double.infinity }
+    for _ in 0..<20 {
+        for (index, account) in accounts.enumerated() {
+            let start = Bench.cpuSeconds()
+            for _ in 0..<10 { try await account.first() }
+            best[index] = min(best[index], (Bench.cpuSeconds() - start) / 10)
+        }
+    }
+    for (account, best) in zip(accounts, best) {
+        Bench.report("first answer again, \(account.rooms) rooms, CPU", best * 1e3, "ms")
+        await account.server.close()
+    }
+}
+
+/// An account in some rooms, on a server of its own that has been started anew.
+private struct SlidingAccount {
+    let rooms: Int
+    let server: TestServer
+    private let alice: Requester
+    private let body: JSONView
+    private let directory = TemporaryDirectory()
+
+    init(rooms count: Int) async throws {
+        rooms = count
         var server = try await TestServer(directory: directory)
-        var alice = try await server.user("alice")
+        let alice = try await server.user("alice")
         let bob = try await server.user("bob")
         for number in 0..<count {
             server.clock.advance(by: 1)
@@ -21,8 +51,8 @@ func slidingSection() async throws {
         ).accessToken
         await server.close()
         server = try await TestServer(directory: directory)
-        alice = try await server.homeserver.accounts.tokens.requester(for: token)
-
+        self.server = server
+        self.alice = try await server.homeserver.accounts.tokens.requester(for: token)
         let body: JSON = [
             "conn_id": "bench",
             "lists": [
@@ -40,22 +70,12 @@ func slidingSection() async throws {
                 "receipts": ["enabled": true], "typing": ["enabled": true],
             ],
         ]
-        let document = try JSONDocument(parsing: body.encoded()).root
-        func first() async throws {
-            let request = try SlidingRequest(document, pos: nil, timeout: 0, presence: nil, for: alice.userID)
-            keep(try await server.homeserver.slidingSync.sync(request, for: alice))
-        }
-        let (wall, cpu) = (Bench.wallSeconds(), Bench.cpuSeconds())
-        try await first()
-        Bench.report("first answer after a start, \(count) rooms", (Bench.wallSeconds() - wall) * 1e3, "ms")
-        Bench.report("the same, CPU", (Bench.cpuSeconds() - cpu) * 1e3, "ms")
-        var best = Double.infinity
-        for _ in 0..<10 {
-            let start = Bench.cpuSeconds()
-            for _ in 0..<10 { try await first() }
-            best = min(best, (Bench.cpuSeconds() - start) / 10)
-        }
-        Bench.report("first answer again, \(count) rooms, CPU", best * 1e3, "ms")
-        await server.close()
+        self.body = try JSONDocument(parsing: body.encoded()).root
+    }
+
+    /// A first screen.
+    func first() async throws {
+        let request = try SlidingRequest(body, pos: nil, timeout: 0, presence: nil, for: alice.userID)
+        keep(try await server.homeserver.slidingSync.sync(request, for: alice))
     }
 }

@@ -43,6 +43,11 @@ public final class SlidingSyncService: Sendable {
     /// - Returns: the encoded answer.
     /// - Throws: `M_UNKNOWN_POS` if the position is not one of the device's, or has expired.
     public func sync(_ request: SlidingRequest, for requester: Requester) async throws -> [UInt8] {
+        try await poll(request, for: requester).finished()
+    }
+
+    /// The same; the caller waits, if there is nothing to tell yet.
+    public func poll(_ request: SlidingRequest, for requester: Requester) async throws -> LongPoll {
         let since = try await token(request.pos)
         try await sync.presence.synced(request.presence, by: requester)
         if let text = request.extensions.toDevice?.since,
@@ -50,10 +55,37 @@ public final class SlidingSyncService: Sendable {
         {
             try await devices.acknowledge(position, by: requester)
         }
-        for _ in 0..<Self.attempts {
-            do { return try await answer(request, since, requester) } catch DatabaseError.conflict {
-                continue
-            } catch DatabaseError.constraint { continue }
+        return try await look(
+            Search(
+                request: request, requester: requester, since: since,
+                deadline: context.surroundings.now() + min(request.timeout, SyncService.longestWait),
+                connection: try await connection(since, requester)))
+    }
+
+    /// What is looked for, and what the client has been told.
+    private struct Search: Sendable {
+        let request: SlidingRequest
+        let requester: Requester
+        let since: SlidingToken?
+        let deadline: Int64
+        var connection: SlidingConnection
+        var attemptsLeft = SlidingSyncService.attempts
+    }
+
+    private func connection(_ since: SlidingToken?, _ requester: Requester) async throws -> SlidingConnection {
+        if let since { return try await connections.connection(since, of: requester) }
+        return SlidingConnection(stored: nil, confirmsPending: false, rooms: [:], configs: SlidingConfigs())
+    }
+
+    private func look(_ search: Search) async throws -> LongPoll {
+        var search = search
+        while search.attemptsLeft > 0 {
+            do {
+                return try await answer(search)
+            } catch DatabaseError.conflict, DatabaseError.constraint {
+                search.attemptsLeft -= 1
+                search.connection = try await connection(search.since, search.requester)
+            }
         }
         throw SlidingConnections.unknown
     }
@@ -67,41 +99,37 @@ public final class SlidingSyncService: Sendable {
         return token
     }
 
-    private func answer(
-        _ request: SlidingRequest, _ since: SlidingToken?, _ requester: Requester
-    ) async throws -> [UInt8] {
-        var connection: SlidingConnection
-        if let since {
-            connection = try await connections.connection(since, of: requester)
-        } else {
-            connection = SlidingConnection(stored: nil, confirmsPending: false, rooms: [:], configs: SlidingConfigs())
-        }
-        let surroundings = context.surroundings
-        let deadline = surroundings.now() + min(request.timeout, SyncService.longestWait)
+    private func answer(_ wanted: Search) async throws -> LongPoll {
+        var search = wanted
+        let request = search.request
+        let requester = search.requester
         while true {
             let known = try await sync.memberships(of: requester.nid)
-            let memberships = known.list
             // Registered before anything is read: what happens from here on wakes it. A connection that begins is answered at once.
-            let waiter = since.map { _ in sync.notifier.register(requester.nid, rooms: known.joined) }
-            defer { if let waiter { sync.notifier.remove(waiter) } }
+            let waiter = search.since.map { _ in sync.notifier.register(requester.nid, rooms: known.joined) }
+            var isWaiting = false
+            defer { if let waiter, !isWaiting { sync.notifier.remove(waiter) } }
             let upTo = SyncToken(
                 epoch: sync.epoch, position: database.committedPosition, run: run, ephemeral: sync.serial.current)
             guard sync.isCurrent(known, of: requester.nid) else { continue }
-            let lists = SlidingLists(service: self, requester: requester, connection: connection)
+            let lists = SlidingLists(service: self, requester: requester, connection: search.connection)
             let (counts, shown) = try await lists.match(request, known)
-            let candidates = try await candidates(shown, request, &connection, requester)
+            let candidates = try await candidates(shown, request, &search.connection, requester)
             let facts = try await facts.facts(of: candidates.map(\.room.nid), for: requester.nid)
             let builder = SlidingBuilder(
-                service: self, requester: requester, request: request, since: since, upTo: upTo,
-                connection: connection, now: surroundings.now(), lists: lists, facts: facts,
+                service: self, requester: requester, request: request, since: search.since, upTo: upTo,
+                connection: search.connection, now: context.surroundings.now(), lists: lists, facts: facts,
                 shownRooms: Dictionary(shown.map { ($0.membership.room, $0) }) { $1 })
-            let answer = try await builder.build(candidates, memberships)
-            connection.quiet.merge(answer.quiet) { $1 }
-            let left = deadline - surroundings.now()
+            let answer = try await builder.build(candidates, known.list)
+            search.connection.quiet.merge(answer.quiet) { $1 }
+            let left = search.deadline - context.surroundings.now()
             guard let waiter, answer.isEmpty, left > 0, !sync.notifier.isDraining else {
-                return try await finish(answer, counts, builder, connection)
+                return .answered(try await finish(answer, counts, builder, search.connection))
             }
-            try await sync.wait(waiter, atMost: left, as: request.presence, requester)
+            isWaiting = true
+            return sync.wait(waiter, atMost: left, as: request.presence, requester) { [search] in
+                try await self.look(search)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ public final class Notifier: Sendable {
 
         private struct State {
             var isWoken = false
-            var continuation: CheckedContinuation<Void, Never>?
+            var wake: (@Sendable () -> Void)?
         }
 
         fileprivate init(user: UserNID, rooms: Set<RoomNID>) {
@@ -20,24 +20,29 @@ public final class Notifier: Sendable {
         }
 
         func wake() {
-            let continuation = state.withLock { state in
+            let wake = state.withLock { state in
                 state.isWoken = true
-                defer { state.continuation = nil }
-                return state.continuation
+                defer { state.wake = nil }
+                return state.wake
             }
-            continuation?.resume()
+            wake?()
+        }
+
+        /// Has something called, once, when something has happened since the registration: at once, if it has already.
+        ///
+        /// - Parameter wake: nil: nothing any more.
+        func whenWoken(_ wake: (@Sendable () -> Void)?) {
+            let isWoken = state.withLock { state in
+                state.wake = state.isWoken ? nil : wake
+                return state.isWoken
+            }
+            if isWoken { wake?() }
         }
 
         /// Returns when something has happened since the registration, or the task is cancelled.
         func wait() async {
             await withTaskCancellationHandler {
-                await withCheckedContinuation { continuation in
-                    let isWoken = state.withLock { state in
-                        if !state.isWoken { state.continuation = continuation }
-                        return state.isWoken
-                    }
-                    if isWoken { continuation.resume() }
-                }
+                await withCheckedContinuation { continuation in whenWoken { continuation.resume() } }
             } onCancel: {
                 wake()
             }

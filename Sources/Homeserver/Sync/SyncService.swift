@@ -88,78 +88,66 @@ public final class SyncService: Sendable {
     /// - Returns: the encoded answer.
     /// - Throws: `M_INVALID_PARAM` if `since` is not a token of this server.
     public func sync(_ request: Request, for requester: Requester) async throws -> [UInt8] {
-        let since = try await apart { try await self.begin(request, requester) }
-        let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
-        while true {
-            let found = try await apart { try await self.look(request, since, requester) }
-            let left = deadline - context.surroundings.now()
-            defer { notifier.remove(found.waiter) }
-            if !found.isEmpty || left <= 0 || notifier.isDraining { return found.answer }
-            try await wait(found.waiter, atMost: left, as: request.presence, requester)
-        }
+        try await poll(request, for: requester).finished()
     }
 
-    /// What is to be done before anything is looked for.
-    private func begin(_ request: Request, _ requester: Requester) async throws -> SyncToken? {
+    /// The same; the caller waits, if there is nothing to tell yet.
+    public func poll(_ request: Request, for requester: Requester) async throws -> LongPoll {
         let since = try await token(request.since)
         try await presence.synced(request.presence, by: requester)
         if let since { try await devices.acknowledge(since.toDevicePosition, by: requester) }
-        return since
+        let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
+        return try await look(request, since, until: deadline, requester)
     }
 
-    /// Does something in a task of its own: a task keeps what memory it once needed until it ends, and this one is about to wait.
-    @inline(never) func apart<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws -> T {
-        async let value = body()
-        return try await value
-    }
-
-    private struct Found: Sendable {
-        let answer: [UInt8]
-        /// Whether it tells nothing new, so that it may be waited.
-        let isEmpty: Bool
-        /// Registered before anything was read: what has happened since wakes it.
-        let waiter: Notifier.Waiter
-    }
-
-    @inline(never) private func look(_ request: Request, _ since: SyncToken?, _ requester: Requester) async throws
-        -> Found
-    {
+    private func look(
+        _ request: Request, _ since: SyncToken?, until deadline: Int64, _ requester: Requester
+    ) async throws -> LongPoll {
         while true {
             let known = try await memberships(of: requester.nid)
+            // Registered before anything is read: what has happened since wakes it.
             let waiter = notifier.register(requester.nid, rooms: known.joined)
-            do {
-                let upTo = SyncToken(
-                    epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
-                guard isCurrent(known, of: requester.nid) else {
-                    notifier.remove(waiter)
-                    continue
-                }
-                let builder = SyncBuilder(
-                    service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
-                    fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
-                    now: context.surroundings.now(),
-                    listsSince: since?.position ?? (request.since == nil ? nil : 0))
-                let (answer, isEmpty) = try await builder.build(known.list)
-                return Found(
-                    answer: answer, isEmpty: isEmpty && since != nil && !request.fullState, waiter: waiter)
-            } catch {
-                notifier.remove(waiter)
-                throw error
+            var isWaiting = false
+            defer { if !isWaiting { notifier.remove(waiter) } }
+            let now = context.surroundings.now()
+            let upTo = SyncToken(
+                epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
+            guard isCurrent(known, of: requester.nid) else { continue }
+            let builder = SyncBuilder(
+                service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
+                fullState: request.fullState, wantsStateAfter: request.wantsStateAfter, now: now,
+                listsSince: since?.position ?? (request.since == nil ? nil : 0))
+            let (answer, isEmpty) = try await builder.build(known.list)
+            // Until there is something that is news to the client.
+            let left = deadline - context.surroundings.now()
+            guard isEmpty, since != nil, !request.fullState, left > 0, !notifier.isDraining else {
+                return .answered(answer)
+            }
+            isWaiting = true
+            return wait(waiter, atMost: left, as: request.presence, requester) {
+                try await self.look(request, since, until: deadline, requester)
             }
         }
     }
 
     /// Waits until something happens or the time is up; the user's device is there meanwhile.
-    @inline(never) func wait(
-        _ waiter: Notifier.Waiter, atMost milliseconds: Int64, as state: PresenceService.State, _ requester: Requester
-    ) async throws {
+    ///
+    /// - Parameter look: looks again.
+    func wait(
+        _ waiter: Notifier.Waiter, atMost milliseconds: Int64, as state: PresenceService.State, _ requester: Requester,
+        look: @escaping @Sendable () async throws -> LongPoll
+    ) -> LongPoll {
         let cancel = context.surroundings.after(milliseconds) { waiter.wake() }
         if state != .offline { presence.waits(true, requester) }
-        await waiter.wait()
-        if state != .offline { presence.waits(false, requester) }
-        cancel()
-        try await presence.synced(state, by: requester)
-        try Task.checkCancellation()
+        return .waiting(
+            PendingLook(waiter) {
+                self.notifier.remove(waiter)
+                cancel()
+                if state != .offline { self.presence.waits(false, requester) }
+            } look: {
+                try await self.presence.synced(state, by: requester)
+                return try await look()
+            })
     }
 
     /// The position that a token of this server stands for.

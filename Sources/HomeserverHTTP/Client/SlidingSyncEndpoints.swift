@@ -14,7 +14,7 @@ extension ClientAPI {
                 let wanted = try SlidingRequest(
                     body, pos: request.query["pos"], timeout: try request.integer("timeout"),
                     presence: request.query["set_presence"], for: requester.userID)
-                return .json(try await self.homeserver.slidingSync.sync(wanted, for: requester))
+                return .json(try await self.homeserver.slidingSync.poll(wanted, for: requester))
             }
         ]
     }

@@ -33,7 +33,7 @@ extension ClientAPI {
             since: request.query["since"], timeout: timeout, fullState: try request.flag("full_state"), filter: filter)
         wanted.wantsStateAfter = try request.flag("use_state_after")
         wanted.presence = presence
-        return .json(try await homeserver.sync.sync(wanted, for: requester))
+        return .json(try await homeserver.sync.poll(wanted, for: requester))
     }
 }
 

@@ -21,26 +21,78 @@ public struct Router: Sendable {
         self.logger = logger
     }
 
-    /// Answers a request; every failure is an answer too.
+    /// Answers a request; every failure is an answer too. Waits in the task that asks, where the answer has to wait.
     public func respond(to request: Request) async -> Response {
-        await RequestID.$current.withValue(request.id) {
-            let answering = Answering(request, match: tree.match(request.path))
-            var response: Response
-            do {
-                response = try await dispatch(answering)
-            } catch {
-                response = answering.failure(error, logger)
+        var reply = await reply(to: request)
+        while true {
+            switch reply {
+            case .ready(let response): return response
+            case .waiting(let waiting):
+                await waiting.woken()
+                reply = await waiting.again()
             }
-            return answering.finish(response, logger)
         }
     }
 
-    /// Finds the endpoint and has it answer. Whatever waits for something to happen waits in here, so it holds little.
+    /// Answers a request, or tells that the answer has to wait.
+    public func reply(to request: Request) async -> Reply {
+        let answering = Answering(request, match: tree.match(request.path))
+        return await reply(answering) { try await dispatch(answering) }
+    }
+
+    fileprivate func reply(_ answering: Answering, _ body: () async throws -> Response) async -> Reply {
+        await RequestID.$current.withValue(answering.request.id) {
+            do {
+                let response = try await body()
+                if let look = response.pending {
+                    answering.waits()
+                    return .waiting(WaitingReply(look: look, answering: answering, router: self))
+                }
+                return .ready(answering.finish(response, logger))
+            } catch {
+                return .ready(answering.finish(answering.failure(error, logger), logger))
+            }
+        }
+    }
+
+    /// Finds the endpoint and has it answer.
     private func dispatch(_ answering: Answering) async throws -> Response {
         guard let endpoint = try answering.endpoint() else { return Response(status: .noContent) }
         try await admit(&answering.request, endpoint)
         return try await endpoint.handler(answering.request)
     }
+}
+
+/// What a request comes to.
+public enum Reply: Sendable {
+    case ready(Response)
+    case waiting(WaitingReply)
+}
+
+/// A request that waits for something to happen, with nothing more of it in memory than what its answer needs.
+public final class WaitingReply: Sendable {
+    private let look: PendingLook
+    private let answering: Answering
+    private let router: Router
+
+    fileprivate init(look: PendingLook, answering: Answering, router: Router) {
+        self.look = look
+        self.answering = answering
+        self.router = router
+    }
+
+    /// Has something called, once at most, when it is time for ``again()``: by any thread, perhaps at once.
+    func whenWoken(_ wake: @escaping @Sendable () -> Void) { look.whenWoken(wake) }
+
+    func woken() async { await look.woken() }
+
+    /// Looks whether there is an answer now. Called once.
+    func again() async -> Reply {
+        await router.reply(answering) { .json(try await look.again()) }
+    }
+
+    /// The client has gone.
+    func abandon() { look.abandon() }
 }
 
 /// A request on its way through the router. Touched by the task that answers it, by nobody else.
@@ -73,6 +125,9 @@ private final class Answering: @unchecked Sendable {
         request.parameters = parameters
         return route.endpoint
     }
+
+    /// Lets go of what only the handler needed.
+    func waits() { request.forgetContent() }
 
     func failure(_ error: any Error, _ logger: Logger) -> Response {
         var response = ErrorResponse.make(for: error, requestID: request.id, logger: logger)

@@ -8,8 +8,35 @@ extension Connection {
     /// The most that is written before looking whether the client takes it.
     private static let sliceSize = 128 * 1024
 
+    /// Answers a request, or lets it wait without a task until there is something to tell. Runs in the request's task.
+    func take(_ reply: Reply, for exchange: Exchange) async {
+        switch reply {
+        case .ready(let response):
+            await answer(exchange, with: response)
+            server.requestEnds()
+        case .waiting(let waiting):
+            guard isCurrent(exchange) else {
+                waiting.abandon()
+                return server.requestEnds()
+            }
+            exchange.task = nil
+            exchange.waiting = waiting
+            waiting.whenWoken { [executor] in
+                executor.loop.execute { self.goOn(exchange) }
+            }
+        }
+    }
+
+    private func goOn(_ exchange: Exchange) {
+        // None if the client has gone meanwhile.
+        guard let waiting = exchange.waiting.take() else { return }
+        exchange.task = Task(executorPreference: executor) {
+            await self.take(waiting.again(), for: exchange)
+        }
+    }
+
     /// Writes the answer to a request and takes the next one. Runs in the request's task.
-    func answer(_ exchange: Exchange, with response: Response) async {
+    private func answer(_ exchange: Exchange, with response: Response) async {
         guard isCurrent(exchange) else { return }
         do {
             try await send(response, exchange)

@@ -90,6 +90,10 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
         if case .answering(let exchange) = phase {
             exchange.stream?.fail(CancellationError())
             exchange.task?.cancel()
+            if let waiting = exchange.waiting.take() {
+                waiting.abandon()
+                server.requestEnds()
+            }
         }
         phase = .closed
         waiting.removeAll()
@@ -240,9 +244,7 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
             eventLoop: executor.loop)
         server.requestBegins()
         exchange.task = Task(executorPreference: executor) { [self] in
-            let response = await server.respond(request)
-            await answer(exchange, with: response)
-            server.requestEnds()
+            await take(server.reply(request), for: exchange)
         }
     }
 

@@ -16,7 +16,9 @@ final class Exchange: @unchecked Sendable {
     var pausedSince: NIODeadline?
     /// Whether the client waits for `100 Continue` before it sends the body.
     var owesContinue: Bool
+    /// What answers; nil while it waits.
     var task: Task<Void, Never>?
+    var waiting: WaitingReply?
     var isHeadWritten = false
 
     init(keepsAlive: Bool, isHTTP10: Bool, declaredLength: Int?, owesContinue: Bool) {

@@ -32,19 +32,19 @@ public final class HTTPServer: Sendable {
     ///
     /// - Parameters:
     ///   - trustedProxies: whose `X-Forwarded-For` counts.
-    ///   - respond: answers a request, usually ``Router/respond(to:)``.
+    ///   - reply: answers a request, usually ``Router/reply(to:)``.
     ///   - willDrain: called once when the server begins to shut down; long polls should be told to answer.
     /// - Throws: ``ListenerError``, a sentence for the person who starts the server.
     public static func start(
         _ listeners: [Listener], trustedProxies: [AddressRange] = [], limits: ServerLimits = ServerLimits(),
         logger: Logger = Logger(label: "http"), group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
         willDrain: @escaping @Sendable () async -> Void = {},
-        respond: @escaping @Sendable (Request) async -> Response
+        reply: @escaping @Sendable (Request) async -> Reply
     ) async throws -> HTTPServer {
         // A client that closes while we write must not end the process.
         signal(SIGPIPE, SIG_IGN)
         let context = ServerContext(
-            respond: respond, limits: limits, trustedProxies: trustedProxies, logger: logger)
+            reply: reply, limits: limits, trustedProxies: trustedProxies, logger: logger)
         let connections = ConnectionRegistry()
         var bound: [Bound] = []
         do {

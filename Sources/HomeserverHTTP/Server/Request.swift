@@ -10,11 +10,11 @@ public struct Request: Sendable {
     public let path: String
     /// What follows the question mark, as it was sent.
     let rawQuery: Substring
-    public let query: Query
+    public private(set) var query: Query
     public var headers: HTTPHeaders
     /// The parameters of the path; see also the subscript.
     public var parameters = PathParameters()
-    public let body: RequestBody
+    public private(set) var body: RequestBody
     /// Who is at the other end, proxies that we trust aside.
     public var remoteAddress: ClientAddress
     /// A short name of this request, unique for a long time; every line about it in the log carries it.
@@ -52,6 +52,15 @@ public struct Request: Sendable {
         self.id = id
         self.served = served
         self.eventLoop = eventLoop
+    }
+
+    /// Leaves what tells whose request it is and what it asked for.
+    mutating func forgetContent() {
+        headers = [:]
+        query = Query("")
+        body = RequestBody()
+        parameters = PathParameters()
+        signedContent = nil
     }
 
     /// A parameter of the path, decoded; see ``PathParameters``.

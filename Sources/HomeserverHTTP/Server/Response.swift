@@ -1,3 +1,4 @@
+import Homeserver
 import MatrixCore
 import NIOCore
 import NIOHTTP1
@@ -16,6 +17,8 @@ public struct Response: Sendable {
     public var status: HTTPResponseStatus
     public var headers: HTTPHeaders
     public var body: Body
+    /// Set where there is no answer yet: the router makes a ``Reply`` of it that waits.
+    private(set) var pending: PendingLook?
 
     public init(status: HTTPResponseStatus = .ok, headers: HTTPHeaders = [:], body: Body = .none) {
         self.status = status
@@ -30,6 +33,17 @@ public struct Response: Sendable {
 
     public static func json(_ value: JSON, status: HTTPResponseStatus = .ok) -> Response {
         json(value.encoded(), status: status)
+    }
+
+    /// JSON that is encoded already, or will be.
+    public static func json(_ poll: LongPoll) -> Response {
+        switch poll {
+        case .answered(let encoded): return json(encoded)
+        case .waiting(let look):
+            var response = Response()
+            response.pending = look
+            return response
+        }
     }
 
     /// A page; the caller adds its Content-Security-Policy.

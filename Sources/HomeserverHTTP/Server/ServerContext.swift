@@ -6,7 +6,7 @@ import Synchronization
 
 /// What all connections of a server share.
 final class ServerContext: Sendable {
-    let respond: @Sendable (Request) async -> Response
+    let reply: @Sendable (Request) async -> Reply
     let limits: ServerLimits
     let trustedProxies: [AddressRange]
     let logger: Logger
@@ -17,10 +17,10 @@ final class ServerContext: Sendable {
     private let noneRuns = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
 
     init(
-        respond: @escaping @Sendable (Request) async -> Response, limits: ServerLimits,
+        reply: @escaping @Sendable (Request) async -> Reply, limits: ServerLimits,
         trustedProxies: [AddressRange], logger: Logger
     ) {
-        self.respond = respond
+        self.reply = reply
         self.limits = limits
         self.trustedProxies = trustedProxies
         self.logger = logger

@@ -77,7 +77,7 @@ struct ServeCommand: AsyncParsableCommand {
             .unix(path: DataDirectory.socketPath(in: configuration.dataPath), mode: 0o600), serves: .local)
         return try await HTTPServer.start(
             configuration.listeners.map(Listener.init) + [socket], trustedProxies: configuration.trustedProxies,
-            willDrain: application.drain, respond: router.respond)
+            willDrain: application.drain, reply: router.reply)
     }
 
     /// SIGHUP: takes up changed certificates and another log level. Whatever is wrong is logged and changes nothing.

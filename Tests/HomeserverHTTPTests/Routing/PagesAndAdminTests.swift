@@ -119,7 +119,7 @@ private final class RecordingAdministration: AdminService {
         let client = LocalSocketClient(path: path)
         #expect(try await client.send(.GET, "/_roost/admin/v1/users", body: []) == nil)
         let server = try await HTTPServer.start(
-            [Listener(.unix(path: path, mode: 0o600), serves: .local)], respond: router.respond)
+            [Listener(.unix(path: path, mode: 0o600), serves: .local)], reply: router.reply)
         var status = stat()
         #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
         let answer = try #require(try await client.send(.GET, "/_roost/admin/v1/users", body: []))

@@ -41,7 +41,7 @@ import Testing
         ])
         return try await HTTPServer.start(
             [Listener(.tcp(host: "127.0.0.1", port: 0), serves: .all)], limits: .patient,
-            willDrain: willDrain, respond: router.respond)
+            willDrain: willDrain, reply: router.reply)
     }
 
     @Test("long polls are told to answer, idle connections are closed, new ones refused")

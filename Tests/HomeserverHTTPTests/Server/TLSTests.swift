@@ -154,7 +154,7 @@ import Testing
         let files = Files(TestCertificates.first)
         let server = try await HTTPServer.start(
             [Listener(.tcp(host: "127.0.0.1", port: 0), tls: files.tls, serves: .all)], limits: .patient,
-            respond: router.respond)
+            reply: router.reply)
         let client = try await HTTP2Client(port: server.port, tls: { try Self.client(["h2"]) })
         #expect(try await client.ask(.GET, "/hello").status == 200)
         await server.shutdown(within: .seconds(10))

@@ -44,7 +44,7 @@ func withServer<Result>(
 ) async throws -> Result {
     let server = try await HTTPServer.start(
         [Listener(.tcp(host: "127.0.0.1", port: 0), tls: tls, serves: served)], trustedProxies: trustedProxies,
-        limits: limits, willDrain: willDrain, respond: router.respond)
+        limits: limits, willDrain: willDrain, reply: router.reply)
     let result: Result
     do { result = try await work(server) } catch {
         await server.shutdown(within: .zero)
