@@ -48,6 +48,11 @@ public final class Database: Sendable {
         try await engine.read(body)
     }
 
+    /// Asks once; see ``Engine/readOnce(_:)``.
+    public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+        try await engine.readOnce(body)
+    }
+
     @discardableResult
     public func write(_ write: Write) async throws -> WriteResult { try await engine.write(write) }
 
@@ -66,7 +71,7 @@ public final class Database: Sendable {
 
     /// Whether the database answers.
     public func answers() async -> Bool {
-        do { return try await read { try await $0.first(Self.probe, []) { $0.integer(0) } } == 1 } catch {
+        do { return try await readOnce { try await $0.first(Self.probe, []) { $0.integer(0) } } == 1 } catch {
             return false
         }
     }

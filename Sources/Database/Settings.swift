@@ -4,7 +4,7 @@ extension Database {
     private static let insert = Statement("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
 
     public func setting(_ name: String) async throws -> [UInt8]? {
-        try await read { try await $0.first(Self.find, [.text(name)]) { $0.blob(0) } }
+        try await readOnce { try await $0.first(Self.find, [.text(name)]) { $0.blob(0) } }
     }
 
     /// The value of a setting; `initial` if it has none yet, from now on.
@@ -49,7 +49,7 @@ extension Database {
 
     /// The key that this server signs with.
     public func signingKey() async throws -> StoredSigningKey? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.currentKey, []) { StoredSigningKey(keyID: $0.text(0), seed: $0.blob(1)) }
         }
     }

@@ -69,6 +69,7 @@ public final class Homeserver: Sendable {
         transport: any FederationTransport = NoFederation()
     ) async throws {
         let database = Database(engine: engine)
+        try await database.numberWellKnown()
         self.configuration = configuration
         self.database = database
         self.surroundings = surroundings
@@ -162,7 +163,7 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName, remoteDevices: remoteDevices)
         crossSigning = CrossSigningService(
             database: database, serverName: configuration.serverName, devices: devices)
-        deviceLists = DeviceListService(rooms: rooms)
+        deviceLists = DeviceListService(rooms: rooms, activity: activity)
         toDevice = ToDeviceService(
             database: database, serverName: configuration.serverName, surroundings: surroundings)
         keyBackups = KeyBackupService(database: database)

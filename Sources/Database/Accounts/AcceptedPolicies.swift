@@ -4,7 +4,7 @@ extension Database {
 
     /// The policies that a user has accepted, with their versions.
     public func acceptedPolicies(of user: UserNID) async throws -> [(policy: String, version: String)] {
-        try await read { try await $0.query(Self.find, [user.value]) { ($0.text(0), $0.text(1)) } }
+        try await readOnce { try await $0.query(Self.find, [user.value]) { ($0.text(0), $0.text(1)) } }
     }
 }
 

@@ -45,7 +45,7 @@ extension Database {
     }
 
     public func accountData(of user: UserNID, room: RoomNID?, type: String) async throws -> [UInt8]? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.one, [user.value, .integer(room?.rawValue ?? 0), .text(type)]) { $0.blob(0) }
         }
     }

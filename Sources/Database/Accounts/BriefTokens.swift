@@ -12,7 +12,7 @@ extension Database {
 
     /// Whose token it is; nil if it is nobody's or expired.
     public func user(ofBriefToken hash: [UInt8], _ kind: BriefTokenKind, at time: Int64) async throws -> UserNID? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [.blob(hash), .integer(kind.rawValue), .integer(time)]) {
                 UserNID($0.integer(0))
             }

@@ -5,6 +5,8 @@ public struct TokenOwner: Sendable {
     public let expiresTS: Int64?
     /// The refresh token that is spent once this token is used.
     public let spendsRefreshToken: [UInt8]?
+    public let isAdmin: Bool
+    public let standing: AccountStanding
 }
 
 /// A device of a user.
@@ -19,17 +21,19 @@ public struct Device: Sendable {
 extension Database {
     private static let findToken = Statement(
         """
-        SELECT a.user_nid, a.device_id, a.expires_ts, r.parent_hash FROM access_tokens a
+        SELECT a.user_nid, a.device_id, a.expires_ts, r.parent_hash, c.admin, c.standing
+        FROM access_tokens a JOIN accounts c ON c.user_nid = a.user_nid AND c.deactivated_ts IS NULL
         LEFT JOIN refresh_tokens r ON r.token_hash = a.refresh_hash WHERE a.token_hash = $1
         """)
 
-    /// Whose access token this is the SHA-256 of.
+    /// Whose access token this is the SHA-256 of; nobody's, if the account is deactivated.
     public func owner(ofToken hash: [UInt8]) async throws -> TokenOwner? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.findToken, [.blob(hash)]) { row in
                 TokenOwner(
                     user: UserNID(row.integer(0)), deviceID: row.text(1), expiresTS: row.optionalInteger(2),
-                    spendsRefreshToken: row.optionalBlob(3))
+                    spendsRefreshToken: row.optionalBlob(3), isAdmin: row.flag(4),
+                    standing: AccountStanding(rawValue: row.integer(5)))
             }
         }
     }
@@ -42,7 +46,7 @@ extension Database {
 
     /// All devices of a user.
     public func devices(of user: UserNID) async throws -> [Device] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(Self.details, [user.value]) { row in
                 Device(
                     deviceID: row.text(0), displayName: row.optionalText(1), lastSeenTS: row.optionalInteger(2),
@@ -62,7 +66,7 @@ extension Database {
     }
 
     public func deviceIDs(of user: UserNID) async throws -> [String] {
-        try await read { try await $0.query(Self.devices, [user.value]) { $0.text(0) } }
+        try await readOnce { try await $0.query(Self.devices, [user.value]) { $0.text(0) } }
     }
 }
 

@@ -9,13 +9,13 @@ extension Database {
 
     /// A filter that a user uploaded, as canonical JSON.
     public func filter(_ number: Int64, of user: UserNID) async throws -> [UInt8]? {
-        try await read { try await $0.first(Self.find, [user.value, .integer(number)]) { $0.blob(0) } }
+        try await readOnce { try await $0.first(Self.find, [user.value, .integer(number)]) { $0.blob(0) } }
     }
 
     /// Keeps a filter and returns its number; the same filter keeps its number.
     public func putFilter(_ filter: [UInt8], of user: UserNID) async throws -> Int64 {
         for _ in 0..<10 {
-            let known = try await read { reader in
+            let known = try await readOnce { reader in
                 try await reader.first(Self.same, [user.value, .blob(filter)]) { $0.integer(0) }
             }
             if let known { return known }

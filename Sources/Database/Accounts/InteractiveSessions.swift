@@ -4,7 +4,7 @@ extension Database {
 
     /// The state of a session of interactive authentication that was begun after `since`.
     public func interactiveSession(_ sessionID: String, since: Int64) async throws -> [UInt8]? {
-        try await read { try await $0.first(Self.find, [.text(sessionID), .integer(since)]) { $0.blob(0) } }
+        try await readOnce { try await $0.first(Self.find, [.text(sessionID), .integer(since)]) { $0.blob(0) } }
     }
 }
 

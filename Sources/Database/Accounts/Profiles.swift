@@ -3,7 +3,7 @@ extension Database {
 
     /// The fields of a user's profile besides name and picture, as JSON.
     public func profileFields(of user: UserNID) async throws -> [(field: String, value: [UInt8])] {
-        try await read { try await $0.query(Self.fields, [user.value]) { ($0.text(0), $0.blob(1)) } }
+        try await readOnce { try await $0.query(Self.fields, [user.value]) { ($0.text(0), $0.blob(1)) } }
     }
 }
 

@@ -28,7 +28,7 @@ extension Database {
         "SELECT user_nid, device_id, parent_hash, spent FROM refresh_tokens WHERE token_hash = $1")
 
     public func refreshToken(_ hash: [UInt8]) async throws -> RefreshToken? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [.blob(hash)]) { row in
                 RefreshToken(
                     hash: hash, user: UserNID(row.integer(0)), deviceID: row.text(1), parent: row.optionalBlob(2),

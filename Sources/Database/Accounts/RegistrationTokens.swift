@@ -32,11 +32,11 @@ extension Database {
     }
 
     public func registrationTokens() async throws -> [RegistrationToken] {
-        try await read { try await $0.query(Self.all, [], Self.token) }
+        try await readOnce { try await $0.query(Self.all, [], Self.token) }
     }
 
     public func registrationToken(_ token: String) async throws -> RegistrationToken? {
-        try await read { try await $0.first(Self.one, [.text(token)], Self.token) }
+        try await readOnce { try await $0.first(Self.one, [.text(token)], Self.token) }
     }
 }
 

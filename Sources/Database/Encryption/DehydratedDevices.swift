@@ -9,7 +9,7 @@ extension Database {
     private static let find = Statement("SELECT device_id, device_data FROM dehydrated_devices WHERE user_nid = $1")
 
     public func dehydratedDevice(of user: UserNID) async throws -> DehydratedDevice? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [user.value]) {
                 DehydratedDevice(deviceID: $0.text(0), deviceData: $0.blob(1))
             }

@@ -41,25 +41,41 @@ extension Database {
     }
 
     private static let moved = Statement(
-        "SELECT user_nid, membership FROM memberships WHERE room_nid = $1 AND position > $2")
+        "SELECT user_nid, membership, position FROM memberships WHERE room_nid = $1 AND position > $2")
+    private static let newestMoved = Statement(
+        "SELECT user_nid, membership, position FROM memberships WHERE room_nid = $1 ORDER BY position DESC LIMIT $2")
 
-    /// The users whose member events in each of the rooms are younger than a position, and whether they are joined now.
-    public func usersMoved(
-        in rooms: [RoomNID], after: Int64, _ reader: any Reader
-    ) async throws -> [RoomNID: [(user: UserNID, isJoined: Bool)]] {
-        let rows = try await reader.queryEach(Self.moved, rooms.map { [$0.value, .integer(after)] }) { index, row in
-            (rooms[index], UserNID(row.integer(0)), row.integer(1) == StoredMembership.join.rawValue)
+    /// Somebody whose member event in a room is young.
+    public struct Mover: Sendable {
+        public let user: UserNID
+        /// Whether the user is joined now.
+        public let isJoined: Bool
+        public let position: Int64
+
+        init(_ row: any Row) {
+            user = UserNID(row.integer(0))
+            isJoined = row.integer(1) == StoredMembership.join.rawValue
+            position = row.integer(2)
         }
-        var moved: [RoomNID: [(user: UserNID, isJoined: Bool)]] = [:]
-        for (room, user, isJoined) in rows { moved[room, default: []].append((user, isJoined)) }
-        return moved
+    }
+
+    /// The users whose member events in a room are younger than a position. One range of one index.
+    public func movers(in room: RoomNID, after: Int64, _ reader: any Reader) async throws -> [Mover] {
+        try await reader.query(Self.moved, [room.value, .integer(after)], Mover.init)
+    }
+
+    /// The users with the youngest member events in a room. The end of one range of one index.
+    public func newestMovers(in room: RoomNID, limit: Int, _ reader: any Reader) async throws -> NewestRows<Mover> {
+        NewestRows(
+            try await reader.query(Self.newestMoved, [room.value, .integer(Int64(limit))], Mover.init), limit: limit,
+            position: \.position)
     }
 
     private static let changedAt = Statement("SELECT position FROM device_lists WHERE user_nid = $1")
 
     /// When a user's devices or cross-signing keys changed last; 0 if never.
     public func deviceListPosition(of user: UserNID) async throws -> Int64 {
-        try await read { try await $0.first(Self.changedAt, [user.value]) { $0.integer(0) } } ?? 0
+        try await readOnce { try await $0.first(Self.changedAt, [user.value]) { $0.integer(0) } } ?? 0
     }
 
     private static let joinedRooms = Statement(

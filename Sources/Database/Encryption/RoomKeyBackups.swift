@@ -79,17 +79,17 @@ extension Database {
 
     /// The backup that a user's clients write to; nil if there is none.
     public func currentRoomKeyBackup(of user: UserNID) async throws -> RoomKeyBackup? {
-        try await read { try await $0.first(Self.newest, [user.value], Self.backup) }
+        try await readOnce { try await $0.first(Self.newest, [user.value], Self.backup) }
     }
 
     /// A backup by its version, a deleted one too.
     public func roomKeyBackup(_ version: Int64, of user: UserNID) async throws -> RoomKeyBackup? {
-        try await read { try await $0.first(Self.one, [user.value, .integer(version)], Self.backup) }
+        try await readOnce { try await $0.first(Self.one, [user.value, .integer(version)], Self.backup) }
     }
 
     /// The highest version that was ever given out, 0 if none.
     public func highestRoomKeyBackup(of user: UserNID) async throws -> Int64 {
-        try await read { try await $0.first(Self.highest, [user.value]) { $0.integer(0) } } ?? 0
+        try await readOnce { try await $0.first(Self.highest, [user.value]) { $0.integer(0) } } ?? 0
     }
 
     private static let keys = RoomKeySelection.conditions.map {
@@ -124,7 +124,7 @@ extension Database {
     public func countRoomKeys(
         _ selection: RoomKeySelection, of version: Int64, _ user: UserNID
     ) async throws -> Int64 {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(
                 selection.choose(Self.counts), [user.value, .integer(version)] + selection.values
             ) { $0.integer(0) }

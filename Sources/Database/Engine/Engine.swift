@@ -63,6 +63,10 @@ public protocol Engine: Sendable {
     /// Reads from one consistent snapshot. The body is short, and waits for nothing but the reader.
     func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T
 
+    /// Asks once: what a read of a single question needs no transaction for. Of several sets of values each may be answered from
+    /// another state.
+    func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T
+
     /// Carries out a write together with those of others, and returns when it is durable.
     ///
     /// - Throws: ``DatabaseError``; nothing of the write has then taken effect.
@@ -96,4 +100,8 @@ public protocol Engine: Sendable {
 
     /// Finishes what was begun and closes the database.
     func close() async
+}
+
+extension Engine {
+    public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T { try await read(body) }
 }

@@ -41,7 +41,7 @@ extension Database {
     /// Whether a lease has not gone to somebody else yet. Only ``Write/require(_:)`` makes sure of it.
     public func isHeld(_ lease: Lease) async throws -> Bool {
         let values: [SQLValue] = [.text(lease.name), .text(lease.holder), .integer(lease.token)]
-        return try await read { try await $0.first(Self.isHeld, values) { _ in true } } ?? false
+        return try await readOnce { try await $0.first(Self.isHeld, values) { _ in true } } ?? false
     }
 }
 

@@ -31,7 +31,7 @@ extension Database {
 
     /// An event by its ID, whatever its standing.
     public func event(_ eventID: EventID) async throws -> StoredEvent? {
-        let event = try await read { reader in
+        let event = try await readOnce { reader in
             try await reader.first(Self.byKey, [.blob(StoredEvent.key(of: eventID))]) { try StoredEvent(row: $0) }
         }
         guard let event, event.eventID == eventID else { return nil }

@@ -91,7 +91,7 @@ extension Database {
 
     /// The event that a client's transaction made before.
     public func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.transaction, [user.value, .blob(key)]) { EventID(unchecked: $0.text(0)) }
         }
     }

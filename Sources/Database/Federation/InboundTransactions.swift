@@ -7,7 +7,7 @@ extension Database {
 
     /// What a transaction of a server was answered; nil if it has not come yet.
     public func answer(toTransaction id: String, of server: ServerNID) async throws -> [UInt8]? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.answer, [server.value, .identifier(id)]) { $0.blob(0) }
         }
     }
@@ -34,7 +34,7 @@ extension Database {
     public func stagedEvents(
         in room: RoomNID, after place: (position: Int64, place: Int64), limit: Int
     ) async throws -> [StagedEvent] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(
                 Self.staged,
                 [room.value, .integer(Int64(limit)), .integer(place.position), .integer(place.place)]
@@ -49,14 +49,14 @@ extension Database {
     private static let countStaged = Statement("SELECT count(*) FROM staged_events WHERE room_nid = $1")
 
     public func countOfStagedEvents(in room: RoomNID) async throws -> Int {
-        try await read { try await $0.first(Self.countStaged, [room.value]) { Int($0.integer(0)) } } ?? 0
+        try await readOnce { try await $0.first(Self.countStaged, [room.value]) { Int($0.integer(0)) } } ?? 0
     }
 
     private static let stagedRooms = Statement("SELECT DISTINCT room_nid FROM staged_events")
 
     /// The rooms in which events wait.
     public func roomsWithStagedEvents() async throws -> [RoomNID] {
-        try await read { try await $0.query(Self.stagedRooms, []) { RoomNID($0.integer(0)) } }
+        try await readOnce { try await $0.query(Self.stagedRooms, []) { RoomNID($0.integer(0)) } }
     }
 
     private static let hasReceived = Statement(
@@ -64,7 +64,7 @@ extension Database {
 
     /// Whether a message to devices has come before.
     public func hasReceived(toDeviceMessage id: String, of server: ServerNID) async throws -> Bool {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.hasReceived, [server.value, .identifier(id)]) { _ in true }
         } ?? false
     }

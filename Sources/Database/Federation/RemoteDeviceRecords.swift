@@ -6,7 +6,7 @@ extension Database {
 
     /// What was told of a user's devices, as far as nothing has changed since.
     public func remoteDevices(of user: UserNID) async throws -> [UInt8]? {
-        try await read { try await $0.first(Self.find, [user.value]) { $0.blob(1) } }
+        try await readOnce { try await $0.first(Self.find, [user.value]) { $0.blob(1) } }
     }
 
     private static let sharing = Statement(
@@ -19,7 +19,7 @@ extension Database {
 
     /// Whether a user shares a room with anybody here: then this server is told when their devices change.
     public func sharesRooms(_ user: UserNID) async throws -> Bool {
-        try await read { try await $0.first(Self.sharing, [user.value]) { _ in true } } ?? false
+        try await readOnce { try await $0.first(Self.sharing, [user.value]) { _ in true } } ?? false
     }
 }
 

@@ -23,7 +23,7 @@ extension Database {
         "SELECT key_id, public_key, valid_until_ts, is_old FROM server_keys WHERE server_nid = $1")
 
     public func serverKeys(of server: ServerNID) async throws -> [StoredServerKey] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(Self.keysOf, [server.value]) {
                 StoredServerKey(keyID: $0.text(0), publicKey: $0.blob(1), validUntil: $0.integer(2), isOld: $0.flag(3))
             }
@@ -37,7 +37,7 @@ extension Database {
     public func keyDocument(
         of server: ServerNID
     ) async throws -> (json: [UInt8], validUntil: Int64, fetched: Int64)? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.documentOf, [server.value]) { ($0.blob(0), $0.integer(1), $0.integer(2)) }
         }
     }
@@ -46,7 +46,7 @@ extension Database {
 
     /// The keys that this server has signed with before, with the moment at which each was given up.
     public func expiredSigningKeys() async throws -> [(key: StoredSigningKey, expired: Int64)] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(Self.ownKeys, []) { row in
                 row.optionalInteger(2).map { (StoredSigningKey(keyID: row.text(0), seed: row.blob(1)), $0) }
             }

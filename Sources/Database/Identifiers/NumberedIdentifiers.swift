@@ -75,7 +75,7 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         }
         if missing.isEmpty { return found }
         let asked = missing
-        let read = try await engine.read { reader in
+        let read = try await engine.readOnce { reader in
             try await reader.queryEach(Identifier.find, asked.map(\.columns)) { (asked[$0], $1.integer(0)) }
         }
         remember(read)
@@ -142,7 +142,7 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         }
         if missing.isEmpty { return found }
         let asked = missing
-        let read = try await engine.read { reader in
+        let read = try await engine.readOnce { reader in
             try await reader.queryEach(Identifier.name, asked.map { [.integer($0)] }) {
                 (Identifier(row: $1), asked[$0])
             }

@@ -29,7 +29,7 @@ extension Database {
         "SELECT uploader_nid, created_ts, content_type, file_name, size, content_hash FROM media WHERE media_id = $1")
 
     public func media(_ mediaID: String) async throws -> MediaRecord? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [.text(mediaID)]) { row in
                 MediaRecord(
                     mediaID: mediaID, uploader: UserNID(row.integer(0)), createdTS: row.integer(1),
@@ -45,7 +45,7 @@ extension Database {
 
     /// The hashes of all files that the database knows.
     public func mediaHashes() async throws -> [[UInt8]] {
-        try await read { try await $0.query(Self.hashes, []) { $0.blob(0) } }
+        try await readOnce { try await $0.query(Self.hashes, []) { $0.blob(0) } }
     }
 }
 

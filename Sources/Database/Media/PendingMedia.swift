@@ -9,7 +9,7 @@ extension Database {
     private static let find = Statement("SELECT user_nid, expires_ts FROM pending_media WHERE media_id = $1")
 
     public func pendingMedia(_ mediaID: String) async throws -> PendingMedia? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [.text(mediaID)]) {
                 PendingMedia(user: UserNID($0.integer(0)), expiresTS: $0.integer(1))
             }
@@ -21,7 +21,7 @@ extension Database {
 
     /// When the media IDs of a user that have no content yet, and may still get it, expire.
     public func pendingMedia(of user: UserNID, at now: Int64) async throws -> [Int64] {
-        try await read { try await $0.query(Self.ends, [user.value, .integer(now)]) { $0.integer(0) } }
+        try await readOnce { try await $0.query(Self.ends, [user.value, .integer(now)]) { $0.integer(0) } }
     }
 }
 

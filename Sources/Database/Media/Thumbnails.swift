@@ -51,7 +51,7 @@ extension Database {
 
     /// nil if nobody has tried to make it yet.
     public func thumbnail(_ key: ThumbnailKey) async throws -> ThumbnailOutcome? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, key.values) { row in
                 guard let hash = row.optionalBlob(2) else { return .impossible }
                 return .made(ThumbnailRecord(contentType: row.text(0), size: row.integer(1), hash: hash))
@@ -66,7 +66,7 @@ extension Database {
 
     /// The hashes of all thumbnails of a content.
     public func thumbnailHashes(of content: [UInt8]) async throws -> [[UInt8]] {
-        try await read { try await $0.query(Self.made, [.blob(content)]) { $0.blob(0) } }
+        try await readOnce { try await $0.query(Self.made, [.blob(content)]) { $0.blob(0) } }
     }
 }
 

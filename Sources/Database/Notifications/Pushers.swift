@@ -27,7 +27,7 @@ extension Database {
 
     /// A user's pushers, oldest first. One range of one table.
     public func pushers(of user: UserNID) async throws -> [Pusher] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(Self.ofUser, [user.value]) {
                 Pusher(user: user, appID: $0.text(0), pushkey: $0.text(1), deviceID: $0.text(2), json: $0.blob(3))
             }

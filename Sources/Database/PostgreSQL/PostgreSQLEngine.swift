@@ -90,6 +90,12 @@ public final class PostgreSQLEngine: Engine {
         return try await Self.$depth.withValue(depth + 1) { try await body(reader) }
     }
 
+    public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+        let reader = PostgreSQLReader(core: core, level: Self.depth, asksOnce: true)
+        defer { reader.finish() }
+        return try await body(reader)
+    }
+
     public func write(_ write: Write) async throws -> WriteResult {
         try await withCheckedThrowingContinuation { continuation in
             let isOpen = core.loop.submit { [core] in
@@ -112,7 +118,7 @@ public final class PostgreSQLEngine: Engine {
     private static let lastPosition = Statement("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM positions")
 
     public func nextPosition() async throws -> Int64 {
-        try await read { try await $0.first(Self.lastPosition, []) { $0.integer(0) + 1 } ?? 1 }
+        try await readOnce { try await $0.first(Self.lastPosition, []) { $0.integer(0) + 1 } ?? 1 }
     }
 
     public func close() async {

@@ -3,11 +3,14 @@
 final class PostgreSQLReader: Reader, @unchecked Sendable {
     private let core: PostgreSQLCore
     private let level: Int
+    /// Whether there is one question, which is its own transaction.
+    private let asksOnce: Bool
     /// Belongs to the loop.
     fileprivate(set) var connection: PostgreSQLConnection?
     private var hasBegun = false
 
-    init(core: PostgreSQLCore, level: Int) {
+    init(core: PostgreSQLCore, level: Int, asksOnce: Bool = false) {
+        self.asksOnce = asksOnce
         self.core = core
         self.level = level
     }
@@ -18,7 +21,8 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
     func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
         if sets.isEmpty { return }
         var commands = sets.map { PostgreSQLCommand(statement, $0) }
-        let begins = !hasBegun
+        precondition(!asksOnce || !hasBegun, "a read of one question asked another")
+        let begins = !hasBegun && !asksOnce
         if begins { commands.insert(PostgreSQLCommand(Self.begin), at: 0) }
         hasBegun = true
         let asked = commands
@@ -37,7 +41,7 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
         core.loop.submit {
             guard let connection = self.connection else { return }
             self.connection = nil
-            if !connection.isBroken {
+            if !connection.isBroken, !self.asksOnce {
                 let request = PostgreSQLRequest([PostgreSQLCommand(Self.end)]) { _ in }
                 request.deadline = MonotonicTime.nanoseconds() + PostgreSQLCore.requestLimit
                 connection.send(request)

@@ -6,7 +6,7 @@ extension Database {
 
     /// The room that an alias of this server points to, and who made the alias.
     public func room(ofAlias alias: RoomAlias) async throws -> (room: RoomNID, creator: UserNID)? {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.first(Self.find, [.identifier(alias.string)]) {
                 (RoomNID($0.integer(0)), UserNID($0.integer(1)))
             }
@@ -14,7 +14,7 @@ extension Database {
     }
 
     public func aliases(of room: RoomNID) async throws -> [RoomAlias] {
-        try await read { try await $0.query(Self.ofRoom, [room.value]) { RoomAlias(unchecked: $0.text(0)) } }
+        try await readOnce { try await $0.query(Self.ofRoom, [room.value]) { RoomAlias(unchecked: $0.text(0)) } }
     }
 }
 

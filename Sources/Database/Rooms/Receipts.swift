@@ -9,6 +9,15 @@ public struct StoredReceipt: Sendable {
     public let eventID: String
     public let timestamp: Int64
     public let position: Int64
+
+    init(_ row: any Row) {
+        user = UserNID(row.integer(0))
+        type = row.text(1)
+        thread = row.text(2)
+        eventID = row.text(3)
+        timestamp = row.integer(4)
+        position = row.integer(5)
+    }
 }
 
 extension Database {
@@ -22,11 +31,22 @@ extension Database {
     public func receipts(
         in room: RoomNID, after: Int64, upTo: Int64, _ reader: any Reader
     ) async throws -> [StoredReceipt] {
-        try await reader.query(Self.since, [room.value, .integer(after), .integer(upTo)]) { row in
-            StoredReceipt(
-                user: UserNID(row.integer(0)), type: row.text(1), thread: row.text(2), eventID: row.text(3),
-                timestamp: row.integer(4), position: row.integer(5))
-        }
+        try await reader.query(Self.since, [room.value, .integer(after), .integer(upTo)], StoredReceipt.init)
+    }
+
+    private static let newest = Statement(
+        """
+        SELECT user_nid, type, thread, event_id, ts, position FROM receipts WHERE room_nid = $1
+        ORDER BY position DESC LIMIT $2
+        """)
+
+    /// The receipts of a room that moved last. The end of one range of one index.
+    public func newestReceipts(
+        in room: RoomNID, limit: Int, _ reader: any Reader
+    ) async throws -> NewestRows<StoredReceipt> {
+        NewestRows(
+            try await reader.query(Self.newest, [room.value, .integer(Int64(limit))], StoredReceipt.init),
+            limit: limit, position: \.position)
     }
 
     private static let ofUser = Statement(
@@ -34,11 +54,7 @@ extension Database {
 
     /// A user's own receipts in a room. One range of one index.
     public func receipts(in room: RoomNID, of user: UserNID, _ reader: any Reader) async throws -> [StoredReceipt] {
-        try await reader.query(Self.ofUser, [room.value, user.value]) { row in
-            StoredReceipt(
-                user: UserNID(row.integer(0)), type: row.text(1), thread: row.text(2), eventID: row.text(3),
-                timestamp: row.integer(4), position: row.integer(5))
-        }
+        try await reader.query(Self.ofUser, [room.value, user.value], StoredReceipt.init)
     }
 }
 

@@ -60,11 +60,11 @@ extension Database {
     private static let byNumber = Statement("SELECT \(RoomRecord.columns) FROM rooms WHERE room_nid = $1")
 
     public func room(_ roomID: RoomID) async throws -> RoomRecord? {
-        try await read { try await $0.first(Self.byID, [.identifier(roomID.string)]) { try RoomRecord(row: $0) } }
+        try await readOnce { try await $0.first(Self.byID, [.identifier(roomID.string)]) { try RoomRecord(row: $0) } }
     }
 
     public func room(_ nid: RoomNID) async throws -> RoomRecord? {
-        try await read { try await $0.first(Self.byNumber, [nid.value]) { try RoomRecord(row: $0) } }
+        try await readOnce { try await $0.first(Self.byNumber, [nid.value]) { try RoomRecord(row: $0) } }
     }
 
     private static let stateAt = Statement(
@@ -75,6 +75,37 @@ extension Database {
         try await reader.first(Self.stateAt, [room.value, .integer(position)]) { StateNID($0.integer(0)) }
             ?? StateNID(0)
     }
+
+    private static let newestStates = Statement(
+        "SELECT state_nid, position FROM room_states WHERE room_nid = $1 ORDER BY position DESC LIMIT $2")
+
+    /// The newest of a room's current states, and from which position on each was it. One range.
+    public func newestStates(
+        of room: RoomNID, limit: Int, _ reader: any Reader
+    ) async throws -> NewestRows<(state: StateNID, position: Int64)> {
+        NewestRows(
+            try await reader.query(Self.newestStates, [room.value, .integer(Int64(limit))]) {
+                (StateNID($0.integer(0)), $0.integer(1))
+            }, limit: limit, position: \.position)
+    }
+}
+
+/// The newest rows of a kind, newest first.
+public struct NewestRows<Row: Sendable>: Sendable {
+    public let rows: [Row]
+    /// All rows above this position are among them.
+    private let floor: Int64
+
+    init(_ rows: [Row], limit: Int, position: (Row) -> Int64) {
+        self.rows = rows
+        floor = rows.count < limit ? .min : rows.last.map(position) ?? .min
+    }
+
+    /// Whether they are all there are.
+    public var isWhole: Bool { floor == .min }
+
+    /// Whether all that are above a position are among them.
+    public func goesBack(to position: Int64) -> Bool { position >= floor }
 }
 
 extension Write {

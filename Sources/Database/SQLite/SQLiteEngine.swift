@@ -80,7 +80,7 @@ public final class SQLiteEngine: Engine {
     private static let reserved = Statement("SELECT next FROM counters WHERE name = 'position'")
 
     public func nextPosition() async throws -> Int64 {
-        try await read { try await $0.first(Self.reserved, []) { $0.integer(0) } ?? 1 }
+        try await readOnce { try await $0.first(Self.reserved, []) { $0.integer(0) } ?? 1 }
     }
 
     public func write(_ write: Write) async throws -> WriteResult {
@@ -103,9 +103,20 @@ public final class SQLiteEngine: Engine {
     /// Connections that are kept for the next read.
     private static let idleReaders = 8
 
-    public func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+    private func borrow() throws -> SQLiteConnection {
         let connection = try readers.withLock { $0.popLast() } ?? SQLiteConnection(path: path, mode: .readOnly)
         connection.limitReads(nanoseconds: options.readLimitNanoseconds)
+        return connection
+    }
+
+    public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+        let connection = try borrow()
+        defer { giveBack(connection) }
+        return try await body(SQLiteReader(connection: connection))
+    }
+
+    public func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
+        let connection = try borrow()
         try connection.run(Self.begin, [])
         let result: T
         do {

@@ -5,7 +5,7 @@ extension Database {
 
     /// How far a background migration has come; nil if it is done.
     public func backgroundMigration(_ name: String) async throws -> Int64? {
-        try await read { try await $0.first(Self.next, [.text(name)]) { $0.integer(0) } }
+        try await readOnce { try await $0.first(Self.next, [.text(name)]) { $0.integer(0) } }
     }
 
     private static let eventsAfter = Statement(
@@ -13,7 +13,7 @@ extension Database {
 
     /// Events by their numbers, whatever room they are in. One range of the table.
     public func events(after number: Int64, limit: Int) async throws -> [StoredEvent] {
-        try await read { reader in
+        try await readOnce { reader in
             try await reader.query(Self.eventsAfter, [.integer(number), .integer(Int64(limit))]) {
                 try StoredEvent(row: $0)
             }

@@ -77,17 +77,19 @@ extension Database {
     private static let next = Statement("SELECT min(due_ts) FROM delayed_events WHERE due_ts IS NOT NULL")
 
     public func delayedEvent(_ delayID: String) async throws -> DelayedEvent? {
-        try await read { try await $0.first(Self.one, [.text(delayID)]) { DelayedEvent(row: $0) } }
+        try await readOnce { try await $0.first(Self.one, [.text(delayID)]) { DelayedEvent(row: $0) } }
     }
 
     /// The event that a transaction has scheduled.
     public func delayedEvent(ofTransaction key: [UInt8], by user: UserNID) async throws -> DelayedEvent? {
-        try await read { try await $0.first(Self.ofTransaction, [user.value, .blob(key)]) { DelayedEvent(row: $0) } }
+        try await readOnce {
+            try await $0.first(Self.ofTransaction, [user.value, .blob(key)]) { DelayedEvent(row: $0) }
+        }
     }
 
     /// The events that a user has scheduled and that are not sent yet, the next to be sent first.
     public func delayedEvents(of user: UserNID) async throws -> [DelayedEvent] {
-        try await read { try await $0.query(Self.scheduled, [user.value]) { DelayedEvent(row: $0) } }
+        try await readOnce { try await $0.query(Self.scheduled, [user.value]) { DelayedEvent(row: $0) } }
     }
 
     /// Events whose time has come, in the order of their times.
@@ -99,7 +101,7 @@ extension Database {
 
     /// When the next event is due; nil if none is scheduled.
     public func nextDelayedEvent() async throws -> Int64? {
-        try await read { try await $0.first(Self.next, []) { $0.optionalInteger(0) } } ?? nil
+        try await readOnce { try await $0.first(Self.next, []) { $0.optionalInteger(0) } } ?? nil
     }
 }
 

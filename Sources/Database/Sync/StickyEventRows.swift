@@ -14,6 +14,13 @@ extension Database {
         ) { (EventNID($0.integer(0)), $0.integer(1)) }
     }
 
+    private static let end = Statement("SELECT max(until_ts) FROM sticky_events WHERE room_nid = $1")
+
+    /// Until when any event of a room is sticky; 0 if none is. One range.
+    public func endOfStickiness(in room: RoomNID, _ reader: any Reader) async throws -> Int64 {
+        try await reader.first(Self.end, [room.value]) { $0.integer(0) } ?? 0
+    }
+
     private static let rooms = Statement("SELECT DISTINCT room_nid FROM sticky_events WHERE until_ts > $1")
 
     /// The rooms that have sticky events at a time. One range of one index.

@@ -50,13 +50,12 @@ public final class AccessTokens: Sendable {
         let hash = Self.hash(token)
         let (known, generation) = cache.withLock { ($0.byHash[hash], $0.generation) }
         if let known, !database.engine.isShared { return try check(known) }
-        guard let owner = try await database.owner(ofToken: hash),
-            let account = try await database.account(owner.user), !account.isDeactivated
+        guard let owner = try await database.owner(ofToken: hash), let userID = try await database.user(owner.user)
         else { throw MatrixError.unknownToken() }
         let found = Known(
             requester: Requester(
-                nid: account.nid, userID: account.userID, deviceID: owner.deviceID, isAdmin: account.isAdmin,
-                standing: account.standing),
+                nid: owner.user, userID: userID, deviceID: owner.deviceID, isAdmin: owner.isAdmin,
+                standing: owner.standing),
             expiresTS: owner.expiresTS)
         if let spent = owner.spendsRefreshToken {
             // The client has received this token: those before it are over (Client-Server API, "Refreshing access tokens").

@@ -18,10 +18,14 @@ public struct DeviceListChanges: Sendable, Equatable {
 /// memberships, and what held before from the state of rooms at a position.
 public final class DeviceListService: Sendable {
     private let rooms: RoomRegistry
+    private let activity: Activity
     private var database: Database { rooms.database }
     private var context: RoomContext { rooms.context }
 
-    init(rooms: RoomRegistry) { self.rooms = rooms }
+    init(rooms: RoomRegistry, activity: Activity) {
+        self.rooms = rooms
+        self.activity = activity
+    }
 
     /// What has changed for a user since a position.
     ///
@@ -38,6 +42,7 @@ public final class DeviceListService: Sendable {
             return isNews || membership.membership == .join && (movedRooms?.contains(membership.room) ?? true)
         }
         if concerned.isEmpty, !devicesChanged { return DeviceListChanges() }
+        let lastChanges = activity.lastChanges(of: concerned.map(\.room))
         return try await database.read { reader in
             var changed: Set<UserNID> = []
             if devicesChanged {
@@ -45,10 +50,10 @@ public final class DeviceListService: Sendable {
                     sharingWith: requester.nid, after: since, reader)
             }
             var left: Set<UserNID> = []
-            let moved = try await self.database.usersMoved(in: concerned.map(\.room), after: since, reader)
             for membership in concerned {
-                try await self.compare(
-                    membership, moved: moved[membership.room] ?? [], since, requester, &changed, &left, reader)
+                let moved = try await self.context.glances.of(membership.room, asOf: lastChanges[membership.room])
+                    .movers(after: since, reader)
+                try await self.compare(membership, moved, since, requester, &changed, &left, reader)
             }
             left.remove(requester.nid)
             left.subtract(try await self.database.users(Array(left), sharingWith: requester.nid, reader))
@@ -61,7 +66,7 @@ public final class DeviceListService: Sendable {
 
     /// Adds those who share a room now and didn't, and those who did and may not any more.
     private func compare(
-        _ membership: RoomMembership, moved: [(user: UserNID, isJoined: Bool)], _ since: Int64, _ requester: Requester,
+        _ membership: RoomMembership, _ moved: [Database.Mover], _ since: Int64, _ requester: Requester,
         _ changed: inout Set<UserNID>, _ left: inout Set<UserNID>, _ reader: any Reader
     ) async throws {
         let room = membership.room
@@ -85,8 +90,8 @@ public final class DeviceListService: Sendable {
             left.formUnion(before)
             return
         }
-        for (user, isJoined) in others where isJoined != before.contains(user) {
-            if isJoined { changed.insert(user) } else { left.insert(user) }
+        for mover in others where mover.isJoined != before.contains(mover.user) {
+            if mover.isJoined { changed.insert(mover.user) } else { left.insert(mover.user) }
         }
     }
 

@@ -18,7 +18,7 @@ final class RoomContext: Sendable {
     let erasures: Erasures
     let appservices: Appservices
 
-    let glances = RoomGlances()
+    let glances: RoomGlances
 
     /// Parsed events that were looked at lately: state events, mostly, which authorise what comes next. The lock protects
     /// the cache alone.
@@ -35,6 +35,7 @@ final class RoomContext: Sendable {
         self.appservices = appservices
         self.keepRedacted = keepRedacted
         self.database = database
+        glances = RoomGlances(database: database)
         self.serverName = serverName
         self.signingKeys = signingKeys
         self.surroundings = surroundings

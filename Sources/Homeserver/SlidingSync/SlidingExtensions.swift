@@ -234,7 +234,8 @@ struct SlidingExtensions {
             .init(
                 user: builder.requester.userID, joined: joined,
                 changed: since.map { service.activity.changed(joined.map(\.room), after: $0.position) },
-                since: since?.position ?? 0, rest: since?.sticky, upTo: builder.upTo.position, now: builder.now),
+                since: since?.position ?? 0, rest: since?.sticky, upTo: builder.upTo.position, now: builder.now,
+                lastChanges: builder.lastChanges),
             service.rooms, reader)
         var found: [(RoomID, [UInt8])] = []
         for (number, events) in delivery.events.sorted(by: { $0.key < $1.key }) {

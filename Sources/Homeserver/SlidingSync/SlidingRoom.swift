@@ -22,6 +22,7 @@ struct SlidingRoom {
     private var isJoined: Bool { membership.membership == .join }
     private var required: RequiredState { shown.config.required }
     private var tree: StateTree { StateTree(rows: database.stateRows, room: room.nid) }
+    private var glance: RoomGlance { context.glances.of(room.nid, asOf: builder.lastChanges[room.nid]) }
     /// What is told ends here: with the leaving, for who has left.
     private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
     /// Where the user left the room; nil for those who are in it, or never were.
@@ -183,7 +184,9 @@ struct SlidingRoom {
         let limit = shown.config.timelineLimit
         func read(after: Int64?) async throws -> RoomTimeline {
             try await RoomTimeline.read(
-                .init(room: room, membership: membership, leftAt: leftAt, limit: limit, after: after, upTo: upTo),
+                .init(
+                    room: room, membership: membership, leftAt: leftAt, limit: limit, after: after, upTo: upTo,
+                    glance: glance),
                 for: requester,
                 context, reader)
         }
@@ -288,12 +291,12 @@ struct SlidingRoom {
     private static let avatar = StateKey("m.room.avatar")
 
     private func changes(at timeline: Timeline, _ reader: any Reader) async throws -> Changes {
-        let now = try await database.state(of: room.nid, at: upTo, reader)
+        let now = try await glance.state(at: upTo, reader)
         var changes = Changes()
         var chosen: [StateKey: EventNID] = [:]
         var nameChanged = true, avatarChanged = true
         if let known = knownUpTo, let sent {
-            let before = try await database.state(of: room.nid, at: known, reader)
+            let before = try await glance.state(at: known, reader)
             let differences = try await tree.differences(from: before, to: now, reader)
             let names = try await database.stateKeys(differences.map(\.key))
             nameChanged = false
@@ -415,9 +418,9 @@ struct SlidingRoom {
     private func writeCounts(_ changes: Changes, into writer: inout JSONWriter, _ reader: any Reader) async throws {
         if changes.membersChanged {
             writer.key("joined_count")
-            writer.integer(try await database.count(of: .join, in: room.nid, reader))
+            writer.integer(try await glance.joinedCount(reader))
             writer.key("invited_count")
-            writer.integer(try await database.count(of: .invite, in: room.nid, reader))
+            writer.integer(try await glance.invitedCount(reader))
         }
         var total = UnreadCount()
         let counts = try await service.unread.counts(
@@ -434,7 +437,7 @@ struct SlidingRoom {
         guard isJoined else { return (nil, false) }
         let known = knownUpTo
         if let known {
-            let moved = try await database.receipts(in: room.nid, after: known, upTo: upTo, reader).filter {
+            let moved = try await glance.receipts(after: known, upTo: upTo, reader).filter {
                 $0.isShown(to: requester.nid)
             }
             let ownMoved = moved.contains { $0.user == requester.nid }
@@ -455,7 +458,7 @@ struct SlidingRoom {
         if let oldest = timeline.page.events.first?.position {
             // Who reads an event does so after it was sent.
             let ids = Set(timeline.page.events.map { ByteString($0.eventID.string) })
-            receipts += try await database.receipts(in: room.nid, after: oldest, upTo: upTo, reader).filter {
+            receipts += try await glance.receipts(after: oldest, upTo: upTo, reader).filter {
                 $0.type != "m.read.private" && $0.user != requester.nid && ids.contains(ByteString($0.eventID))
             }
         }

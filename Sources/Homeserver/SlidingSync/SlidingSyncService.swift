@@ -116,7 +116,7 @@ public final class SlidingSyncService: Sendable {
             let (counts, shown) = try await lists.match(request, known)
             let candidates = try await candidates(shown, request, &search.connection, requester)
             let facts = try await facts.facts(of: candidates.map(\.room.nid), for: requester.nid)
-            let builder = SlidingBuilder(
+            var builder = SlidingBuilder(
                 service: self, requester: requester, request: request, since: search.since, upTo: upTo,
                 connection: search.connection, now: context.surroundings.now(), lists: lists, facts: facts,
                 shownRooms: Dictionary(shown.map { ($0.membership.room, $0) }) { $1 })

@@ -114,9 +114,14 @@ final class Activity: Sendable {
         }
     }
 
-    /// When a room changed last, if that was not after a position and is known.
-    func lastChange(of room: RoomNID, upTo position: Int64) -> Int64? {
-        table.withLock { table in table.rooms[room].flatMap { $0 <= position && $0 >= table.floor ? $0 : nil } }
+    /// When each of the rooms changed last: at the position, or before it if it is the one from which on this node has listened.
+    func lastChanges(of rooms: [RoomNID]) -> [RoomNID: Int64] {
+        table.withLock { table in
+            var changes: [RoomNID: Int64] = [:]
+            changes.reserveCapacity(rooms.count)
+            for room in rooms { changes[room] = max(table.rooms[room] ?? 0, table.floor) }
+            return changes
+        }
     }
 
     /// Whether the user's own data may have changed after a position.

@@ -30,8 +30,7 @@ struct RoomTimeline {
         /// Whether it ends at state that changed unseen: what is older is behind a gap, and told as the state before the
         /// timeline. Where the client is told the state after the timeline it need not end.
         var endsAtHiddenState = false
-        /// When the room changed last, if that is known.
-        var asOf: Int64?
+        let glance: RoomGlance
     }
 
     static func read(
@@ -49,15 +48,14 @@ struct RoomTimeline {
         var place = start
         paging: while true {
             let ask = max(wanted.limit - newestFirst.count + 1, 8)
-            let asOf = place == start ? wanted.asOf : nil
-            let numbers = try await context.glances.value(.timeline, of: room.nid, asOf: asOf, Int64(ask)) {
-                try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
-            }
+            let numbers =
+                place == start
+                ? try await wanted.glance.newest(ask, reader)
+                : try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
             let events = try await database.events(numbers, reader)
-            let hasGaps = try await context.glances.value(.hasGaps, of: room.nid, asOf: wanted.asOf) {
-                try await database.hasGaps(in: room.nid, reader)
-            }
-            let behindGaps = hasGaps ? Set(try await database.gaps(before: events, reader).map(\.before)) : []
+            let behindGaps =
+                try await wanted.glance.hasGaps(reader)
+                ? Set(try await database.gaps(before: events, reader).map(\.before)) : []
             for stored in events {
                 guard let position = stored.position else { continue }
                 // A gap, or older than what the client knows.

@@ -56,6 +56,8 @@ struct StickyDelivery {
         let rest: Place?
         let upTo: Int64
         let now: Int64
+        /// When each room changed last, as far as that is known.
+        let lastChanges: [RoomNID: Int64]
     }
 
     static func read(_ wanted: Wanted, _ rooms: RoomRegistry, _ reader: any Reader) async throws -> StickyDelivery {
@@ -83,6 +85,8 @@ struct StickyDelivery {
             memberships.removeAll { !having.contains($0.room) }
         }
         for membership in memberships.sorted(by: { $0.room < $1.room }) {
+            let glance = rooms.context.glances.of(membership.room, asOf: wanted.lastChanges[membership.room])
+            guard try await glance.mayHaveStickyEvents(at: wanted.now, reader) else { continue }
             var start = after
             if let from, from.room == membership.room.rawValue {
                 start = from.position

@@ -15,6 +15,8 @@ struct SyncBuilder {
     let now: Int64
     /// From where on changes of lists of devices are told: from the beginning to a client whose token was of before a restore.
     let listsSince: Int64?
+    /// When each room that is told of changed last.
+    private(set) var lastChanges: [RoomNID: Int64] = [:]
 
     var database: Database { service.database }
     var context: RoomContext { service.context }
@@ -26,8 +28,15 @@ struct SyncBuilder {
     var sincePosition: Int64 { since?.position ?? 0 }
 
     /// - Returns: the encoded answer, and whether it tells nothing new.
-    func build(_ memberships: [RoomMembership]) async throws -> ([UInt8], isEmpty: Bool) {
+    mutating func build(_ memberships: [RoomMembership]) async throws -> ([UInt8], isEmpty: Bool) {
         let candidates = candidates(memberships)
+        lastChanges = service.activity.lastChanges(of: candidates.map(\.room))
+        return try await look(candidates, memberships)
+    }
+
+    private func look(
+        _ candidates: [RoomMembership], _ memberships: [RoomMembership]
+    ) async throws -> ([UInt8], isEmpty: Bool) {
         let ownChanged = activityConcernsUser
         let presence = try await presence(memberships)
         let devices = try await devices(memberships)
@@ -234,7 +243,7 @@ struct SyncBuilder {
         return try await StickyDelivery.read(
             .init(
                 user: requester.userID, joined: joined, changed: since == nil ? nil : Set(candidates.map(\.room)),
-                since: sincePosition, rest: since?.sticky, upTo: upTo.position, now: now),
+                since: sincePosition, rest: since?.sticky, upTo: upTo.position, now: now, lastChanges: lastChanges),
             service.rooms, reader)
     }
 

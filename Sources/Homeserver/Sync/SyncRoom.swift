@@ -20,17 +20,7 @@ struct SyncRoom {
     /// What is told ends here: with the leaving, for who has left.
     private var upTo: Int64 { min(builder.upTo.position, leftAt ?? .max) }
 
-    /// When the room changed last, if that is known and may be told.
-    private var asOf: Int64? {
-        isJoined ? builder.service.activity.lastChange(of: room.nid, upTo: builder.upTo.position) : nil
-    }
-
-    /// The room's current state at a position.
-    private func state(at position: Int64, _ reader: any Reader) async throws -> StateNID {
-        try await context.glances.value(.state, of: room.nid, asOf: asOf, position) {
-            try await database.state(of: room.nid, at: position, reader)
-        }
-    }
+    private var glance: RoomGlance { context.glances.of(room.nid, asOf: builder.lastChanges[room.nid]) }
 
     /// Writes the room as a member of the object that is being written, if there is anything to tell of it.
     ///
@@ -176,7 +166,7 @@ struct SyncRoom {
             .init(
                 room: room, membership: membership, leftAt: leftAt, limit: filter.timelineLimit,
                 filter: filter.timeline, after: after,
-                upTo: upTo, endsAtHiddenState: true, asOf: asOf),
+                upTo: upTo, endsAtHiddenState: true, glance: glance),
             for: builder.requester, context, reader)
     }
 
@@ -187,9 +177,9 @@ struct SyncRoom {
         at timeline: RoomTimeline, knew: Bool, _ heroes: [UserNID], _ reader: any Reader
     ) async throws -> [StoredEvent] {
         guard filter.state.admits(room.roomID) else { return [] }
-        let now = try await state(at: upTo, reader)
+        let now = try await glance.state(at: upTo, reader)
         let start = builder.wantsStateAfter ? now : timeline.events.first?.stateBefore ?? now
-        let known = knew ? try await state(at: builder.sincePosition, reader) : StateNID(0)
+        let known = knew ? try await glance.state(at: builder.sincePosition, reader) : StateNID(0)
         // A full state is told whole, whatever the client knows.
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
@@ -251,21 +241,23 @@ struct SyncRoom {
     private func hasName(_ reader: any Reader) async throws -> Bool {
         let keys = [(StateKey("m.room.name"), "name"), (StateKey("m.room.canonical_alias"), "alias")]
         let numbers = try await database.existingNumbers(ofStateKeys: keys.map(\.0))
-        let state = try await state(at: upTo, reader)
-        for (key, member) in keys {
-            guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
-                let stored = try await database.events([nid], reader).first
-            else { continue }
-            if try context.parse(stored, room.version).content[member]?.string?.isEmpty == false { return true }
+        let state = try await glance.state(at: upTo, reader)
+        return try await glance.isNamed(in: state) {
+            for (key, member) in keys {
+                guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
+                    let stored = try await database.events([nid], reader).first
+                else { continue }
+                if try context.parse(stored, room.version).content[member]?.string?.isEmpty == false { return true }
+            }
+            return false
         }
-        return false
     }
 
     private func writeSummary(
         _ known: [UserNID]?, into writer: inout JSONWriter, _ reader: any Reader
     ) async throws {
-        let joined = try await database.count(of: .join, in: room.nid, reader)
-        let invited = try await database.count(of: .invite, in: room.nid, reader)
+        let joined = try await glance.joinedCount(reader)
+        let invited = try await glance.invitedCount(reader)
         let heroes = if let known { known } else { try await self.heroes(reader) }
         let names = try await database.users(heroes)
         writer.key("summary")
@@ -317,9 +309,8 @@ struct SyncRoom {
 
     /// The contents of `m.receipt` events; and whether the user has read further.
     private func receipts(after: Int64, _ reader: any Reader) async throws -> ([JSON], ownMoved: Bool) {
-        let receipts = try await context.glances.value(.receipts, of: room.nid, asOf: asOf, after) {
-            try await database.receipts(in: room.nid, after: after, upTo: builder.upTo.position, reader)
-        }.filter { $0.isShown(to: builder.requester.nid) }
+        let receipts = try await glance.receipts(after: after, upTo: builder.upTo.position, reader)
+            .filter { $0.isShown(to: builder.requester.nid) }
         let ownMoved = receipts.contains { $0.user == builder.requester.nid }
         guard !receipts.isEmpty, filter.ephemeral.admits(room.roomID),
             filter.ephemeral.events.admits(type: "m.receipt")

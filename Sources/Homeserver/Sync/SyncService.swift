@@ -113,7 +113,7 @@ public final class SyncService: Sendable {
             let upTo = SyncToken(
                 epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
             guard isCurrent(known, of: requester.nid) else { continue }
-            let builder = SyncBuilder(
+            var builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
                 fullState: request.fullState, wantsStateAfter: request.wantsStateAfter, now: now,
                 listsSince: since?.position ?? (request.since == nil ? nil : 0))
