@@ -28,6 +28,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
     private var awaited: [(request: PostgreSQLRequest, part: Awaited)] = []
     private var firstAwaited = 0
     private(set) var wantsToWrite = false
+    private(set) var isUnflushed = false
     /// Why it can't be used any more.
     private(set) var brokenBecause: String?
     /// Called for each notification.
@@ -35,6 +36,8 @@ final class PostgreSQLConnection: @unchecked Sendable {
 
     var isBroken: Bool { brokenBecause != nil }
     var isIdle: Bool { firstAwaited == awaited.count }
+    /// What the server has not answered yet.
+    var backlog: Int { awaited.count - firstAwaited }
     /// When the oldest request must have been answered.
     var deadline: UInt64 { isIdle ? .max : awaited[firstAwaited].request.deadline }
 
@@ -139,7 +142,8 @@ final class PostgreSQLConnection: @unchecked Sendable {
 
     // MARK: - Sending
 
-    /// Sends the commands of a request, and a mark behind which an error of theirs has no effect.
+    /// Sends the commands of a request, and a mark behind which an error of theirs has no effect. They go out at the end of the loop's
+    /// round, together with what else is sent in it.
     func send(_ request: PostgreSQLRequest) {
         for (index, command) in request.commands.enumerated() {
             let form = command.form
@@ -162,7 +166,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
         }
         guard PQpipelineSync(handle) == 1 else { return breakOff(Self.message(handle), request) }
         awaited.append((request, .end))
-        flush()
+        isUnflushed = true
     }
 
     private func breakOff(_ reason: String, _ request: PostgreSQLRequest) {
@@ -171,6 +175,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
     }
 
     func flush() {
+        isUnflushed = false
         switch PQflush(handle) {
         case 0: wantsToWrite = false
         case 1: wantsToWrite = true

@@ -12,6 +12,9 @@ final class PostgreSQLCore: @unchecked Sendable {
     let node: Int64
     private(set) var readers: PostgreSQLPool!
     private(set) var writers: PostgreSQLPool!
+    private(set) var asking: PostgreSQLAsking!
+    /// The deepest level of reads within reads that has connections of its own.
+    let mostNested: Int
     private(set) var writing: PostgreSQLWriting!
     private(set) var feed: PostgreSQLFeed!
     private(set) var isClosing = false
@@ -28,6 +31,7 @@ final class PostgreSQLCore: @unchecked Sendable {
         self.url = url
         self.node = node
         self.logger = logger
+        mostNested = limits.readers.count - 1
         // Two, so that one server that doesn't answer at once doesn't hold up everything.
         let handOver = HandOver()
         connectors = (0..<2).map { _ in
@@ -47,8 +51,10 @@ final class PostgreSQLCore: @unchecked Sendable {
         }
         handOver.core = self
         let open: (PostgreSQLConnection.Purpose) -> Void = { [unowned self] in connect($0) }
-        readers = PostgreSQLPool(.reading, limits: limits.readers, loop: loop, open: open)
+        readers = PostgreSQLPool(
+            .reading, limits: limits.readers + [PostgreSQLAsking.most], loop: loop, open: open)
         writers = PostgreSQLPool(.writing, limits: [limits.writers], loop: loop, open: open)
+        asking = PostgreSQLAsking(pool: readers, level: limits.readers.count)
         writing = PostgreSQLWriting(core: self)
         feed = PostgreSQLFeed(core: self, position: position)
         // The loop keeps this alive until it has ended, and lets go of it then.

@@ -68,6 +68,7 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             for one in work { one() }
             if isClosed, work.isEmpty { break }
             let next = afterRound()
+            for connection in connections.values where connection.isUnflushed { connection.flush() }
             // What was handed over meanwhile is done before sleeping.
             polled.removeAll(keepingCapacity: true)
             polled.append(pollfd(fd: wakeUp.read, events: Int16(POLLIN), revents: 0))

@@ -4,7 +4,7 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
     private let core: PostgreSQLCore
     private let level: Int
     /// Whether there is one question, which is its own transaction.
-    private let asksOnce: Bool
+    fileprivate let asksOnce: Bool
     /// Belongs to the loop.
     fileprivate(set) var connection: PostgreSQLConnection?
     private var hasBegun = false
@@ -12,7 +12,7 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
     init(core: PostgreSQLCore, level: Int, asksOnce: Bool = false) {
         self.asksOnce = asksOnce
         self.core = core
-        self.level = level
+        self.level = min(level, core.mostNested)
     }
 
     private static let begin = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -37,11 +37,11 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
 
     /// Ends the snapshot; nobody waits for it.
     func finish() {
-        if !hasBegun { return }
+        if !hasBegun || asksOnce { return }
         core.loop.submit {
             guard let connection = self.connection else { return }
             self.connection = nil
-            if !connection.isBroken, !self.asksOnce {
+            if !connection.isBroken {
                 let request = PostgreSQLRequest([PostgreSQLCommand(Self.end)]) { _ in }
                 request.deadline = MonotonicTime.nanoseconds() + PostgreSQLCore.requestLimit
                 connection.send(request)
@@ -66,6 +66,14 @@ extension PostgreSQLCore {
         }
         if let connection = reader.connection { return send(on: connection) }
         if isClosing { return continuation.resume(throwing: DatabaseError.closed) }
+        if reader.asksOnce {
+            return asking.borrow { outcome in
+                switch outcome {
+                case .success(let connection): send(on: connection)
+                case .failure(let error): continuation.resume(throwing: error)
+                }
+            }
+        }
         readers.borrow(
             level: level,
             .init(deadline: MonotonicTime.nanoseconds() + Self.waitLimit) { outcome in

@@ -61,6 +61,7 @@ final class UnreadCounts: Sendable {
     private let context: RoomContext
     /// The lock protects the tables; nothing is awaited while it is held.
     private let table = Mutex(Table())
+    private let looks = SingleFlight<RoomNID>()
 
     init(context: RoomContext, pushRules: PushRuleService) {
         self.context = context
@@ -103,7 +104,7 @@ final class UnreadCounts: Sendable {
     func counts(
         for user: UserID, _ nid: UserNID, in room: Room, membership: RoomMembership, upTo: Int64, _ reader: any Reader
     ) async throws -> [EventNID: UnreadCount] {
-        let recent = try await recent(room.nid, upTo, reader)
+        let recent = try await recent(room.nid, upTo)
         let standing = try await standing(nid, room, membership, reader)
         let rules = try await pushRules.compiled(for: user, nid)
         let ignored = try await context.ignored.list(of: nid)
@@ -153,7 +154,7 @@ final class UnreadCounts: Sendable {
         guard let position = event.position else { return false }
         let standing = try await standing(requester.nid, room, membership, reader)
         let place = Database.OrderedPlace(depth: event.orderDepth, position: position)
-        let recent = try await recent(room.nid, position, reader)
+        let recent = try await recent(room.nid, position)
         let exceptions = standing.exceptions
         let thread =
             event.notifying?.thread ?? exceptions.first { $0.event == event.nid }?.thread ?? EventNID(0)
@@ -167,9 +168,17 @@ final class UnreadCounts: Sendable {
     // MARK: - The room
 
     /// The newest marked events of a room, oldest first. Reads what has come since it was asked last.
-    private func recent(_ room: RoomNID, _ upTo: Int64, _ reader: any Reader) async throws -> [NotifyingEvent] {
+    private func recent(_ room: RoomNID, _ upTo: Int64) async throws -> [NotifyingEvent] {
+        try await looks.value(room) {
+            let known = table.withLock { $0.rooms[room] }
+            return known.flatMap { $0.upTo >= upTo && $0.doubtful.isEmpty ? $0.events : nil }
+        } find: {
+            try await database.read { try await self.readRecent(room, upTo, $0) }
+        }
+    }
+
+    private func readRecent(_ room: RoomNID, _ upTo: Int64, _ reader: any Reader) async throws -> [NotifyingEvent] {
         let known = table.withLock { $0.rooms[room] }
-        if let known, known.upTo >= upTo, known.doubtful.isEmpty { return known.events }
         let start = Database.OrderedPlace(depth: -1, position: .min)
         var events = known?.events ?? []
         if let known, !known.doubtful.isEmpty {

@@ -6,7 +6,7 @@ import Synchronization
 /// A value is kept by when the room changed last: as long as that is the same, whoever reads finds the same.
 final class RoomGlances: Sendable {
     fileprivate enum Kind: UInt8 {
-        case timeline, hasGaps, states, receipts, movers, joined, invited, isNamed, stickyUntil
+        case timeline, hasGaps, states, receipts, movers, joined, invited, stickyUntil
     }
 
     fileprivate struct Key: Hashable {
@@ -18,6 +18,7 @@ final class RoomGlances: Sendable {
 
     /// The lock protects the cache; nothing is awaited while it is held.
     private let values = Mutex(BoundedCache<Key, any Sendable>(capacity: 8_000))
+    private let looks = SingleFlight<Key>()
     private let database: Database
 
     init(database: Database) { self.database = database }
@@ -29,10 +30,13 @@ final class RoomGlances: Sendable {
     }
 
     fileprivate func value<T: Sendable>(_ key: Key, _ read: () async throws -> T) async throws -> T {
-        if let known = values.withLock({ $0[key] }) as? T { return known }
-        let value = try await read()
-        values.withLock { $0.insert(value, for: key, size: 1) }
-        return value
+        try await looks.value(key) {
+            values.withLock { $0[key] } as? T
+        } find: {
+            let value = try await read()
+            values.withLock { $0.insert(value, for: key, size: 1) }
+            return value
+        }
     }
 }
 
@@ -46,33 +50,42 @@ struct RoomGlance: Sendable {
     /// Rows of each kind that are kept: as many as happen between two looks of those who are there.
     private static let kept = 32
 
+    /// What is kept; read where it isn't known when the room changed.
     private func value<T: Sendable>(
-        _ kind: RoomGlances.Kind, _ argument: Int64 = 0, _ read: () async throws -> T
+        _ kind: RoomGlances.Kind, _ reader: any Reader, argument: Int64 = 0,
+        _ read: (any Reader) async throws -> T
     ) async throws -> T {
-        guard let asOf else { return try await read() }
-        return try await glances.value(.init(room: room, asOf: asOf, kind: kind, argument: argument), read)
+        guard let asOf else { return try await read(reader) }
+        return try await glances.value(.init(room: room, asOf: asOf, kind: kind, argument: argument)) {
+            try await database.readOnce(read)
+        }
+    }
+
+    /// The newest rows of a kind, where it is known when the room changed.
+    private func rows<Row>(
+        _ kind: RoomGlances.Kind, _ reader: any Reader,
+        _ read: (any Reader) async throws -> NewestRows<Row>
+    ) async throws -> NewestRows<Row>? {
+        asOf == nil ? nil : try await value(kind, reader, read)
     }
 
     /// The numbers of the newest events of the timeline, newest first.
     func newest(_ limit: Int, _ reader: any Reader) async throws -> [EventNID] {
-        try await value(.timeline, Int64(limit)) {
+        try await value(.timeline, reader, argument: Int64(limit)) {
             try await database.timeline(
-                of: room, from: .init(depth: .max, position: .max), backwards: true, limit: limit, reader)
+                of: room, from: .init(depth: .max, position: .max), backwards: true, limit: limit, $0)
         }
     }
 
     func hasGaps(_ reader: any Reader) async throws -> Bool {
-        try await value(.hasGaps) { try await database.hasGaps(in: room, reader) }
+        try await value(.hasGaps, reader) { try await database.hasGaps(in: room, $0) }
     }
 
     /// What the room's current state was at a position; the empty state before the room was known.
     func state(at position: Int64, _ reader: any Reader) async throws -> StateNID {
-        let states =
-            asOf == nil
-            ? nil
-            : try await value(.states) {
-                try await database.newestStates(of: room, limit: Self.kept, reader)
-            }
+        let states = try await rows(.states, reader) {
+            try await database.newestStates(of: room, limit: Self.kept, $0)
+        }
         if let state = states?.rows.first(where: { $0.position <= position })?.state { return state }
         if let states, states.isWhole { return StateNID(0) }
         return try await database.state(of: room, at: position, reader)
@@ -80,12 +93,9 @@ struct RoomGlance: Sendable {
 
     /// The receipts that moved between two positions.
     func receipts(after: Int64, upTo: Int64, _ reader: any Reader) async throws -> [StoredReceipt] {
-        let newest =
-            asOf == nil
-            ? nil
-            : try await value(.receipts) {
-                try await database.newestReceipts(in: room, limit: Self.kept, reader)
-            }
+        let newest = try await rows(.receipts, reader) {
+            try await database.newestReceipts(in: room, limit: Self.kept, $0)
+        }
         guard let newest, newest.goesBack(to: after) else {
             return try await database.receipts(in: room, after: after, upTo: upTo, reader)
         }
@@ -94,12 +104,9 @@ struct RoomGlance: Sendable {
 
     /// Those whose member events are younger than a position.
     func movers(after: Int64, _ reader: any Reader) async throws -> [Database.Mover] {
-        let newest =
-            asOf == nil
-            ? nil
-            : try await value(.movers) {
-                try await database.newestMovers(in: room, limit: Self.kept, reader)
-            }
+        let newest = try await rows(.movers, reader) {
+            try await database.newestMovers(in: room, limit: Self.kept, $0)
+        }
         guard let newest, newest.goesBack(to: after) else {
             return try await database.movers(in: room, after: after, reader)
         }
@@ -108,21 +115,16 @@ struct RoomGlance: Sendable {
 
     /// How many are in the room.
     func joinedCount(_ reader: any Reader) async throws -> Int {
-        try await value(.joined) { try await database.count(of: .join, in: room, reader) }
+        try await value(.joined, reader) { try await database.count(of: .join, in: room, $0) }
     }
 
     func invitedCount(_ reader: any Reader) async throws -> Int {
-        try await value(.invited) { try await database.count(of: .invite, in: room, reader) }
-    }
-
-    /// Whether the room has a name or an alias to be called by in a state of it.
-    func isNamed(in state: StateNID, _ find: () async throws -> Bool) async throws -> Bool {
-        try await value(.isNamed, state.rawValue, find)
+        try await value(.invited, reader) { try await database.count(of: .invite, in: room, $0) }
     }
 
     /// Whether an event of the room is sticky at a time.
     func mayHaveStickyEvents(at now: Int64, _ reader: any Reader) async throws -> Bool {
         guard asOf != nil else { return true }
-        return try await value(.stickyUntil) { try await database.endOfStickiness(in: room, reader) } > now
+        return try await value(.stickyUntil, reader) { try await database.endOfStickiness(in: room, $0) } > now
     }
 }

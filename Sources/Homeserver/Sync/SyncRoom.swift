@@ -242,15 +242,13 @@ struct SyncRoom {
         let keys = [(StateKey("m.room.name"), "name"), (StateKey("m.room.canonical_alias"), "alias")]
         let numbers = try await database.existingNumbers(ofStateKeys: keys.map(\.0))
         let state = try await glance.state(at: upTo, reader)
-        return try await glance.isNamed(in: state) {
-            for (key, member) in keys {
-                guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
-                    let stored = try await database.events([nid], reader).first
-                else { continue }
-                if try context.parse(stored, room.version).content[member]?.string?.isEmpty == false { return true }
-            }
-            return false
+        for (key, member) in keys {
+            guard let number = numbers[key], let nid = try await tree.event(for: number, in: state, reader),
+                let stored = try await database.events([nid], reader).first
+            else { continue }
+            if try context.parse(stored, room.version).content[member]?.string?.isEmpty == false { return true }
         }
+        return false
     }
 
     private func writeSummary(
