@@ -171,6 +171,9 @@ final class FederationSender: Sendable {
         for name in names.values { begin(name) }
     }
 
+    /// Whether this node is the one that tells.
+    var isTelling: Bool { state.withLock { $0.handedOut != nil } }
+
     /// The servers for which something waits.
     var waiting: [ServerName] { state.withLock { $0.queues.filter { !$0.value.isEmpty }.keys.sorted() } }
 

@@ -305,7 +305,9 @@ public final class RoomRegistry: Sendable {
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
         if departures.isEmpty { return }
-        for user in try await database.users(departures.map(\.user)).values { typing.left(user, room) }
+        for user in try await database.users(departures.map(\.user)).values {
+            try await typing.left(user, room)
+        }
     }
 
     /// Whose devices are told of to this server only while a room is shared: what it knows of them isn't good beyond.
