@@ -175,6 +175,7 @@ final class RemoteMemberships: Sendable {
             }
             try await draft.endPartial()
             let before = try await draft.state(of: kept)
+            try await draft.tellDevicesOfForgotten(in: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
             switch try await draft.receive(entry, stateBefore: before) {
