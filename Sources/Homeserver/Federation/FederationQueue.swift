@@ -26,7 +26,7 @@ struct FederationQueue {
     static let mostEDUs = 1_000
 
     var isEmpty: Bool {
-        events.isEmpty && edus.isEmpty && !hasToDevice && behind == nil && frozen == nil
+        events.isEmpty && edus.isEmpty && !hasToDevice && behind == nil && frozen == nil && taken == nil
     }
 
     mutating func add(_ event: Database.OutgoingEvent) {
