@@ -43,6 +43,8 @@ public final class Homeserver: Sendable {
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let federation: FederationService
+    /// nil unless rooms may have this server as their policy server.
+    public let policySigning: PolicySigning?
     private let partialRooms: PartialRooms
     private let sharedEphemera: SharedEphemera
     public let signingKeys: SigningKeys
@@ -111,6 +113,8 @@ public final class Homeserver: Sendable {
             notaries: configuration.federation.keyServers)
         let intake = EventIntake(keys: keys)
         let federated = try await FederatedRooms(rooms: rooms)
+        policySigning = try await PolicySigning(configuration.policyServer, rooms: federated, logger: logger)
+        rooms.policies.connect(policySigning)
         let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
         partialRooms = PartialRooms(federated: federated, missing: missing, notifier: notifier, logger: logger)
         let remoteMemberships = RemoteMemberships(
