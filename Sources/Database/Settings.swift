@@ -22,12 +22,14 @@ extension Database {
         """)
 
     /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more, one-time keys may have
-    /// been handed out since, and devices of other servers' users may have changed, which those servers told once.
+    /// been handed out since, and devices of other servers' users may have changed, which those servers told once. What others were
+    /// told of devices here since may be forgotten, so they are to be told to ask again.
     public func beginEpoch(_ epoch: [UInt8]) async throws {
         var write = Write()
         write.run(Self.replace, .text("epoch"), .blob(epoch))
         write.dropUnclaimedKeys()
         write.dropAllRemoteDevices()
+        write.beginBackgroundMigration("restored devices")
         try await self.write(write)
     }
 

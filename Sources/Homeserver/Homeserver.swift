@@ -43,7 +43,10 @@ public final class Homeserver: Sendable {
     public let dehydratedDevices: DehydratedDeviceService
     public let media: MediaService
     public let federation: FederationService
+    /// nil unless rooms may have this server as their policy server.
+    public let policySigning: PolicySigning?
     private let partialRooms: PartialRooms
+    private let sharedEphemera: SharedEphemera
     public let signingKeys: SigningKeys
     public let rateLimits: RateLimiter
     public let maintenance: MaintenanceService
@@ -102,7 +105,7 @@ public final class Homeserver: Sendable {
         let notifier = Notifier()
         self.notifier = notifier
         let ephemeral = EphemeralSerial()
-        let typing = Typing(notifier: notifier, surroundings: surroundings, serial: ephemeral)
+        let typing = Typing(database: database, notifier: notifier, surroundings: surroundings, serial: ephemeral)
         let rooms = RoomRegistry(
             context: context, policies: PolicyServers(client: client, surroundings: surroundings, logger: logger),
             typing: typing)
@@ -111,6 +114,8 @@ public final class Homeserver: Sendable {
             notaries: configuration.federation.keyServers)
         let intake = EventIntake(keys: keys)
         let federated = try await FederatedRooms(rooms: rooms)
+        policySigning = try await PolicySigning(configuration.policyServer, rooms: federated, logger: logger)
+        rooms.policies.connect(policySigning)
         let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
         partialRooms = PartialRooms(federated: federated, missing: missing, notifier: notifier, logger: logger)
         let remoteMemberships = RemoteMemberships(
@@ -119,6 +124,8 @@ public final class Homeserver: Sendable {
         let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
         let ephemera = OutgoingEphemera()
         if configuration.federation.enabled { ephemera.connect(federated, sender) }
+        let shared = SharedEphemera(rooms: rooms, typing: typing, ephemera: ephemera, logger: logger)
+        sharedEphemera = shared
         let remoteDevices = RemoteDevices(database: database, client: client, surroundings: surroundings)
         let passwords = BlockingPool(threads: 2, most: 200)
         let disk = BlockingPool(threads: 2, most: 1_000)
@@ -231,6 +238,7 @@ public final class Homeserver: Sendable {
             } wake: { [federation] commit in
                 notifier.publish(commit.topics)
                 federation.note(commit)
+                shared.note(commit)
             })
         // What was committed before anybody listened.
         activity.forget(before: database.committedPosition)
@@ -241,6 +249,7 @@ public final class Homeserver: Sendable {
         try await purging.goOn()
         redactions.start()
         mediaPurging.start()
+        sharedEphemera.start()
         try await federation.start()
         try await partialRooms.start { [federation] in federation.roomIsWhole($0) }
         indexing.start()
@@ -267,6 +276,7 @@ public final class Homeserver: Sendable {
         redactions.stop()
         mediaPurging.stop()
         partialRooms.stop()
+        await sharedEphemera.stop()
         await federation.stop()
         await indexing.close()
         delayedEvents.stop()

@@ -62,51 +62,179 @@ struct DeviceUpdateTests {
         await scene.close()
     }
 
-    @Test("a restored server asks again for devices: what changed since the backup was told to it once")
-    func restored() async throws {
+    /// Two servers that share a room, one of which is going to be restored from a backup.
+    private final class RestoredScene {
         let network = TestNetwork()
         let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        func start(_ directory: TemporaryDirectory, _ name: ServerName) async throws -> TestServer {
+        let (first, second) = (ServerName(unchecked: "hs1.example"), ServerName(unchecked: "hs2.example"))
+        private(set) var here: TestServer
+        private(set) var there: TestServer
+        let alice: Requester
+        let bob: Requester
+        let room: RoomID
+        private let backups = TemporaryDirectory()
+
+        init() async throws {
+            here = try await Self.start(first, on: network, in: TemporaryDirectory(), silent)
+            there = try await Self.start(second, on: network, in: TemporaryDirectory(), silent)
+            alice = try await here.user("alice")
+            bob = try await there.user("bob")
+            room = try await here.room(of: alice)
+            try await there.homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        }
+
+        private static func start(
+            _ name: ServerName, on network: TestNetwork, in directory: TemporaryDirectory, _ logger: Logger
+        ) async throws -> TestServer {
             let server = try await TestServer(
                 directory: directory,
-                engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: silent),
+                engine: try await SQLiteEngine(path: "\(directory.path)/roost.db", logger: logger),
                 transport: network.transport(of: name)
             ) { $0.serverName = name }
             network.connect(server.homeserver)
             try await server.homeserver.startJobs()
             return server
         }
-        let (first, second) = (ServerName(unchecked: "hs1.example"), ServerName(unchecked: "hs2.example"))
-        let here = try await start(TemporaryDirectory(), first), there = try await start(TemporaryDirectory(), second)
-        let alice = try await here.user("alice"), bob = try await there.user("bob")
-        let room = try await here.room(of: alice)
-        try await there.homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+
         func change(_ seed: UInt64) async throws {
             let keys: JSON = [
                 "device_keys": SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)
             ]
             _ = try await here.homeserver.deviceKeys.upload(keys.view, for: alice)
         }
-        func known(on server: TestServer) async throws -> [UInt8]? {
+
+        /// The keys of alice's device as bob sees them.
+        func known() async throws -> [UInt8]? {
             let asked: JSON = [alice.userID.string: []]
-            let answer = try await server.homeserver.deviceKeys.query(asked.view, for: bob)
+            let answer = try await there.homeserver.deviceKeys.query(asked.view, for: bob)
             return try answer["device_keys"]?[alice.userID.string]?[alice.deviceID]?["keys"]?.canonical()
         }
-        try await change(1)
-        let old = try await known(on: there)
-        let directory = TemporaryDirectory()
-        _ = try await there.homeserver.maintenance.backUp(to: "\(directory.path)/backup")
-        await there.close()
-        try await change(2)
-        _ = try await Backup.restore(
-            from: "\(directory.path)/backup", serverName: second, to: .sqlite(path: "\(directory.path)/roost.db"),
-            mediaPath: "\(directory.path)/media", scratch: directory.path, surroundings: there.clock.surroundings,
-            logger: silent)
-        let again = try await start(directory, second)
-        let new = try await known(on: again)
-        #expect(old != nil && new != nil && new != old)
-        await again.close()
-        await here.close()
+
+        func isKnown(_ seed: UInt64) async throws -> Bool {
+            let keys = SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)
+            return try await known() == keys["keys"]?.canonical()
+        }
+
+        func backUp(_ server: TestServer) async throws {
+            _ = try await server.homeserver.maintenance.backUp(to: "\(backups.path)/backup")
+        }
+
+        private func restored(_ name: ServerName, _ clock: ManualSurroundings) async throws -> TestServer {
+            let directory = TemporaryDirectory()
+            _ = try await Backup.restore(
+                from: "\(backups.path)/backup", serverName: name, to: .sqlite(path: "\(directory.path)/roost.db"),
+                mediaPath: "\(directory.path)/media", scratch: directory.path, surroundings: clock.surroundings,
+                logger: silent)
+            return try await Self.start(name, on: network, in: directory, silent)
+        }
+
+        func restoreHere() async throws { here = try await restored(first, here.clock) }
+        func restoreThere() async throws { there = try await restored(second, there.clock) }
+
+        func eventually(_ what: Comment, _ holds: () async throws -> Bool) async throws {
+            for _ in 0..<2_000 {
+                if try await holds() { return }
+                try await Task.sleep(for: .milliseconds(5))
+                for server in [here, there] { server.clock.advance(by: 200) }
+            }
+            Issue.record(what)
+        }
+
+        func close() async { for server in [here, there] { await server.close() } }
+    }
+
+    @Test("a restored server asks again for devices: what changed since the backup was told to it once")
+    func restored() async throws {
+        let scene = try await RestoredScene()
+        try await scene.change(1)
+        #expect(try await scene.isKnown(1))
+        try await scene.backUp(scene.there)
+        await scene.there.close()
+        try await scene.change(2)
+        try await scene.restoreThere()
+        #expect(try await scene.isKnown(2))
+        await scene.close()
+    }
+
+    @Test("a restored server has others ask again for the devices that it has now")
+    func restoredOwn() async throws {
+        let scene = try await RestoredScene()
+        try await scene.change(1)
+        #expect(try await scene.isKnown(1))
+        try await scene.backUp(scene.here)
+        try await scene.change(2)
+        try await scene.eventually("the change is heard") { try await scene.isKnown(2) }
+        await scene.here.close()
+        try await scene.restoreHere()
+        try await scene.eventually("what is restored is heard") { try await scene.isKnown(1) }
+        await scene.close()
+    }
+
+    @Test("so it does in a room that it has forgotten, once it comes back")
+    func restoredOwnElsewhere() async throws {
+        let scene = try await RestoredScene()
+        try await scene.there.homeserver.memberships.leave(scene.room, reason: nil, by: scene.bob)
+        try await scene.change(1)
+        try await scene.eventually("the leave is told") { scene.there.homeserver.federation.sender.waiting.isEmpty }
+        try await scene.backUp(scene.here)
+        let room = try await scene.there.room(of: scene.bob)
+        func join() async throws {
+            try await scene.here.homeserver.memberships.join(room, reason: nil, via: [scene.second], by: scene.alice)
+        }
+        try await join()
+        try await scene.change(2)
+        try await scene.eventually("the devices are known") { try await scene.isKnown(2) }
+        await scene.here.close()
+        try await scene.restoreHere()
+        try await join()
+        try await scene.eventually("what is restored is heard") { try await scene.isKnown(1) }
+        await scene.close()
+    }
+
+    @Test("changed devices of however many users are told, also to a server that was away, a part at a time")
+    func many() async throws {
+        let (scene, _) = try await scene()
+        let (home, away) = (scene[0].homeserver, scene[2].configuration.serverName)
+        scene.network.cut(away)
+        var write = Write()
+        var names: Set<String> = []
+        for number in 0..<FederationQueue.mostEDUs + FederationSender.pageSize {
+            let (nid, userID) = try await home.accounts.createAccount(
+                localpart: "user\(number)", password: nil, admin: false)
+            write.setMembership(.join, of: nid, in: RoomNID(1), event: EventNID(1), position: write.takePosition())
+            write.changeDeviceList(of: nid)
+            write.topics.append(.deviceList(nid))
+            names.insert(userID.string)
+        }
+        try await home.database.write(write)
+        func told(_ server: ServerName) throws -> Set<String> {
+            let edus = try scene.network.exchanges.filter { $0.to == server && $0.target.contains("/send/") }
+                .flatMap { try JSONDocument(parsing: $0.body).root["edus"]?.elements.map(\.self) ?? [] }
+            return Set(edus.compactMap { $0["content"]?["user_id"]?.string })
+        }
+        let other = scene[1].configuration.serverName
+        try await scene.eventually("who is there has been told") {
+            let known = try told(other)
+            return known.isSuperset(of: names) && home.federation.sender.waiting == [away]
+        }
+        scene.network.mend(away)
+        try await scene.eventually("who was away has been told") { home.federation.sender.waiting.isEmpty }
+        let known = try told(away)
+        #expect(known.isSuperset(of: names))
+        await scene.close()
+    }
+
+    @Test("where there are more changes than a queue holds, they are looked up later; none is left out")
+    func tooMany() {
+        var queue = FederationQueue()
+        for number in 0...FederationQueue.mostEDUs {
+            #expect(queue.behind == nil)
+            queue.add(EDU("m.device_list_update", [:], replacing: "\(number)", position: Int64(7 + number)))
+        }
+        #expect(queue.behind == 6 && queue.edus.isEmpty && queue.owedFrom == 7)
+        // What comes then is found with the others.
+        queue.add(EDU("m.device_list_update", [:], replacing: "later", position: 5_000))
+        #expect(queue.edus.isEmpty && queue.isToLookUp)
     }
 
     @Test("a change that a server hasn't taken yet is owed to it, whatever else has been told")

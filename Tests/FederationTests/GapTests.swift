@@ -42,6 +42,38 @@ struct GapTests {
         await scene.scene.close()
     }
 
+    @Test("what a peer pushes late out of a hole is history: no news, and no end of the graph")
+    func pushedLate() async throws {
+        let scene = try await HostileScene()
+        let events = try chain(4, in: scene)
+        let state = Array(scene.place.state.values)
+        scene.answer("/get_missing_events/") { _ in ["events": []] }
+        scene.answer("/state_ids/") { _ in
+            [
+                "pdu_ids": .array(state.map { .string($0.eventID.string) }),
+                "auth_chain_ids": .array(state.map { .string($0.eventID.string) }),
+            ]
+        }
+        scene.answer("/backfill/") { _ in ["origin": "evil.example", "origin_server_ts": 1, "pdus": []] }
+        try await scene.evil.send([events[3].root.json], id: "behind", to: scene.name)
+        try await scene.scene.eventually("the event is there") { try await texts(scene) == ["3"] }
+        let database = scene.server.homeserver.database
+        let extremities = try #require(try await database.room(scene.room)?.extremities)
+        let since = try await scene.server.sync(scene.alice)["next_batch"]?.string
+        // The last of them fills the hole whole.
+        for number in [2, 1, 0] {
+            try await scene.evil.send([events[number].root.json], id: "late\(number)", to: scene.name)
+            try await scene.scene.eventually("it is history") {
+                try await texts(scene) == (number...3).map(String.init)
+            }
+        }
+        let news = try await scene.server.sync(scene.alice, since: since)
+        #expect(news["rooms"]?["join"]?[scene.room.string]?["timeline"]?["events"]?.elements.map(\.json) ?? [] == [])
+        #expect(try await database.room(scene.room)?.extremities == extremities)
+        #expect(try await ConsistencyCheck(database).run().problems == [])
+        await scene.scene.close()
+    }
+
     @Test(
         "where nobody has what is missing, the state before the event is asked for, and the room goes on behind the gap"
     )

@@ -143,6 +143,22 @@ struct HostileAnswerTests {
         await scene.close()
     }
 
+    @Test("A08 an answer without what the join rests on is no room, and the client is told whose fault it is")
+    func unfounded() async throws {
+        let (scene, bob, tale) = try await scene()
+        // The join rules, by which the join is allowed, are named and not told.
+        tale.answer(on: scene.network, user: bob.userID, state: tale.state.dropLast().map(\.root.json))
+        do {
+            try await join(scene, bob, tale)
+            Issue.record("the join was taken up")
+        } catch let error as MatrixError {
+            #expect(error.status == 502)
+            #expect(error.message.contains(evilName.string))
+        }
+        #expect(try await scene[0].homeserver.reading.joinedRooms(of: bob).isEmpty)
+        await scene.close()
+    }
+
     @Test("A08 an answer without a create event, or with that of another version, is no room")
     func noCreate() async throws {
         for change in 0..<2 {

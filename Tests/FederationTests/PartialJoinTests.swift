@@ -27,6 +27,50 @@ struct PartialJoinTests {
             .compactMap { $0["content"]?["body"]?.string } ?? []
     }
 
+    @Test("don't contradict themselves, whoever was invited, disinvited and in them before")
+    func consistency() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let (here, there) = (scene[0].homeserver, scene[1].homeserver)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice)
+        func check() async throws {
+            let report = try await ConsistencyCheck(there.database).run()
+            #expect(report.isClean, "\(report.problems)")
+        }
+        func comeIn() async throws {
+            try await here.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+            try await check()
+            try await here.memberships.remove(bob.userID, from: room, .kick, reason: nil, by: alice)
+            try await scene.eventually("the invitation is taken back") {
+                try await scene[1].sync(bob)["rooms"]?["invite"]?[room.string] == nil
+            }
+            try await check()
+            try await there.memberships.join(
+                room, reason: nil, via: [scene[0].configuration.serverName], by: bob)
+        }
+        try await comeIn()
+        #expect(try await isPartial(room, on: scene[1]))
+        try await check()
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        try await check()
+        // Again, with members known from before.
+        try await there.memberships.leave(room, reason: nil, by: bob)
+        try await scene.eventually("the leave is heard") {
+            try await members(room, for: alice, on: scene[0]) == [alice.userID.string]
+        }
+        scene.network.forge { request in
+            request.target.contains("/state_ids/") ? ServerResponse(status: 500, body: []) : nil
+        }
+        try await comeIn()
+        #expect(try await isPartial(room, on: scene[1]))
+        try await check()
+        await scene.close()
+    }
+
     @Test("are used at once, by everybody, and whole once the members have come")
     func conversation() async throws {
         let held = HeldTransports()

@@ -1,6 +1,7 @@
 import Homeserver
 import MatrixCore
 import RoostTestSupport
+import Synchronization
 import Testing
 
 @testable import Database
@@ -33,6 +34,51 @@ struct SlowPeerTests {
             try await scene.texts(in: room, for: bob, on: scene[1]) == ["first", "second", "third"]
         }
         #expect(held[0].held.count == 100)
+        held[0].letGo()
+        await scene.close()
+    }
+
+    @Test("A16 keys come in time, and from all who answer, however many servers don't; those are named")
+    func keys() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(2, wrap: { held.add($0) { $0.destination.string.hasPrefix("slow") } })
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let keys = SigningTestKey(seed: 1).deviceKeys(of: bob.userID.string, bob.deviceID)
+        let oneTime: JSON = ["signed_curve25519:A": ["key": "A", "signatures": [:]]]
+        let upload: JSON = ["device_keys": keys, "one_time_keys": oneTime]
+        _ = try await scene[1].homeserver.deviceKeys.upload(upload.view, for: bob)
+        // Bob's server comes last in whatever order they are asked.
+        let slow = (0..<60).map { ServerName(unchecked: "slow\($0).example") }
+        var asked: JSON = [bob.userID.string: []]
+        var claimed: JSON = [bob.userID.string: [bob.deviceID: "signed_curve25519"]]
+        for server in slow {
+            asked["@s:\(server)"] = []
+            claimed["@s:\(server)"] = ["D": "signed_curve25519"]
+        }
+        func hurry<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws -> (T, Int64) {
+            let start = scene[0].clock.now
+            let task = Task { (try await body(), scene[0].clock.now - start) }
+            let isOver = Mutex(false)
+            Task {
+                _ = await task.result
+                isOver.withLock { $0 = true }
+            }
+            try await scene.eventually("there is an answer") { isOver.withLock { $0 } }
+            return try await task.value
+        }
+        let deviceKeys = scene[0].homeserver.deviceKeys
+        let (questions, claims) = (asked, claimed)
+        let (found, time) = try await hurry {
+            try await deviceKeys.query(questions.view, timeout: 10_000, for: alice)
+        }
+        #expect(found["device_keys"]?[bob.userID.string]?[bob.deviceID] != nil)
+        #expect(Set(found["failures"]?.objectValue?.map(\.key) ?? []) == Set(slow.map(\.string)))
+        #expect(time < 20_000)
+        let (taken, longer) = try await hurry { try await deviceKeys.claim(claims.view, timeout: 10_000) }
+        #expect(taken["one_time_keys"]?[bob.userID.string]?[bob.deviceID]?["signed_curve25519:A"] != nil)
+        #expect(Set(taken["failures"]?.objectValue?.map(\.key) ?? []) == Set(slow.map(\.string)))
+        #expect(longer < 20_000)
         held[0].letGo()
         await scene.close()
     }

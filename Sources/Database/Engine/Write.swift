@@ -91,6 +91,10 @@ public enum Topic: Sendable, Hashable {
     case destination(ServerNID)
     /// A user's profile is another now.
     case profile(UserNID)
+    /// A receipt that members of the room see has moved.
+    case receipts(RoomNID)
+    /// A user is typing in the room for so many milliseconds, or has stopped (0). Nothing else in the database tells it.
+    case typing(RoomNID, UserNID, Int64)
     /// What has changed is not known; it may be anything.
     case everything
 }

@@ -97,14 +97,14 @@ extension Database {
     private static let changedLocal = Statement(
         """
         SELECT d.user_nid, d.position FROM device_lists d JOIN accounts a ON a.user_nid = d.user_nid
-        WHERE d.position > $1 AND d.position <= $2
+        WHERE d.position > $1 AND d.position <= $2 ORDER BY d.position LIMIT $3
         """)
 
-    /// Users of this server whose devices have changed between two positions, with the position of the last change.
+    /// Users of this server whose devices have changed between two positions, with the position of the last change, oldest first.
     public func localUsersWithChangedDevices(
-        after: Int64, upTo: Int64, _ reader: any Reader
+        after: Int64, upTo: Int64, limit: Int, _ reader: any Reader
     ) async throws -> [(user: UserNID, position: Int64)] {
-        try await reader.query(Self.changedLocal, [.integer(after), .integer(upTo)]) {
+        try await reader.query(Self.changedLocal, [.integer(after), .integer(upTo), .integer(Int64(limit))]) {
             (UserNID($0.integer(0)), $0.integer(1))
         }
     }

@@ -160,7 +160,8 @@ public struct ConsistencyCheck: Sendable {
 
     // MARK: - Rooms
 
-    private static let allRooms = Statement("SELECT \(RoomRecord.columns) FROM rooms ORDER BY room_nid")
+    private static let allRooms = Statement("SELECT room_nid FROM rooms ORDER BY room_nid")
+    private static let room = Statement("SELECT \(RoomRecord.columns) FROM rooms WHERE room_nid = $1")
     private static let lastState = Statement(
         "SELECT state_nid FROM room_states WHERE room_nid = $1 ORDER BY position DESC LIMIT 1")
     private static let highestRow = Statement("SELECT max(state_nid) FROM state_nodes WHERE room_nid = $1")
@@ -168,52 +169,82 @@ public struct ConsistencyCheck: Sendable {
     private static let members = Statement(
         "SELECT user_nid, membership, event_nid FROM memberships WHERE room_nid = $1")
 
+    /// What is stored of a room, as of one moment: between two looks it may have moved on.
+    private struct Found: Sendable {
+        let room: RoomRecord
+        var lastState: Int64?
+        var highestRow: Int64
+        var deepest: Int64
+        var tips: [StoredEvent]
+        /// Why the state can't be read.
+        var damage: DatabaseError?
+        var entries: [StateEntry] = []
+        var stateEvents: [StoredEvent] = []
+        var members: [UserNID: EventNID]
+        /// The servers of those who are joined.
+        var joined: [ServerName]
+        var counted: [(server: ServerNID, joined: Int)]
+        /// The servers that are said to be in it, while its members aren't known.
+        var named: [ServerNID]
+    }
+
     private func checkRooms(_ report: inout Report) async throws {
-        for room in try await database.read({ try await $0.query(Self.allRooms, []) { try RoomRecord(row: $0) } }) {
+        let rooms = try await database.read { try await $0.query(Self.allRooms, []) { RoomNID($0.integer(0)) } }
+        for nid in rooms {
+            guard let found = try await database.read({ try await self.find(nid, $0) }) else { continue }
             report.rooms += 1
-            var found = Report()
-            try await check(room, &found)
-            for problem in found.problems { report.note("room \(room.roomID): \(problem)") }
+            var own = Report()
+            check(found, &own)
+            try await checkMembers(found, &own)
+            for problem in own.problems { report.note("room \(found.room.roomID): \(problem)") }
         }
     }
 
-    private func check(_ room: RoomRecord, _ report: inout Report) async throws {
-        let (lastState, highestRow, deepest) = try await database.read { reader in
-            (
-                try await reader.first(Self.lastState, [room.nid.value]) { $0.integer(0) },
-                try await reader.first(Self.highestRow, [room.nid.value]) { $0.integer(0) } ?? 0,
-                try await reader.first(Self.deepest, [room.nid.value]) { $0.integer(0) } ?? 0
-            )
-        }
+    private func find(_ nid: RoomNID, _ reader: any Reader) async throws -> Found? {
+        guard let room = try await reader.first(Self.room, [nid.value], { try RoomRecord(row: $0) }) else { return nil }
+        var found = Found(
+            room: room, lastState: try await reader.first(Self.lastState, [nid.value]) { $0.integer(0) },
+            highestRow: try await reader.first(Self.highestRow, [nid.value]) { $0.integer(0) } ?? 0,
+            deepest: try await reader.first(Self.deepest, [nid.value]) { $0.integer(0) } ?? 0,
+            tips: try await database.events(room.extremities, reader),
+            members: Dictionary(
+                uniqueKeysWithValues: try await reader.query(Self.members, [nid.value]) {
+                    (UserNID($0.integer(0)), EventNID($0.integer(2)))
+                }),
+            joined: try await reader.query(Self.joined, [nid.value]) { UserID(unchecked: $0.text(0)).server },
+            counted: try await database.servers(in: nid, reader),
+            named: try await database.partialRoom(nid, reader)?.servers ?? [])
+        do {
+            found.entries = try await StateTree(rows: StateRows(), room: nid).entries(in: room.state, reader)
+            found.stateEvents = try await database.events(found.entries.map(\.event), reader)
+        } catch let error as DatabaseError { found.damage = error }
+        return found
+    }
+
+    private func check(_ found: Found, _ report: inout Report) {
+        let room = found.room
         // Of a room that this server was never in there is nothing but who was invited to it, or knocked.
-        let isOutside = room.extremities.isEmpty && room.state.rawValue == 0 && lastState == nil
-        if !isOutside, lastState != room.state.rawValue {
+        let isOutside = room.extremities.isEmpty && room.state.rawValue == 0 && found.lastState == nil
+        if !isOutside, found.lastState != room.state.rawValue {
             report.note("the current state is not the last one that was noted")
         }
-        if highestRow >= room.nextStateRow { report.note("state rows were made beyond the next free number") }
-        if deepest != room.depth { report.note("the newest event is at depth \(deepest), not at \(room.depth)") }
-        let tips = try await database.events(room.extremities)
-        if tips.count != room.extremities.count || tips.contains(where: { $0.room != room.nid })
-            || tips.isEmpty && !isOutside
+        if found.highestRow >= room.nextStateRow { report.note("state rows were made beyond the next free number") }
+        if found.deepest != room.depth {
+            report.note("the newest event is at depth \(found.deepest), not at \(room.depth)")
+        }
+        if found.tips.count != room.extremities.count || found.tips.contains(where: { $0.room != room.nid })
+            || found.tips.isEmpty && !isOutside
         {
             report.note("its forward extremities aren't there")
         }
-        let entries: [StateEntry]
-        do {
-            entries = try await database.read { reader in
-                try await StateTree(rows: StateRows(), room: room.nid).entries(in: room.state, reader)
-            }
-        } catch let error as DatabaseError {
-            report.note("its state can't be read: \(error)")
-            return
-        }
-        try await checkMembers(room, entries, &report)
+        if let damage = found.damage { report.note("its state can't be read: \(damage)") }
     }
 
-    private func checkMembers(_ room: RoomRecord, _ entries: [StateEntry], _ report: inout Report) async throws {
-        let events = try await database.events(entries.map(\.event))
+    private func checkMembers(_ found: Found, _ report: inout Report) async throws {
+        guard found.damage == nil else { return }
+        let (entries, events) = (found.entries, found.stateEvents)
         if events.count != entries.count { report.note("events of its state are missing") }
-        for (entry, event) in zip(entries, events) where event.stateKey != entry.key || event.room != room.nid {
+        for (entry, event) in zip(entries, events) where event.stateKey != entry.key || event.room != found.room.nid {
             report.note("its state holds \(event.eventID) under another key or from another room")
         }
         let keys = try await database.stateKeys(entries.map(\.key))
@@ -222,20 +253,16 @@ public struct ConsistencyCheck: Sendable {
             guard let key = keys[entry.key], key.type == "m.room.member", let user = UserID(key.key) else { continue }
             expected[try await database.number(ofUser: user)] = entry.event
         }
-        let stored = Dictionary(
-            uniqueKeysWithValues: try await database.readOnce { reader in
-                try await reader.query(Self.members, [room.nid.value]) {
-                    (UserNID($0.integer(0)), EventNID($0.integer(2)))
-                }
-            })
         var others: [EventNID] = []
-        for user in Set(stored.keys).union(expected.keys) where stored[user] != expected[user] {
-            others.append(stored[user] ?? EventNID(0))
+        for user in Set(found.members.keys).union(expected.keys) where found.members[user] != expected[user] {
+            // Until its members are known, the state doesn't say what those are who were in the room before.
+            if found.room.partialJoin != nil, expected[user] == nil { continue }
+            others.append(found.members[user] ?? EventNID(0))
         }
         // Invitations and knocks that came while this server was not in the room stand beside its state.
         let outside = try await database.events(others).filter { $0.flags.contains(.outlier) }
         if outside.count != others.count { report.note("its memberships don't follow from its state") }
-        try await checkServers(room, &report)
+        try await checkServers(found, &report)
     }
 
     private static let joined = Statement(
@@ -243,16 +270,14 @@ public struct ConsistencyCheck: Sendable {
         SELECT u.user_id FROM memberships m JOIN users u ON u.user_nid = m.user_nid WHERE m.room_nid = $1 AND m.membership = 1
         """)
 
-    private func checkServers(_ room: RoomRecord, _ report: inout Report) async throws {
-        let (users, counted) = try await database.read { reader in
-            (
-                try await reader.query(Self.joined, [room.nid.value]) { UserID(unchecked: $0.text(0)).server },
-                try await self.database.servers(in: room.nid, reader)
-            )
+    private func checkServers(_ found: Found, _ report: inout Report) async throws {
+        let names = try await database.servers(found.counted.map(\.server) + found.named)
+        // While the members aren't known, each server that is said to be in the room counts as if it had one more.
+        let joined = found.joined + found.named.compactMap { names[$0] }
+        let expected = Dictionary(joined.map { ($0, 1) }, uniquingKeysWith: +)
+        let stored = Dictionary(found.counted.compactMap { entry in names[entry.server].map { ($0, entry.joined) } }) {
+            $1
         }
-        let names = try await database.servers(counted.map(\.server))
-        let expected = Dictionary(users.map { ($0, 1) }, uniquingKeysWith: +)
-        let stored = Dictionary(counted.compactMap { entry in names[entry.server].map { ($0, entry.joined) } }) { $1 }
         if stored != expected { report.note("its servers don't follow from its members") }
     }
 

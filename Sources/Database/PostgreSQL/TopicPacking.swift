@@ -20,6 +20,8 @@ extension Topic {
             case .deviceListIn(let room): add(9, room.rawValue)
             case .destination(let server): add(10, server.rawValue)
             case .profile(let user): add(11, user.rawValue)
+            case .receipts(let room): add(12, room.rawValue)
+            case .typing(let room, let user, let time): add(13, room.rawValue, user.rawValue, time)
             }
         }
         return bytes
@@ -45,6 +47,11 @@ extension Topic {
             case 9: if let room = number() { topics.append(.deviceListIn(RoomNID(room))) }
             case 10: if let server = number() { topics.append(.destination(ServerNID(server))) }
             case 11: if let user = number() { topics.append(.profile(UserNID(user))) }
+            case 12: if let room = number() { topics.append(.receipts(RoomNID(room))) }
+            case 13:
+                if let room = number(), let user = number(), let time = number() {
+                    topics.append(.typing(RoomNID(room), UserNID(user), time))
+                }
             default: return topics + [.everything]
             }
         }

@@ -26,6 +26,17 @@ extension Database {
         }
     }
 
+    private static let allIn = Statement("SELECT event_nid, missing FROM gaps WHERE room_nid = $1")
+
+    /// An event that is here and refers to one that isn't.
+    public func event(upon missing: EventID, in room: RoomNID, _ reader: any Reader) async throws -> EventNID? {
+        let id = missing.string.utf8
+        return try await reader.query(Self.allIn, [room.value]) { row in
+            row.text(1).utf8.split(separator: UInt8(ascii: "\n")).contains { $0.elementsEqual(id) }
+                ? EventNID(row.integer(0)) : nil
+        }.lazy.compactMap(\.self).first
+    }
+
     private static let anyIn = Statement("SELECT 1 FROM gaps WHERE room_nid = $1 LIMIT 1")
 
     /// Whether this server lacks any of a room's history between what it has.

@@ -75,6 +75,6 @@ extension Write {
             position)
         // A private receipt is nobody else's business.
         topics.append(.roomOf(room, user))
-        if type != "m.read.private" { topics.append(.room(room)) }
+        if type != "m.read.private" { topics += [.room(room), .receipts(room)] }
     }
 }

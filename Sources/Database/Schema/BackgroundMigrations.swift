@@ -22,8 +22,12 @@ extension Database {
 }
 
 extension Write {
+    private static let begin = Statement(
+        "INSERT INTO background_migrations (name, cursor) VALUES ($1, 0) ON CONFLICT (name) DO UPDATE SET cursor = 0")
     private static let advance = Statement("UPDATE background_migrations SET cursor = $2 WHERE name = $1")
     private static let finish = Statement("DELETE FROM background_migrations WHERE name = $1")
+
+    mutating func beginBackgroundMigration(_ name: String) { run(Self.begin, .text(name)) }
 
     /// Notes how far a background migration has come, together with what it has done.
     public mutating func advanceBackgroundMigration(_ name: String, to cursor: Int64) {

@@ -22,6 +22,7 @@ public struct Configuration: Sendable, Hashable {
     public var trustedProxies: [AddressRange] = []
     public var registration = Registration()
     public var federation = Federation()
+    public var policyServer = PolicyServer()
     public var outgoing = Outgoing()
     public var rateLimits = RateLimits()
     public var presence = Presence()
@@ -157,6 +158,14 @@ public struct Configuration: Sendable, Hashable {
         public var ipDenylist: [AddressRange]?
         /// Rooms of at least so many servers are used before all their members are known; no setting, for tests.
         public var partialFrom = 20
+        public init() {}
+    }
+
+    /// What rooms may have this server do that name it as their policy server.
+    public struct PolicyServer: Sendable, Hashable {
+        public var enabled = false
+        /// Rooms that are policy lists.
+        public var lists: [RoomID] = []
         public init() {}
     }
 

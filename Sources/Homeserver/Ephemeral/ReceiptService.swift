@@ -30,9 +30,12 @@ public final class ReceiptService: Sendable {
         let room = try await joined(roomID, requester)
         if let thread { try await check(eventID, isIn: thread, room) }
         var write = Write()
-        try add(type, eventID, thread, room, requester, to: &write)
+        let now = rooms.context.surroundings.now()
+        try add(type, eventID, thread, at: now, room, requester, to: &write)
         try await database.write(write)
-        if type == "m.read" { try await ephemera.tellReceipt(on: eventID, thread: thread, in: room, by: requester) }
+        if type == "m.read" {
+            try await ephemera.tellReceipt(on: eventID, thread: thread, at: now, in: room, by: requester.userID)
+        }
     }
 
     /// How far an event may be from the one that is in a thread: an edit of a reaction to a threaded message is three away.
@@ -69,22 +72,25 @@ public final class ReceiptService: Sendable {
     ) async throws {
         let room = try await joined(roomID, requester)
         var write = Write()
-        if let fullyRead { try add("m.fully_read", fullyRead, nil, room, requester, to: &write) }
-        if let read { try add("m.read", read, nil, room, requester, to: &write) }
-        if let readPrivate { try add("m.read.private", readPrivate, nil, room, requester, to: &write) }
+        let now = rooms.context.surroundings.now()
+        if let fullyRead { try add("m.fully_read", fullyRead, nil, at: now, room, requester, to: &write) }
+        if let read { try add("m.read", read, nil, at: now, room, requester, to: &write) }
+        if let readPrivate { try add("m.read.private", readPrivate, nil, at: now, room, requester, to: &write) }
         if !write.isEmpty { try await database.write(write) }
-        if let read { try await ephemera.tellReceipt(on: read, thread: nil, in: room, by: requester) }
+        if let read {
+            try await ephemera.tellReceipt(on: read, thread: nil, at: now, in: room, by: requester.userID)
+        }
     }
 
     private func add(
-        _ type: String, _ eventID: EventID, _ thread: String?, _ room: Room, _ requester: Requester,
+        _ type: String, _ eventID: EventID, _ thread: String?, at now: Int64, _ room: Room, _ requester: Requester,
         to write: inout Write
     ) throws {
         switch type {
         case "m.read", "m.read.private":
             write.putReceipt(
                 in: room.nid, of: requester.nid, type: type, thread: thread ?? "", event: eventID,
-                at: rooms.context.surroundings.now())
+                at: now)
         case "m.fully_read":
             guard thread == nil else { throw MatrixError.invalidParam("m.fully_read has no thread_id.") }
             let content: JSON = ["event_id": .string(eventID.string)]
@@ -96,7 +102,7 @@ public final class ReceiptService: Sendable {
     /// - Parameter milliseconds: how long the user is going to be typing; nil when it has stopped.
     public func setTyping(_ milliseconds: Int64?, in roomID: RoomID, by requester: Requester) async throws {
         let room = try await joined(roomID, requester)
-        typing.set(requester.userID, in: room.nid, for: milliseconds)
-        try await ephemera.tellTyping(milliseconds != nil, in: room, by: requester)
+        try await typing.set(requester.userID, in: room.nid, for: milliseconds)
+        try await ephemera.tellTyping(milliseconds != nil, in: room, by: requester.userID)
     }
 }

@@ -2,8 +2,8 @@ import Database
 import MatrixCore
 import Synchronization
 
-/// Who is typing where (Client-Server API, "Typing Notifications"). Kept in memory only; each change has a number, by which
-/// syncs know what they have told.
+/// Who is typing where (Client-Server API, "Typing Notifications"). Kept in memory only, on each node of the database; each
+/// change has a number, by which syncs know what they have told.
 public final class Typing: Sendable {
     private struct RoomState {
         /// Until when each of them is typing.
@@ -18,6 +18,7 @@ public final class Typing: Sendable {
 
     /// The lock protects the table; nothing is awaited while it is held.
     private let table = Mutex(Table())
+    private let database: Database
     private let notifier: Notifier
     private let surroundings: Surroundings
     private let serial: EphemeralSerial
@@ -25,14 +26,25 @@ public final class Typing: Sendable {
     /// The longest time a client may ask for, in milliseconds.
     static let longest: Int64 = 120_000
 
-    init(notifier: Notifier, surroundings: Surroundings, serial: EphemeralSerial) {
+    init(database: Database, notifier: Notifier, surroundings: Surroundings, serial: EphemeralSerial) {
+        self.database = database
         self.serial = serial
         self.notifier = notifier
         self.surroundings = surroundings
     }
 
-    /// Notes that a user is typing for so many milliseconds, or has stopped (nil).
-    func set(_ user: UserID, in room: RoomNID, for milliseconds: Int64?) {
+    /// A user is typing for so many milliseconds, or has stopped (nil): that is noted, and told to the other nodes.
+    func set(_ user: UserID, in room: RoomNID, for milliseconds: Int64?) async throws {
+        note(user, in: room, for: milliseconds)
+        guard database.engine.isShared else { return }
+        var write = Write()
+        let time = milliseconds.map { min(max($0, 1), Self.longest) } ?? 0
+        write.topics = [.typing(room, try await database.number(ofUser: user), time)]
+        try await database.write(write)
+    }
+
+    /// Notes the same on this node.
+    func note(_ user: UserID, in room: RoomNID, for milliseconds: Int64?) {
         let now = surroundings.now()
         let changed = table.withLock { table in
             var state = table.rooms[room] ?? RoomState()
@@ -51,8 +63,8 @@ public final class Typing: Sendable {
     }
 
     /// A user has left the room.
-    func left(_ user: UserID, _ room: RoomNID) {
-        if table.withLock({ $0.rooms[room]?.users[user] != nil }) { set(user, in: room, for: nil) }
+    func left(_ user: UserID, _ room: RoomNID) async throws {
+        if table.withLock({ $0.rooms[room]?.users[user] != nil }) { try await set(user, in: room, for: nil) }
     }
 
     /// Ends what has run out of time.

@@ -66,7 +66,7 @@ final class EDUInbox: Sendable {
         guard let user = Self.user(content["user_id"], of: server), let isTyping = content["typing"]?.bool,
             let room = try await room(content["room_id"]?.string, with: user)
         else { return }
-        typing.set(user, in: room.nid, for: isTyping ? 30_000 : nil)
+        try await typing.set(user, in: room.nid, for: isTyping ? 30_000 : nil)
     }
 
     private func receiveReceipts(_ content: JSONView, from server: ServerName) async throws {

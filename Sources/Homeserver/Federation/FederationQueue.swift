@@ -26,24 +26,38 @@ struct FederationQueue {
     static let mostEDUs = 1_000
 
     var isEmpty: Bool {
-        events.isEmpty && edus.isEmpty && !hasToDevice && behind == nil && frozen == nil
+        events.isEmpty && edus.isEmpty && !hasToDevice && behind == nil && frozen == nil && taken == nil
     }
 
     mutating func add(_ event: Database.OutgoingEvent) {
         if behind != nil { return }
-        if events.count >= Self.mostEvents {
-            behind = owedFrom.map { $0 - 1 }
-            events = []
-            return
-        }
-        events.append(event)
+        if events.count >= Self.mostEvents { fallBehind() } else { events.append(event) }
     }
 
     mutating func add(_ edu: EDU) {
+        if edu.position != nil, behind != nil { return }
         if let key = edu.key, let index = edus.firstIndex(where: { $0.key == key }) { edus.remove(at: index) }
-        if edus.count >= Self.mostEDUs { edus.remove(at: edus.firstIndex { $0.position == nil } ?? 0) }
+        if edus.count >= Self.mostEDUs {
+            // What passes gives way to what must be told.
+            if let index = edus.firstIndex(where: { $0.position == nil }) {
+                edus.remove(at: index)
+            } else if edu.position == nil {
+                return
+            } else {
+                return fallBehind()
+            }
+        }
         edus.append(edu)
     }
+
+    private mutating func fallBehind() {
+        behind = owedFrom.map { $0 - 1 }
+        events = []
+        edus.removeAll { $0.position != nil }
+    }
+
+    /// Whether what it has missed is to be looked up now: what was found of it before is on its way.
+    var isToLookUp: Bool { behind != nil && events.isEmpty && edus.allSatisfy { $0.position == nil } }
 
     /// The first position of which the server has not been told; nil if it has been told everything.
     var owedFrom: Int64? {

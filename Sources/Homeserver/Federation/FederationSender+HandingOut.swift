@@ -18,16 +18,20 @@ extension FederationSender {
 
     /// - Returns: whether there may be more.
     private func handOut(after: Int64, upTo: Int64) async throws -> Bool {
-        let (events, users, destinations) = try await database.read { reader in
-            let events = try await self.database.outgoingEvents(
+        let (events, users, destinations, end) = try await database.read { reader in
+            var events = try await self.database.outgoingEvents(
                 after: after, upTo: upTo, limit: Self.pageSize, reader)
-            let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
-            let users = try await self.database.localUsersWithChangedDevices(after: after, upTo: end, reader)
+            var end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
+            let users = try await self.database.localUsersWithChangedDevices(
+                after: after, upTo: end, limit: Self.pageSize, reader)
+            if users.count == Self.pageSize {
+                end = users[users.count - 1].position
+                events.removeAll { $0.position > end }
+            }
             var destinations: [EventNID: [ServerNID]] = [:]
             for event in events { destinations[event.event] = try await self.destinations(of: event, reader) }
-            return (events, users, destinations)
+            return (events, users, destinations, end)
         }
-        let end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
         let names = try await database.servers(Array(Set(destinations.values.flatMap { $0 })))
         let updates = try await deviceUpdates(of: users)
         var concerned = Set<ServerName>()

@@ -171,6 +171,9 @@ final class FederationSender: Sendable {
         for name in names.values { begin(name) }
     }
 
+    /// Whether this node is the one that tells.
+    var isTelling: Bool { state.withLock { $0.handedOut != nil } }
+
     /// The servers for which something waits.
     var waiting: [ServerName] { state.withLock { $0.queues.filter { !$0.value.isEmpty }.keys.sorted() } }
 
@@ -290,7 +293,7 @@ final class FederationSender: Sendable {
             return false
         }
         do {
-            try await lookUpMissed(server)
+            while try await lookUpMissed(server) {}
             guard let transaction = try await nextTransaction(for: server) else {
                 try await recovered(server)
                 return false
@@ -426,38 +429,42 @@ final class FederationSender: Sendable {
             toDevice: toDevice)
     }
 
-    /// What a server that was away has missed: the newest events of each room that it is in, and whose devices have changed.
-    private func lookUpMissed(_ server: ServerName) async throws {
+    /// What a server that was away has missed, a part of it at a time: the newest events of each room that it is in, and whose devices
+    /// have changed.
+    ///
+    /// - Returns: whether there was something to look for.
+    private func lookUpMissed(_ server: ServerName) async throws -> Bool {
         guard
-            let (behind, upTo) = state.withLock({ state in
-                state.queues[server]?.behind.flatMap { behind in state.handedOut.map { (behind, $0) } }
+            let (behind, upTo) = state.withLock({ state -> (Int64, Int64)? in
+                guard let queue = state.queues[server], queue.isToLookUp, let behind = queue.behind else { return nil }
+                return state.handedOut.map { (behind, $0) }
             })
-        else { return }
+        else { return false }
         let nid = try await database.number(ofServer: server)
-        let (events, users) = try await database.read { reader in
+        let (events, users, end) = try await database.read { reader in
+            let users = try await self.database.localUsersWithChangedDevices(
+                after: behind, upTo: upTo, limit: Self.pageSize, reader)
+            let end = users.count < Self.pageSize ? upTo : users[users.count - 1].position
             let rooms = try await self.database.rooms(everWithMembersOf: nid, reader)
             var events: [Database.OutgoingEvent] = []
             for event in try await self.database.newestOutgoingEvents(
-                in: rooms, after: behind, upTo: upTo, limit: Self.mostMissed, reader)
+                in: rooms, after: behind, upTo: end, limit: Self.mostMissed, reader)
             // Of rooms that it is out of now, it has to hear of that.
             where try await self.destinations(of: event, reader).contains(nid) { events.append(event) }
-            return (
-                events,
-                try await self.database.localUsersWithChangedDevices(after: behind, upTo: upTo, reader)
-            )
+            return (events, users, end)
         }
         // Those who share no room with it are told nothing.
         let updates = try await deviceUpdates(of: users).filter { $0.servers.contains(server) }
         state.withLock { state in
             guard var queue = state.queues[server], queue.behind == behind else { return }
-            for update in updates { queue.add(update.edu) }
-            let known = Set(queue.events.map(\.event))
-            queue.behind = nil
-            queue.events =
-                events.filter { !known.contains($0.event) }.sorted { $0.position < $1.position } + queue.events
+            queue.edus += updates.map(\.edu)
+            queue.events = events.sorted { $0.position < $1.position }
             queue.hasToDevice = true
+            // What was handed out meanwhile hasn't come into the queue.
+            queue.behind = state.handedOut == end ? nil : end
             state.queues[server] = queue
         }
+        return true
     }
 
     private func failed(_ server: ServerName, _ failure: FederationFailure) async {

@@ -41,7 +41,11 @@ final class MissingEvents: Sendable {
         do {
             return try await take(event, in: room)
         } catch let missing as RoomDraft.Missing {
-            if !missing.previous.isEmpty { try await fetchBefore(event, in: room, from: server) }
+            // Before what belongs into a hole there is history: it is fetched when somebody goes back to it.
+            let behind = try await rooms.database.read {
+                try await self.rooms.database.event(upon: event.eventID, in: room.nid, $0)
+            }
+            if !missing.previous.isEmpty, behind == nil { try await fetchBefore(event, in: room, from: server) }
         }
         do {
             return try await take(event, in: room)

@@ -20,31 +20,36 @@ final class OutgoingEphemera: Sendable {
         connection.withLock { $0 = Connection(rooms: rooms, sender: sender) }
     }
 
+    /// Whether what is told here reaches anybody: another node may be the one that tells.
+    var isTelling: Bool { connection.withLock { $0 }?.sender.isTelling ?? false }
+
     private func tell(_ room: Room, _ edu: @autoclosure () -> EDU) async throws {
         guard let connection = connection.withLock({ $0 }) else { return }
         let servers = try await connection.rooms.servers(in: room)
         if !servers.isEmpty { connection.sender.send(edu(), to: servers) }
     }
 
-    func tellTyping(_ isTyping: Bool, in room: Room, by requester: Requester) async throws {
+    func tellTyping(_ isTyping: Bool, in room: Room, by user: UserID) async throws {
         try await tell(
             room,
             EDU(
                 "m.typing",
                 [
-                    "room_id": .string(room.roomID.string), "user_id": .string(requester.userID.string),
+                    "room_id": .string(room.roomID.string), "user_id": .string(user.string),
                     "typing": .bool(isTyping),
-                ], replacing: "\(room.roomID)\0\(requester.userID)"))
+                ], replacing: "\(room.roomID)\0\(user)"))
     }
 
-    func tellReceipt(on event: EventID, thread: String?, in room: Room, by requester: Requester) async throws {
-        guard let now = connection.withLock({ $0?.rooms.context.surroundings.now() }) else { return }
-        var data: JSONObject = ["ts": .integer(now)]
+    /// - Parameter time: when the receipt was sent, in milliseconds since 1970.
+    func tellReceipt(
+        on event: EventID, thread: String?, at time: Int64, in room: Room, by user: UserID
+    ) async throws {
+        var data: JSONObject = ["ts": .integer(time)]
         if let thread { data["thread_id"] = .string(thread) }
         let receipt: JSON = ["event_ids": [.string(event.string)], "data": .object(data)]
-        let content: JSON = [room.roomID.string: ["m.read": [requester.userID.string: receipt]]]
+        let content: JSON = [room.roomID.string: ["m.read": [user.string: receipt]]]
         try await tell(
-            room, EDU("m.receipt", content, replacing: "\(room.roomID)\0\(requester.userID)\0\(thread ?? "")"))
+            room, EDU("m.receipt", content, replacing: "\(room.roomID)\0\(user)\0\(thread ?? "")"))
     }
 
     /// - Parameter content: a user's presence, as clients see it.

@@ -126,7 +126,7 @@ public final class PartialRooms: Sendable {
         for server in servers.prefix(Self.mostServers) {
             do {
                 let ids = try await missing.fetchState(at: entry.eventID, in: room, of: server)
-                try await rooms.perform(in: room) { draft in
+                try await rooms.perform(in: room, alone: true) { draft in
                     let found = try await draft.find(ids).values.filter {
                         $0.room == nid && !$0.flags.contains(.rejected)
                     }

@@ -29,6 +29,8 @@ final class PolicyServers: Sendable {
         var resting = BoundedCache<ServerName, Int64>(capacity: 1_000)
     }
 
+    /// This server's own policy server, if it is one. The lock protects the reference.
+    private let own = Mutex<PolicySigning?>(nil)
     /// The lock protects the tables; nothing is awaited while it is held.
     private let state = Mutex(State())
 
@@ -37,6 +39,9 @@ final class PolicyServers: Sendable {
         self.surroundings = surroundings
         self.logger = logger
     }
+
+    /// From now on this server is a policy server itself.
+    func connect(_ signing: PolicySigning?) { own.withLock { $0 = signing } }
 
     /// The events with the signature of a policy server, those that it signs; the others as they are.
     func signed(_ events: [Event], by policy: RoomPolicy) async -> [Event] {
@@ -90,6 +95,25 @@ final class PolicyServers: Sendable {
         }
     }
 
+    /// The room has this server itself as its policy server.
+    private func askOwn(_ policy: RoomPolicy, about event: Event) async -> Result<Event, MatrixError> {
+        guard let own = own.withLock({ $0 }) else {
+            return .failure(.forbidden("The room names this server as its policy server, and it is none."))
+        }
+        do {
+            let signed = try await own.signed(event)
+            guard policy.recommends(signed) else {
+                return .failure(.forbidden("The room names another key than the one of this policy server."))
+            }
+            return .success(signed)
+        } catch let error as MatrixError {
+            return .failure(error)
+        } catch {
+            logger.error("the policy lists can't be read", metadata: ["reason": "\(error)"])
+            return .failure(.forbidden("The room's policy server can't read its lists now; try again."))
+        }
+    }
+
     private func ask(_ policy: RoomPolicy, about event: Event) async -> Result<Event, MatrixError> {
         let server = policy.server
         let unreachable = MatrixError(
@@ -101,9 +125,7 @@ final class PolicyServers: Sendable {
         }
         if let refusal { return .failure(refusal) }
         if isResting { return .failure(unreachable) }
-        guard server != client.serverName else {
-            return .failure(.forbidden("The room names this server as its policy server, and it is none."))
-        }
+        if server == client.serverName { return await askOwn(policy, about: event) }
         do {
             let answer = try await client.post(
                 "/_matrix/policy/v1/sign", event.root.json, to: server, timeout: Self.timeout,

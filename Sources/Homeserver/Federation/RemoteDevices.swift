@@ -20,8 +20,6 @@ final class RemoteDevices: Sendable {
 
     private static let mostDevices = 1_000
     private static let mostBytes = 4 << 20
-    /// Servers that are asked at the same time.
-    private static let atOnce = 20
 
     init(database: Database, client: FederationClient, surroundings: Surroundings) {
         self.database = database
@@ -72,70 +70,66 @@ final class RemoteDevices: Sendable {
             }
         }
         let open = rest
-        let found = await withTaskGroup(of: Answer.self) { group in
-            var servers = open.keys.sorted()[...]
-            func next() {
-                guard let server = servers.popFirst() else { return }
-                group.addTask { await self.ask(server, about: open[server] ?? [], numbers, timeout: timeout) }
-            }
-            for _ in 0..<Self.atOnce { next() }
-            var all: [Answer] = []
-            while let one = await group.next() {
-                all.append(one)
-                next()
-            }
-            return all
+        let found = Mutex(answer)
+        let servers = open.keys.sorted()
+        let inquiry = Inquiry(surroundings: surroundings, deadline: surroundings.now() + timeout)
+        let answered = await inquiry.ask(servers) { server in
+            do {
+                try await self.ask(server, about: open[server] ?? [], numbers, inquiry) { user, keys in
+                    found.withLock { $0.users[user] = keys }
+                }
+            } catch { found.withLock { $0.failures[server] = Self.failure(error) } }
         }
-        for one in found {
-            answer.users.merge(one.users) { $1 }
-            answer.failures.merge(one.failures) { $1 }
+        return found.withLock { found in
+            for server in servers where !answered.contains(server) { found.failures[server] = Self.late }
+            return found
         }
-        return answer
     }
 
+    /// Asks a server for users' keys, and tells of each user's as soon as they are there.
     private func ask(
-        _ server: ServerName, about users: [UserID], _ numbers: [UserID: UserNID], timeout: Int64
-    ) async -> Answer {
-        var answer = Answer()
-        guard !client.health.isResting(server) else {
-            answer.failures[server] = Self.failure("it could not be reached lately")
-            return answer
-        }
-        do {
-            var strangers: [UserID] = []
-            for user in users {
-                // Whose changes are told to this server, those are kept.
-                guard let nid = numbers[user], try await database.sharesRooms(nid) else {
-                    strangers.append(user)
-                    continue
-                }
-                let path = FederationClient.path("/_matrix/federation/v1/user/devices", user.string)
-                fetches.withLock { $0[nid, default: Fetch()].running += 1 }
-                let list: JSONView
-                do {
-                    list = try await client.get(path, from: server, timeout: timeout, mostBytes: Self.mostBytes)
-                } catch {
-                    _ = finish(nid)
-                    throw error
-                }
-                // Of a list that changed while it came nobody knows whether the change is in it.
-                if finish(nid) {
-                    var write = Write()
-                    write.putRemoteDevices(Array(list.raw), of: nid, at: surroundings.now())
-                    try await database.write(write)
-                }
-                answer.users[user] = Self.keys(of: user, inListOf: list)
+        _ server: ServerName, about users: [UserID], _ numbers: [UserID: UserNID], _ inquiry: Inquiry,
+        _ tell: (UserID, Answer.Keys) -> Void
+    ) async throws {
+        try checkIsAwake(server)
+        var strangers: [UserID] = []
+        for user in users {
+            // Whose changes are told to this server, those are kept.
+            guard let nid = numbers[user], try await database.sharesRooms(nid) else {
+                strangers.append(user)
+                continue
             }
-            if strangers.isEmpty { return answer }
-            let asked = JSONObject(strangers.map { ($0.string, []) })
-            let found = try await client.post(
-                "/_matrix/federation/v1/user/keys/query", ["device_keys": .object(asked)], to: server,
-                timeout: timeout, mostBytes: Self.mostBytes)
-            for user in strangers { answer.users[user] = Self.keys(of: user, inQuery: found) }
-        } catch {
-            answer.failures[server] = Self.failure((error as? FederationFailure)?.reason ?? "\(error)")
+            guard inquiry.isOpen else { throw FederationFailure(server: server, reason: Self.lateness) }
+            let path = FederationClient.path("/_matrix/federation/v1/user/devices", user.string)
+            fetches.withLock { $0[nid, default: Fetch()].running += 1 }
+            let list: JSONView
+            do {
+                list = try await client.get(path, from: server, timeout: inquiry.timeLeft, mostBytes: Self.mostBytes)
+            } catch {
+                _ = finish(nid)
+                throw error
+            }
+            // Of a list that changed while it came nobody knows whether the change is in it.
+            if finish(nid) {
+                var write = Write()
+                write.putRemoteDevices(Array(list.raw), of: nid, at: surroundings.now())
+                try await database.write(write)
+            }
+            tell(user, Self.keys(of: user, inListOf: list))
         }
-        return answer
+        if strangers.isEmpty { return }
+        guard inquiry.isOpen else { throw FederationFailure(server: server, reason: Self.lateness) }
+        let asked = JSONObject(strangers.map { ($0.string, []) })
+        let found = try await client.post(
+            "/_matrix/federation/v1/user/keys/query", ["device_keys": .object(asked)], to: server,
+            timeout: inquiry.timeLeft, mostBytes: Self.mostBytes)
+        for user in strangers { tell(user, Self.keys(of: user, inQuery: found)) }
+    }
+
+    private func checkIsAwake(_ server: ServerName) throws {
+        guard !client.health.isResting(server) else {
+            throw FederationFailure(server: server, reason: "it could not be reached lately")
+        }
     }
 
     /// - Returns: whether what has come is as good as it was when it was asked for.
@@ -148,7 +142,14 @@ final class RemoteDevices: Sendable {
         }
     }
 
-    static func failure(_ reason: String) -> JSON {
+    private static let lateness = "it didn't answer in time"
+    private static let late = failure(lateness)
+
+    private static func failure(_ error: any Error) -> JSON {
+        failure((error as? FederationFailure)?.reason ?? "\(error)")
+    }
+
+    private static func failure(_ reason: String) -> JSON {
         ["errcode": "M_UNKNOWN", "error": .string("The server can't be asked: \(reason).")]
     }
 
@@ -197,47 +198,40 @@ final class RemoteDevices: Sendable {
     func claim(
         _ wanted: [ServerName: [UserID: [String: String]]], timeout: Int64
     ) async -> (keys: [UserID: JSONObject], failures: [ServerName: JSON]) {
-        await withTaskGroup(of: (ServerName, Result<JSONView, any Error>).self) { group in
-            for (server, users) in wanted {
-                group.addTask {
-                    if self.client.health.isResting(server) {
-                        return (
-                            server,
-                            .failure(FederationFailure(server: server, reason: "it could not be reached lately"))
-                        )
-                    }
-                    var asked = JSONObject()
-                    for (user, devices) in users {
-                        asked[user.string] = .object(JSONObject(devices.map { ($0.key, .string($0.value)) }))
-                    }
-                    do {
-                        return (
-                            server,
-                            .success(
-                                try await self.client.post(
-                                    "/_matrix/federation/v1/user/keys/claim", ["one_time_keys": .object(asked)],
-                                    to: server, timeout: timeout, mostBytes: Self.mostBytes))
-                        )
-                    } catch { return (server, .failure(error)) }
-                }
-            }
-            var keys: [UserID: JSONObject] = [:]
-            var failures: [ServerName: JSON] = [:]
-            for await (server, result) in group {
-                switch result {
-                case .failure(let error):
-                    failures[server] = Self.failure((error as? FederationFailure)?.reason ?? "\(error)")
-                case .success(let answer):
-                    for (user, devices) in wanted[server] ?? [:] {
-                        let found = answer["one_time_keys"]?[user.string]
-                        for device in devices.keys {
-                            guard let key = found?[device], key.isObject else { continue }
-                            keys[user, default: [:]][device] = key.json
-                        }
-                    }
-                }
-            }
-            return (keys, failures)
+        let found = Mutex<(keys: [UserID: JSONObject], failures: [ServerName: JSON])>(([:], [:]))
+        let servers = wanted.keys.sorted()
+        let inquiry = Inquiry(surroundings: surroundings, deadline: surroundings.now() + timeout)
+        let answered = await inquiry.ask(servers) { server in
+            do {
+                let claimed = try await self.claim(wanted[server] ?? [:], at: server, inquiry)
+                found.withLock { $0.keys.merge(claimed) { $1 } }
+            } catch { found.withLock { $0.failures[server] = Self.failure(error) } }
         }
+        return found.withLock { found in
+            for server in servers where !answered.contains(server) { found.failures[server] = Self.late }
+            return found
+        }
+    }
+
+    private func claim(
+        _ wanted: [UserID: [String: String]], at server: ServerName, _ inquiry: Inquiry
+    ) async throws -> [UserID: JSONObject] {
+        try checkIsAwake(server)
+        let asked = JSONObject(
+            wanted.map { user, devices in
+                (user.string, .object(JSONObject(devices.map { ($0.key, .string($0.value)) })))
+            })
+        let answer = try await client.post(
+            "/_matrix/federation/v1/user/keys/claim", ["one_time_keys": .object(asked)], to: server,
+            timeout: inquiry.timeLeft, mostBytes: Self.mostBytes)
+        var keys: [UserID: JSONObject] = [:]
+        for (user, devices) in wanted {
+            let found = answer["one_time_keys"]?[user.string]
+            for device in devices.keys {
+                guard let key = found?[device], key.isObject else { continue }
+                keys[user, default: [:]][device] = key.json
+            }
+        }
+        return keys
     }
 }

@@ -175,9 +175,10 @@ final class RemoteMemberships: Sendable {
             }
             try await draft.endPartial()
             let before = try await draft.state(of: kept)
+            try await draft.tellDevicesOfForgotten(in: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
-            switch try await draft.receive(entry, stateBefore: before) {
+            switch try await Self.receive(entry, into: &draft, stateBefore: before, from: server) {
             case .accepted:
                 if let servers { draft.becomePartial(servers, via: server) }
             case .known: break
@@ -218,12 +219,22 @@ final class RemoteMemberships: Sendable {
             let before =
                 isWhole && !draft.isPartial
                 ? try await draft.state(of: events) : try await draft.state(with: events)
-            reception = try await draft.receive(join, stateBefore: before)
+            reception = try await receive(join, into: &draft, stateBefore: before, from: server)
         }
         switch reception {
         case .accepted, .known: break
         case .softFailed, .rejected:
             throw FederationFailure(server: server, reason: "the room doesn't allow the join that it has let happen")
+        }
+    }
+
+    /// - Throws: ``FederationFailure`` if events aren't there that the join rests on, or their signatures can't be checked now.
+    private static func receive(
+        _ join: Event, into draft: inout RoomDraft, stateBefore: StateNID, from server: ServerName
+    ) async throws -> RoomDraft.Reception {
+        do { return try await draft.receive(join, stateBefore: stateBefore) } catch is RoomDraft.Missing {
+            throw FederationFailure(
+                server: server, reason: "what it tells of the room lacks events that the join rests on")
         }
     }
 

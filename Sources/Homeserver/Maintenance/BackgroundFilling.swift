@@ -42,7 +42,33 @@ struct BackgroundFilling: Sendable {
 
     /// All there are.
     static func all(rooms: RoomRegistry, node: String) -> [BackgroundFilling] {
-        [.relations(rooms, node), .userWords(rooms, node), .openRooms(rooms, node), .searchQueue(rooms, node)]
+        [
+            .relations(rooms, node), .userWords(rooms, node), .openRooms(rooms, node), .searchQueue(rooms, node),
+            .restoredDevices(rooms, node),
+        ]
+    }
+
+    /// Whose devices other servers have to ask for again, because they may know them as they were after the backup that was restored.
+    /// They ask because the update names none before it; each takes as many at a time as it likes.
+    static func restoredDevices(_ rooms: RoomRegistry, _ node: String) -> BackgroundFilling {
+        BackgroundFilling(rooms: rooms, node: node, name: "restored devices") { cursor, write in
+            let database = rooms.database
+            let own = try await database.number(ofServer: rooms.context.serverName)
+            let accounts = try await database.accountNames(after: cursor, limit: batch)
+            let concerned = try await database.read { reader in
+                var concerned: [UserNID] = []
+                for account in accounts
+                where try await database.servers(sharingRoomsWith: account.nid, reader).contains(where: { $0 != own }) {
+                    concerned.append(account.nid)
+                }
+                return concerned
+            }
+            for user in concerned {
+                write.changeDeviceList(of: user)
+                write.topics.append(.deviceList(user))
+            }
+            return accounts.last?.nid.rawValue
+        }
     }
 
     /// Relations of events (schema 2).

@@ -176,11 +176,16 @@ public final class Room: Sendable {
 /// Used by one task at a time: that of the leader, and after its turn that of whoever queued it.
 final class RoomJob: @unchecked Sendable {
     let run: (inout RoomDraft) async throws -> Void
+    /// Whether it wants a write of its own.
+    let isAlone: Bool
     /// Where the events that it has added stand in the draft.
     var added = 0..<0
     /// Why it failed; nil if it didn't.
     var failure: (any Error)?
     var continuation: CheckedContinuation<Room.Turn, any Error>?
 
-    init(run: @escaping (inout RoomDraft) async throws -> Void) { self.run = run }
+    init(isAlone: Bool, run: @escaping (inout RoomDraft) async throws -> Void) {
+        self.isAlone = isAlone
+        self.run = run
+    }
 }

@@ -45,6 +45,20 @@ extension RoomDraft {
         return changes.isEmpty ? record.state : try await change(changes, in: record.state)
     }
 
+    /// This server comes into a room in whose state it is already, though it doesn't know: that was after a backup which it has been
+    /// restored from. Others know devices of those users as they were, and are to ask for them again.
+    mutating func tellDevicesOfForgotten(in state: [StoredEvent]) async throws {
+        for stored in state {
+            let event = try parsed(stored)
+            guard event.type == "m.room.member", event.content["membership"]?.isString("join") == true,
+                let user = event.stateKey.flatMap({ UserID($0) }), user.server == context.serverName,
+                let nid = try await context.database.existingNumber(ofUser: user)
+            else { continue }
+            write.changeDeviceList(of: nid)
+            write.topics.append(.deviceList(nid))
+        }
+    }
+
     /// The room's members are known.
     ///
     /// - Parameter state: the events of the state before the event by which this server came in.
@@ -52,6 +66,7 @@ extension RoomDraft {
         guard let join = record.partialJoin else { return }
         let old = record.state
         let before = try await self.state(of: state)
+        try await tellDevicesOfForgotten(in: state)
         let events = try await context.database.placedEvents(of: record.nid, from: join, reader)
         let hidden = try await restate(events, after: join, in: before)
         let kept = tips.filter { !hidden.contains($0.nid) }

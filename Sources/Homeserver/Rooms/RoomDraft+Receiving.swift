@@ -35,6 +35,10 @@ extension RoomDraft {
             return .known
         }
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
+        if let behind = try await behindHole(of: event) {
+            let position = try await context.database.newBackfillPositions(1)
+            return try await receive(event, before: behind.orderDepth, at: position, stateBefore: given)
+        }
         let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         let flags: StoredEvent.Flags = isRelayed ? .outgoing : []
         if let reason = try await reasonToReject(event, ground.auth, before) {
@@ -65,6 +69,16 @@ extension RoomDraft {
             write.put(Gap(room: record.nid, before: stored.nid, missing: ground.missing.previous))
         }
         return .accepted
+    }
+
+    /// The event behind a gap that the event belongs into: it is history that comes late, neither news nor an end of the graph.
+    private mutating func behindHole(of event: Event) async throws -> StoredEvent? {
+        // What was sent upon all that is newest is upon whatever is behind gaps, and can't be before it.
+        if tips.allSatisfy({ event.prevEvents.contains($0.eventID) }) { return nil }
+        guard let behind = try await context.database.event(upon: event.eventID, in: record.nid, reader) else {
+            return nil
+        }
+        return try await stored([behind]).first
     }
 
     /// The room begins anew for this server with the last event: everything may be other than it was.

@@ -92,11 +92,14 @@ public final class RoomRegistry: Sendable {
     // MARK: - Writing
 
     /// Does something in a room: in order with all else that is done there, and durable when it returns.
+    ///
+    /// - Parameter alone: whether it wants a write of its own. In a write with others what it changes of the room, other than by an
+    ///   event, would count as done before their events.
     func perform<T: Sendable>(
-        in room: Room, _ body: @escaping @Sendable (inout RoomDraft) async throws -> T
+        in room: Room, alone: Bool = false, _ body: @escaping @Sendable (inout RoomDraft) async throws -> T
     ) async throws -> T {
         let result = Mutex<T?>(nil)
-        let job = RoomJob { draft in
+        let job = RoomJob(isAlone: alone) { draft in
             let value = try await body(&draft)
             result.withLock { $0 = value }
         }
@@ -105,10 +108,15 @@ public final class RoomRegistry: Sendable {
         return result.withLock { $0! }
     }
 
-    /// Does the job and those that wait, in one write.
+    /// Does the job and those that wait, in one write but for those that want one of their own.
     private func lead(_ room: Room, _ own: RoomJob) async {
         let others = room.takeWaiting()
-        await carryOut([own] + others, in: room)
+        var rest = ([own] + others)[...]
+        while let first = rest.first {
+            let part = first.isAlone ? rest.prefix(1) : rest.prefix { !$0.isAlone }
+            await carryOut(Array(part), in: room)
+            rest = rest.dropFirst(part.count)
+        }
         room.leave()
         for job in others { job.continuation?.resume(returning: .done) }
     }
@@ -305,7 +313,9 @@ public final class RoomRegistry: Sendable {
         if offset > 0 { draft.moveFacts(newest: first + offset - 1, bump: bumped) }
         draft.committed()
         if departures.isEmpty { return }
-        for user in try await database.users(departures.map(\.user)).values { typing.left(user, room) }
+        for user in try await database.users(departures.map(\.user)).values {
+            try await typing.left(user, room)
+        }
     }
 
     /// Whose devices are told of to this server only while a room is shared: what it knows of them isn't good beyond.

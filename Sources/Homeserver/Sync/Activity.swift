@@ -51,7 +51,7 @@ final class Activity: Sendable {
                 case .memberships(let user): table.memberships[user] = position
                 case .deviceList: table.deviceLists = position
                 case .profile: table.profiles = position
-                case .event, .deviceListIn, .pushRules, .presence, .destination: break
+                case .event, .deviceListIn, .pushRules, .presence, .destination, .receipts, .typing: break
                 case .everything: table = Table(floor: position)
                 }
             }

@@ -143,7 +143,7 @@ public final class Notifier: Sendable {
             case .user(let user), .memberships(let user), .roomOf(_, let user), .deviceList(let user),
                 .profile(let user):
                 users.insert(user)
-            case .event, .pushRules, .presence, .destination: break
+            case .event, .pushRules, .presence, .destination, .receipts, .typing: break
             case .everything: concernsAll = true
             }
         }

@@ -28,6 +28,12 @@ extension ClientAPI {
                 }
                 return .json(["m.server": .string(address.string)])
             },
+            Endpoint(.GET, "/.well-known/matrix/policy_server", authentication: .none) { _ in
+                guard let policy = self.homeserver.policySigning else {
+                    throw MatrixError.notFound("This server is no policy server.")
+                }
+                return .json(["public_keys": ["ed25519": .string(policy.publicKey)]])
+            },
             Endpoint(.GET, "/.well-known/matrix/support", authentication: .none) { _ in .json(try self.support()) },
         ]
     }

@@ -12,7 +12,7 @@ public struct FederationAPI: Sendable {
     public var endpoints: [Endpoint] {
         homeserver.federation.isEnabled
             ? keyEndpoints + transactionEndpoints + eventEndpoints + membershipEndpoints + queryEndpoints
-                + mediaEndpoints : []
+                + mediaEndpoints + policyEndpoints : []
     }
 
     static let prefix = "/_matrix/federation/v1"

@@ -231,6 +231,21 @@ struct ConfigurationKey: Sendable {
             configuration, value throws(ValueProblem) in
             configuration.support.page = try value.optional { value throws(ValueProblem) in try value.webAddress() }
         },
+        ConfigurationKey(
+            "policy_server.enabled", "false",
+            "Whether rooms may name this server as their policy server: it then signs what its lists have nothing against."
+        ) { configuration, value throws(ValueProblem) in configuration.policyServer.enabled = try value.truth() },
+        ConfigurationKey(
+            "policy_server.lists", "[]",
+            "IDs of the policy list rooms that it goes by. Somebody of this server has to be in each."
+        ) { configuration, value throws(ValueProblem) in
+            configuration.policyServer.lists = try value.list { value throws(ValueProblem) in
+                guard let room = RoomID(try value.text("a room's ID")) else {
+                    throw value.problem("must be a room's ID")
+                }
+                return room
+            }
+        },
         ConfigurationKey("presence.enabled", "true", "Whether people see who is online.") {
             configuration, value throws(ValueProblem) in configuration.presence.enabled = try value.truth()
         },

@@ -78,6 +78,13 @@ extension World {
 
     private func restore(_ server: SimulatedServer) async throws {
         guard let (path, at) = server.backup else { return }
+        // What others know of devices here is going to be newer than what is known here.
+        if server.server != nil, chance(50) {
+            for person in server.people { changeDevices(server, person) }
+            try await advance(by: 2_000)
+            for other in servers where other.server != nil { askForDevices(other, other.people[0]) }
+            try await advance(by: 2_000)
+        }
         note("\(server.name) is restored to what it was at \(at)")
         let clock = ManualSurroundings(seed: seed &+ UInt64(server.life), now: now + server.skew)
         try await end(server, crashes: true)

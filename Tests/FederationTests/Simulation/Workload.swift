@@ -205,7 +205,7 @@ extension World {
     }
 
     /// What was asked for once is kept, until its server says that it is another now.
-    private func askForDevices(_ server: SimulatedServer, _ person: Person) {
+    func askForDevices(_ server: SimulatedServer, _ person: Person) {
         let home = server.server!.homeserver
         let users = servers.flatMap(\.people).map(\.userID)
         begin("\(person.userID) asks for everybody's devices", on: server) {
@@ -214,7 +214,7 @@ extension World {
         }
     }
 
-    private func changeDevices(_ server: SimulatedServer, _ person: Person) {
+    func changeDevices(_ server: SimulatedServer, _ person: Person) {
         let home = server.server!.homeserver
         let requester = person.requester
         let seed = UInt64(number(0..<1 << 30))

@@ -303,6 +303,19 @@ struct AccountEndpointTests {
         await with.server.close()
     }
 
+    @Test("the key of a policy server is told, if this is one")
+    func policyServer() async throws {
+        let without = ClientSession(try await TestServer())
+        #expect(await without.ask(.GET, "/.well-known/matrix/policy_server").code == "M_NOT_FOUND")
+        await without.server.close()
+        let with = ClientSession(try await TestServer { $0.policyServer.enabled = true })
+        let key = try #require(with.server.homeserver.policySigning?.publicKey)
+        #expect(
+            await with.ask(.GET, "/.well-known/matrix/policy_server").json
+                == ["public_keys": ["ed25519": .string(key)]])
+        await with.server.close()
+    }
+
     @Test("a token for other services tells them who somebody is, and opens nothing here")
     func openID() async throws {
         let client = ClientSession(try await TestServer())

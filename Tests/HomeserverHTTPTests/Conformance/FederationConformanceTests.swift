@@ -24,6 +24,7 @@ struct FederationConformanceTests {
             let clock = ManualSurroundings()
             server = try await TestServer(clock: clock, transport: network.transport(of: name)) {
                 $0.serverName = name
+                $0.policyServer.enabled = true
             }
             network.connect(server.homeserver)
             alice = try await server.user("alice")
@@ -238,6 +239,17 @@ struct FederationConformanceTests {
             "GET \(prefix)/media/thumbnail/{mediaId}",
             "\(prefix)/media/thumbnail/\(file)?width=32&height=32&method=crop")
 
+        // A room of which the server is the policy server.
+        let guarded = try await scene.server.room(of: scene.alice, version: "11")
+        let policyKey = try #require(scene.server.homeserver.policySigning?.publicKey)
+        _ = try await scene.server.homeserver.sending.setState(
+            .policy, content: ["via": .string(scene.name.string), "public_keys": ["ed25519": .string(policyKey)]],
+            in: guarded, by: scene.alice)
+        let there = try await scene.peer.join(guarded, as: scene.peer.user("paul"), at: scene.name)
+        let asked = try scene.peer.event(
+            "m.room.message", content: ["msgtype": "m.text", "body": "x"], by: scene.peer.user("paul"), in: there)
+        try await right("POST /_matrix/policy/v1/sign", "/_matrix/policy/v1/sign", asked.root.json)
+
         let implemented = Set(scene.table.implemented(by: scene.endpoints).map(\.name))
         #expect(implemented.subtracting(recorded.names).sorted() == [], "implemented, and not asked here")
         #expect(recorded.names.subtracting(implemented).sorted() == [])
@@ -287,6 +299,22 @@ struct FederationConformanceTests {
                 if body.objectValue == nil { #expect(answer.status == 400, "\(operation.name) with \(body)") }
             }
         }
+        await scene.server.close()
+    }
+
+    @Test("a query of a type that the specification doesn't have is unrecognized")
+    func unknownQuery() async throws {
+        let scene = try await Scene()
+        let target = "\(Self.prefix)/query/weather"
+        let signature = RequestSignature(
+            signing: "GET", target: target, content: nil, from: scene.peer.name, to: scene.name, with: scene.peer.key)
+        let answer = try await scene.network.transport(of: scene.peer.name).send(
+            ServerRequest(
+                method: "GET", destination: scene.name, target: target,
+                headers: [("Authorization", signature.header)], timeout: 10_000, mostBytes: 1_000))
+        #expect(answer.status == 404)
+        let root = try JSONDocument(parsing: answer.body).root
+        #expect(root["errcode"]?.isString("M_UNRECOGNIZED") == true)
         await scene.server.close()
     }
 

@@ -40,6 +40,7 @@ struct GeneratedInputScene {
     private static func configure(_ configuration: inout Configuration) {
         configuration.media.unauthenticatedBefore = .max
         configuration.support.page = "https://localhost/help"
+        configuration.policyServer.enabled = true
     }
 
     private static func person(_ name: String, filters: Int, on client: ClientSession) async -> Person {
