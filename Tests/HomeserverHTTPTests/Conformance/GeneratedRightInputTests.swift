@@ -16,7 +16,7 @@ struct GeneratedRightInputTests {
         await scene.client.server.close()
     }
 
-    @Test("operations that change something do it", .timeLimit(.minutes(5)))
+    @Test("operations that change something do it", .timeLimit(.minutes(20)))
     func writing() async throws {
         // What is put doesn't keep anybody from putting something else.
         let shared = try await GeneratedInputScene()
