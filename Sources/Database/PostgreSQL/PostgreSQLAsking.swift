@@ -20,11 +20,18 @@ final class PostgreSQLAsking {
 
     /// Finds a connection on which to ask; it isn't given back.
     func borrow(_ start: @escaping (Result<PostgreSQLConnection, DatabaseError>) -> Void) {
-        for connection in connections where connection.isBroken { pool.giveBack(connection, level: level) }
-        connections.removeAll(where: \.isBroken)
+        dropBroken()
         let best = connections.min { $0.backlog < $1.backlog }
         if let best { start(.success(best)) } else { waiting.append(start) }
         if connections.count < Self.most, best.map({ $0.backlog > Self.longBacklog }) ?? true { addOne() }
+    }
+
+    /// Lets go of connections that have broken: the loop would find them readable for ever.
+    func dropBroken() {
+        guard connections.contains(where: \.isBroken) else { return }
+        let broken = connections.filter(\.isBroken)
+        connections.removeAll(where: \.isBroken)
+        for connection in broken { pool.giveBack(connection, level: level) }
     }
 
     private func addOne() {

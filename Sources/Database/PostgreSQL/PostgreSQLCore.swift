@@ -93,6 +93,7 @@ final class PostgreSQLCore: @unchecked Sendable {
             if connection.deadline <= now { connection.fail("the server has not answered for too long") }
             next = min(next, connection.deadline)
         }
+        asking.dropBroken()
         next = min(next, readers.tend(now), writers.tend(now))
         next = min(next, writing.tend(now), feed.tend(now))
         if isClosing, writing.isIdle { finish() }
