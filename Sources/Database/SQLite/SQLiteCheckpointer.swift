@@ -19,9 +19,10 @@ final class SQLiteCheckpointer: @unchecked Sendable {
         init(due: Int) { self.due = Atomic(due) }
     }
 
-    init(path: String, pages: Int, logger: Logger) throws {
+    init(path: String, pages: Int, isDurable: Bool, logger: Logger) throws {
         self.pages = pages
         let connection = try SQLiteConnection(path: path, mode: .readWrite)
+        try connection.execute("PRAGMA synchronous = \(isDurable ? "FULL" : "OFF")")
         // A connection that has read nothing doesn't know of the log, and would copy nothing.
         try connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
         let plan = Plan(due: pages)

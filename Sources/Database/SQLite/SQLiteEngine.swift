@@ -57,7 +57,8 @@ public final class SQLiteEngine: Engine {
         try Migrations.carryOut(on: connection)
         let writer = try SQLiteWriter(connection: connection, logger: logger)
         self.writer = writer
-        checkpointer = try SQLiteCheckpointer(path: path, pages: options.checkpointPages, logger: logger)
+        checkpointer = try SQLiteCheckpointer(
+            path: path, pages: options.checkpointPages, isDurable: options.isDurable, logger: logger)
         checkpointer.watch(connection)
         readers = Mutex([])
         queue = WorkThread(most: Self.writesPerCommit) { pending in
