@@ -48,11 +48,14 @@ struct RoomTimeline {
         var place = start
         paging: while true {
             let ask = max(wanted.limit - newestFirst.count + 1, 8)
-            let numbers =
-                place == start
-                ? try await wanted.glance.newest(ask, reader)
-                : try await database.timeline(of: room.nid, from: place, backwards: true, limit: ask, reader)
-            let events = try await database.events(numbers, reader)
+            var numbers = place == start ? try await wanted.glance.newest(ask, reader) : []
+            var events = try await database.events(numbers, reader)
+            // What came after the reader's first question isn't there for it.
+            if place != start || events.count < numbers.count {
+                numbers = try await database.timeline(
+                    of: room.nid, from: place, backwards: true, limit: ask, reader)
+                events = try await database.events(numbers, reader)
+            }
             let behindGaps =
                 try await wanted.glance.hasGaps(reader)
                 ? Set(try await database.gaps(before: events, reader).map(\.before)) : []

@@ -2,6 +2,7 @@ import MatrixCore
 import RoostTestSupport
 import Testing
 
+@testable import Database
 @testable import Homeserver
 
 @Suite("Sync", .onEachEngine)
@@ -33,6 +34,34 @@ struct SyncTests {
         #expect(shown == (0..<40).map(String.init))
         let nothing = try await server.sync(bob, since: since)
         #expect(nothing["rooms"] == nil)
+        await server.close()
+    }
+
+    @Test("what comes while a sync reads, and isn't there for it, leaves the timeline as it was")
+    func unseen() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let roomID = try await server.room(of: alice)
+        try await server.say("seen", in: roomID, by: alice)
+        let service = server.homeserver.sync
+        let room = try #require(try await service.rooms.room(roomID))
+        let known = try await service.memberships(of: alice.nid)
+        let membership = try #require(known.list.first)
+        let upTo = service.database.committedPosition
+        let glance = service.context.glances.of(room.nid, asOf: service.activity.lastChanges(of: [room.nid])[room.nid])
+        let shown = try await service.database.read { reader in
+            // With its first question the reader sees what there is, and nothing that comes after.
+            _ = try await service.database.memberships(of: alice.nid, reader)
+            for number in 0..<20 { try await server.say("\(number)", in: roomID, by: alice) }
+            service.database.storedEvents.outdateAll()
+            return try await RoomTimeline.read(
+                .init(
+                    room: room, membership: membership, leftAt: nil, limit: 1, after: nil, upTo: upTo, glance: glance),
+                for: alice, service.context, reader
+            ).events
+        }
+        let bodies = try shown.map { try service.context.parse($0, room.version).content["body"]?.string }
+        #expect(bodies == ["seen"])
         await server.close()
     }
 
