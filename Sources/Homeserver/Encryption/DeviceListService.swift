@@ -29,18 +29,16 @@ public final class DeviceListService: Sendable {
 
     /// What has changed for a user since a position.
     ///
-    /// - Parameters:
-    ///   - memberships: the user's, as they are now.
-    ///   - movedRooms: rooms in which members may have come or gone since; nil if all may.
-    ///   - devicesChanged: whether anybody's devices may have changed since.
+    /// - Parameter memberships: the user's, as they are now.
     public func changes(
-        for requester: Requester, since: Int64, memberships: [RoomMembership], movedRooms: Set<RoomNID>?,
-        devicesChanged: Bool
+        for requester: Requester, since: Int64, memberships: [RoomMembership]
     ) async throws -> DeviceListChanges {
-        let concerned = memberships.filter { membership in
-            let isNews = membership.position > since
-            return isNews || membership.membership == .join && (movedRooms?.contains(membership.room) ?? true)
-        }
+        let joined = memberships.filter { $0.membership == .join }.map(\.room)
+        // Rooms in which members may have come or gone since.
+        let moved = activity.changed(joined, after: since)
+        let devicesChanged =
+            activity.deviceListsMayHaveChanged(after: since) || activity.mayHaveChanged(requester.nid, after: since)
+        let concerned = memberships.filter { $0.position > since || moved.contains($0.room) }
         if concerned.isEmpty, !devicesChanged { return DeviceListChanges() }
         let lastChanges = activity.lastChanges(of: concerned.map(\.room))
         return try await database.read { reader in
@@ -127,7 +125,6 @@ public final class DeviceListService: Sendable {
         since: Int64, for requester: Requester
     ) async throws -> DeviceListChanges {
         let memberships = try await database.read { try await self.database.memberships(of: requester.nid, $0) }
-        return try await changes(
-            for: requester, since: since, memberships: memberships, movedRooms: nil, devicesChanged: true)
+        return try await changes(for: requester, since: since, memberships: memberships)
     }
 }

@@ -120,12 +120,7 @@ public final class DeviceSync: Sendable {
     public func deviceLists(
         for requester: Requester, since: Int64, _ memberships: [RoomMembership]
     ) async throws -> DeviceListChanges {
-        let joined = memberships.filter { $0.membership == .join }.map(\.room)
-        return try await lists.changes(
-            for: requester, since: since, memberships: memberships,
-            movedRooms: activity.changed(joined, after: since),
-            devicesChanged: activity.deviceListsMayHaveChanged(after: since)
-                || activity.mayHaveChanged(requester.nid, after: since))
+        try await lists.changes(for: requester, since: since, memberships: memberships)
     }
 }
 
