@@ -48,10 +48,11 @@ extension RoomDraft {
     /// This server comes into a room in whose state it is already, though it doesn't know: that was after a backup which it has been
     /// restored from. Others know devices of those users as they were, and are to ask for them again.
     mutating func tellDevicesOfForgotten(in state: [StoredEvent]) async throws {
+        let keys = try await context.database.stateKeys(state.compactMap(\.stateKey))
         for stored in state {
-            let event = try parsed(stored)
-            guard event.type == "m.room.member", event.content["membership"]?.isString("join") == true,
-                let user = event.stateKey.flatMap({ UserID($0) }), user.server == context.serverName,
+            guard let key = stored.stateKey.flatMap({ keys[$0] }), key.type == "m.room.member",
+                let user = UserID(key.key), user.server == context.serverName,
+                try parsed(stored).content["membership"]?.isString("join") == true,
                 let nid = try await context.database.existingNumber(ofUser: user)
             else { continue }
             write.changeDeviceList(of: nid)
