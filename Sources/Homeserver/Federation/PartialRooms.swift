@@ -160,10 +160,7 @@ public final class PartialRooms: Sendable {
                     .unknown, "This server has just joined the room and is still fetching its members; try again soon.",
                     status: 503)
             }
-            let cancel = surroundings.after(left) { waiter.wake() }
-            await waiter.wait()
-            cancel()
-            try Task.checkCancellation()
+            try await waiter.wait(atMost: left, by: surroundings)
         }
     }
 }

@@ -68,10 +68,7 @@ extension MediaService {
             guard left > 0, !notifier.isDraining else {
                 throw MatrixError(.notYetUploaded, "This file has not been uploaded yet; try again in a while.")
             }
-            let cancel = surroundings.after(left) { waiter.wake() }
-            await waiter.wait()
-            cancel()
-            try Task.checkCancellation()
+            try await waiter.wait(atMost: left, by: surroundings)
         }
     }
 }

@@ -125,10 +125,7 @@ public final class RoomPreviews: Sendable {
                     "chunk": .array(chunk.sorted { $0.0 < $1.0 }.map(\.1)),
                 ]
             }
-            let cancel = surroundings.after(left) { waiter.wake() }
-            await waiter.wait()
-            cancel()
-            try Task.checkCancellation()
+            try await waiter.wait(atMost: left, by: surroundings)
         }
     }
 

@@ -39,6 +39,16 @@ public final class Notifier: Sendable {
             if isWoken { wake?() }
         }
 
+        /// Returns when something has happened since the registration, or so many milliseconds have passed.
+        ///
+        /// - Throws: `CancellationError` if the task is cancelled meanwhile.
+        func wait(atMost milliseconds: Int64, by surroundings: Surroundings) async throws {
+            let cancel = surroundings.after(milliseconds) { self.wake() }
+            await wait()
+            cancel()
+            try Task.checkCancellation()
+        }
+
         /// Returns when something has happened since the registration, or the task is cancelled.
         func wait() async {
             await withTaskCancellationHandler {
