@@ -19,6 +19,7 @@ public enum EngineKind: Sendable, CaseIterable {
     private final class Run: Sendable {
         let kind: EngineKind
         let databases = Mutex<Set<String>>([])
+        let engines = Mutex<[PostgreSQLEngine]>([])
         init(_ kind: EngineKind) { self.kind = kind }
     }
 
@@ -56,6 +57,8 @@ public enum EngineKind: Sendable, CaseIterable {
             print("on PostgreSQL: \(error)")
             outcome = .failure(error)
         }
+        // One that the test has left open would go on looking for its database.
+        for engine in own.engines.withLock({ $0 }) { await engine.close() }
         for name in own.databases.withLock({ $0 }) {
             _ = try? await PostgreSQLAdministration.run("DROP DATABASE \"\(name)\" WITH (FORCE)", at: cluster!)
         }
@@ -71,7 +74,9 @@ public enum EngineKind: Sendable, CaseIterable {
             var limits = PostgreSQLEngine.Limits()
             limits.readers = [3, 2, 1]
             limits.writers = 3
-            return try await PostgreSQLEngine(url: try await url(of: directory), limits: limits, logger: logger)
+            let engine = try await PostgreSQLEngine(url: try await url(of: directory), limits: limits, logger: logger)
+            run.engines.withLock { $0.append(engine) }
+            return engine
         }
     }
 
