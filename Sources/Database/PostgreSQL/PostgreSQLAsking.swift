@@ -18,8 +18,8 @@ final class PostgreSQLAsking {
         self.level = level
     }
 
-    /// Finds a connection on which to ask; it isn't given back.
-    func borrow(_ start: @escaping (Result<PostgreSQLConnection, DatabaseError>) -> Void) {
+    /// Finds a connection on which to ask, together with others.
+    func find(_ start: @escaping (Result<PostgreSQLConnection, DatabaseError>) -> Void) {
         dropBroken()
         let best = connections.min { $0.backlog < $1.backlog }
         if let best { start(.success(best)) } else { waiting.append(start) }

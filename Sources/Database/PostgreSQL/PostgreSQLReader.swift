@@ -67,7 +67,7 @@ extension PostgreSQLCore {
         if let connection = reader.connection { return send(on: connection) }
         if isClosing { return continuation.resume(throwing: DatabaseError.closed) }
         if reader.asksOnce {
-            return asking.borrow { outcome in
+            return asking.find { outcome in
                 switch outcome {
                 case .success(let connection): send(on: connection)
                 case .failure(let error): continuation.resume(throwing: error)

@@ -18,7 +18,7 @@ struct SlidingBuilder {
     /// All rooms that the request's rules match.
     let shownRooms: [RoomNID: SlidingLists.Shown]
     /// When each room that is told of changed last.
-    private(set) var lastChanges: [RoomNID: Int64] = [:]
+    let lastChanges: [RoomNID: Int64]
 
     var database: Database { service.database }
     var connectionName: String { connection.stored?.connID ?? request.connID }
@@ -51,12 +51,7 @@ struct SlidingBuilder {
     /// Builds what is to be told of rooms, and the extensions.
     ///
     /// - Parameter candidates: the rooms that something may have to be told of.
-    mutating func build(_ candidates: [Candidate], _ memberships: [RoomMembership]) async throws -> Answer {
-        lastChanges = service.activity.lastChanges(of: candidates.map(\.room.nid))
-        return try await look(candidates, memberships)
-    }
-
-    private func look(_ candidates: [Candidate], _ memberships: [RoomMembership]) async throws -> Answer {
+    func build(_ candidates: [Candidate], _ memberships: [RoomMembership]) async throws -> Answer {
         let devices = try await SlidingExtensions.Devices.read(self, memberships)
         return try await database.read { reader in
             var answer = Answer()

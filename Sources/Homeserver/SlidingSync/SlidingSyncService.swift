@@ -116,10 +116,11 @@ public final class SlidingSyncService: Sendable {
             let (counts, shown) = try await lists.match(request, known)
             let candidates = try await candidates(shown, request, &search.connection, requester)
             let facts = try await facts.facts(of: candidates.map(\.room.nid), for: requester.nid)
-            var builder = SlidingBuilder(
+            let builder = SlidingBuilder(
                 service: self, requester: requester, request: request, since: search.since, upTo: upTo,
                 connection: search.connection, now: context.surroundings.now(), lists: lists, facts: facts,
-                shownRooms: Dictionary(shown.map { ($0.membership.room, $0) }) { $1 })
+                shownRooms: Dictionary(shown.map { ($0.membership.room, $0) }) { $1 },
+                lastChanges: activity.lastChanges(of: candidates.map(\.room.nid)))
             let answer = try await builder.build(candidates, known.list)
             search.connection.quiet.merge(answer.quiet) { $1 }
             let left = search.deadline - context.surroundings.now()

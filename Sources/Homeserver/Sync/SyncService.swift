@@ -109,16 +109,15 @@ public final class SyncService: Sendable {
             let waiter = notifier.register(requester.nid, rooms: known.joined)
             var isWaiting = false
             defer { if !isWaiting { notifier.remove(waiter) } }
-            let now = context.surroundings.now()
             let upTo = SyncToken(
                 epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
             guard isCurrent(known, of: requester.nid) else { continue }
             var builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,
-                fullState: request.fullState, wantsStateAfter: request.wantsStateAfter, now: now,
+                fullState: request.fullState, wantsStateAfter: request.wantsStateAfter,
+                now: context.surroundings.now(),
                 listsSince: since?.position ?? (request.since == nil ? nil : 0))
             let (answer, isEmpty) = try await builder.build(known.list)
-            // Until there is something that is news to the client.
             let left = deadline - context.surroundings.now()
             guard isEmpty, since != nil, !request.fullState, left > 0, !notifier.isDraining else {
                 return .answered(answer)

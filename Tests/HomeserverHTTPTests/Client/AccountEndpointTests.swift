@@ -250,12 +250,12 @@ struct AccountEndpointTests {
                 .POST, "\(base)/createRoom", alice, ["preset": "public_chat"]
             ).json["room_id"]?.stringValue ?? ""
         #expect(await client.ask(.POST, "\(base)/join/\(room)", guest, [:]).code == "M_GUEST_ACCESS_FORBIDDEN")
-        func let_(_ access: JSON) async -> Int {
+        func setAccess(_ access: JSON) async -> Int {
             await client.ask(
                 .PUT, "\(base)/rooms/\(room)/state/m.room.guest_access", alice, ["guest_access": access]
             ).status
         }
-        #expect(await let_("can_join") == 200)
+        #expect(await setAccess("can_join") == 200)
         let allowed: [(HTTPMethod, String, JSON?)] = [
             (.POST, "join/\(room)", [:]), (.PUT, "rooms/\(room)/send/m.room.message/1", ["body": "x"]),
             (.GET, "rooms/\(room)/state", nil), (.GET, "rooms/\(room)/messages?dir=b", nil), (.GET, "sync", nil),
@@ -279,7 +279,7 @@ struct AccountEndpointTests {
         }
         #expect(await client.ask(.POST, "/_matrix/media/v3/upload", token: guest, raw: [1]).status == 403)
         // The room changes its mind, and the guest is out.
-        #expect(await let_("forbidden") == 200)
+        #expect(await setAccess("forbidden") == 200)
         let member = await client.ask(.GET, "\(base)/rooms/\(room)/state/m.room.member/\(user)", alice)
         #expect(member.json["membership"] == "leave")
         await client.server.close()
