@@ -62,12 +62,12 @@ extension Database {
 
     /// Those who wanted what they said to be erased.
     public func erasedUsers() async throws -> Set<UserNID> {
-        Set(try await readOnce { try await $0.query(Self.erased, []) { UserNID($0.integer(0)) } })
+        Set(try await read { try await $0.query(Self.erased, []) { UserNID($0.integer(0)) } })
     }
 
     /// All accounts, in the order of their user IDs.
     public func accounts() async throws -> [Account] {
-        try await readOnce { try await $0.query(Self.all, [], Self.account) }
+        try await read { try await $0.query(Self.all, [], Self.account) }
     }
 }
 

@@ -44,7 +44,7 @@ extension Database {
 
     /// Users who were not offline when they were noted last. Reads the whole table.
     public func present(limit: Int) async throws -> [(UserNID, PresenceRecord)] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.present, [.integer(Int64(limit))]) { row in
                 (
                     UserNID(row.integer(0)),

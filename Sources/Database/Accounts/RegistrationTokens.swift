@@ -32,7 +32,7 @@ extension Database {
     }
 
     public func registrationTokens() async throws -> [RegistrationToken] {
-        try await readOnce { try await $0.query(Self.all, [], Self.token) }
+        try await read { try await $0.query(Self.all, [], Self.token) }
     }
 
     public func registrationToken(_ token: String) async throws -> RegistrationToken? {

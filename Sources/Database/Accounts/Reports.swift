@@ -37,7 +37,7 @@ extension Database {
 
     /// The newest reports first.
     public func reports(limit: Int) async throws -> [Report] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.all, [.integer(Int64(limit))]) { row in
                 Report(
                     id: row.text(0), reporter: UserNID(row.integer(1)), createdTS: row.integer(2),

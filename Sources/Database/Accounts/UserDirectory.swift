@@ -60,7 +60,7 @@ extension Database {
     public func accountNames(
         after number: Int64, limit: Int
     ) async throws -> [(nid: UserNID, userID: UserID, displayName: String?)] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.accountsAfter, [.integer(number), .integer(Int64(limit))]) {
                 (UserNID($0.integer(0)), UserID(unchecked: $0.text(1)), $0.optionalText(2))
             }
@@ -71,7 +71,7 @@ extension Database {
         "SELECT room_nid FROM rooms WHERE room_nid > $1 ORDER BY room_nid LIMIT $2")
 
     public func rooms(after number: Int64, limit: Int) async throws -> [RoomNID] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.roomsAfter, [.integer(number), .integer(Int64(limit))]) {
                 RoomNID($0.integer(0))
             }

@@ -124,7 +124,7 @@ extension Database {
     public func countRoomKeys(
         _ selection: RoomKeySelection, of version: Int64, _ user: UserNID
     ) async throws -> Int64 {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.first(
                 selection.choose(Self.counts), [user.value, .integer(version)] + selection.values
             ) { $0.integer(0) }

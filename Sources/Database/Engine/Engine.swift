@@ -63,8 +63,8 @@ public protocol Engine: Sendable {
     /// Reads from one consistent snapshot. The body is short, and waits for nothing but the reader.
     func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T
 
-    /// Asks once: what a read of a single question needs no transaction for. Of several sets of values each may be answered from
-    /// another state.
+    /// Asks a single small question, such as for what a key names, without a transaction: others wait behind it. Of several sets of
+    /// values each may be answered from another state.
     func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T
 
     /// Carries out a write together with those of others, and returns when it is durable.

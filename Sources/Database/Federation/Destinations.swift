@@ -22,7 +22,7 @@ extension Database {
     private static let failing = Statement("SELECT server_nid, position, failing_since_ts, retry_ts FROM destinations")
 
     public func failingDestinations() async throws -> [FailingDestination] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.failing, []) {
                 FailingDestination(
                     server: ServerNID($0.integer(0)), position: $0.integer(1), failingSince: $0.integer(2),
@@ -123,7 +123,7 @@ extension Database {
         """)
 
     public func outgoingToDevice(to server: ServerNID, limit: Int) async throws -> [OutgoingToDevice] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.toDevice, [server.value, .integer(Int64(limit))]) {
                 OutgoingToDevice(position: $0.integer(0), place: $0.integer(1), content: $0.blob(2))
             }
@@ -134,7 +134,7 @@ extension Database {
 
     /// The servers for whose devices messages wait.
     public func serversAwaitingToDevice() async throws -> [ServerNID] {
-        try await readOnce { try await $0.query(Self.awaited, []) { ServerNID($0.integer(0)) } }
+        try await read { try await $0.query(Self.awaited, []) { ServerNID($0.integer(0)) } }
     }
 }
 

@@ -56,7 +56,7 @@ extension Database {
 
     /// The rooms in which events wait.
     public func roomsWithStagedEvents() async throws -> [RoomNID] {
-        try await readOnce { try await $0.query(Self.stagedRooms, []) { RoomNID($0.integer(0)) } }
+        try await read { try await $0.query(Self.stagedRooms, []) { RoomNID($0.integer(0)) } }
     }
 
     private static let hasReceived = Statement(

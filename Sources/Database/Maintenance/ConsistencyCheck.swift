@@ -72,14 +72,14 @@ public struct ConsistencyCheck: Sendable {
 
     private func checkEvents(_ report: inout Report) async throws {
         let versions = Dictionary(
-            uniqueKeysWithValues: try await database.readOnce { reader in
+            uniqueKeysWithValues: try await database.read { reader in
                 try await reader.query(Self.versions, []) { (RoomNID($0.integer(0)), RoomVersion.named($0.text(1))) }
             })
         var last: Int64 = 0
         var knownStates: Set<StateOfRoom> = []
         while true {
             let from = last
-            let events = try await database.readOnce { reader in
+            let events = try await database.read { reader in
                 try await reader.query(Self.pageOfEvents, [.integer(from)]) {
                     (try StoredEvent(row: $0), $0.blob(StoredEvent.columnCount))
                 }
@@ -151,7 +151,7 @@ public struct ConsistencyCheck: Sendable {
         guard let state = event.stateBefore, state.rawValue != 0 else { return }
         let pair = StateOfRoom(room: event.room, state: state)
         if knownStates.contains(pair) { return }
-        let exists = try await database.readOnce { reader in
+        let exists = try await database.read { reader in
             try await reader.first(Self.stateExists, [event.room.value, state.value]) { _ in true }
         }
         if exists == nil { report.note("the state \(state) before event \(event.eventID) isn't there") }
@@ -314,7 +314,7 @@ public struct ConsistencyCheck: Sendable {
 
     private func checkReferences(_ report: inout Report) async throws {
         for (what, statement) in Self.references {
-            let count = try await database.readOnce { try await $0.first(statement, []) { $0.integer(0) } ?? 0 }
+            let count = try await database.read { try await $0.first(statement, []) { $0.integer(0) } ?? 0 }
             if count > 0 { report.note("\(count) \(what)") }
         }
     }

@@ -5,7 +5,7 @@ extension Database {
 
     /// Events whose time has come, oldest plans first.
     public func overwritesDue(at now: Int64, limit: Int) async throws -> [(due: Int64, event: EventNID)] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.due, [.integer(now), .integer(Int64(limit))]) {
                 ($0.integer(0), EventNID($0.integer(1)))
             }
@@ -16,7 +16,7 @@ extension Database {
 
     /// When the next overwriting is due; nil if none is planned.
     public func nextOverwrite() async throws -> Int64? {
-        try await readOnce { try await $0.first(Self.next, []) { $0.optionalInteger(0) } } ?? nil
+        try await read { try await $0.first(Self.next, []) { $0.optionalInteger(0) } } ?? nil
     }
 }
 

@@ -18,7 +18,7 @@ extension Database {
 
     /// The purges that are not finished.
     public func purges() async throws -> [Purge] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.all, []) { row in
                 Purge(
                     room: RoomNID(row.integer(0)),
@@ -31,7 +31,7 @@ extension Database {
 
     /// Begins a purge. A room that is deleted as a whole is out of everybody's sight at once.
     public func begin(_ purge: Purge, at now: Int64) async throws {
-        let members = try await readOnce { reader in
+        let members = try await read { reader in
             try await reader.query(Self.members, [purge.room.value]) { UserNID($0.integer(0)) }
         }
         var write = Write()

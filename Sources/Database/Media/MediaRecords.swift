@@ -45,7 +45,7 @@ extension Database {
 
     /// The hashes of all files that the database knows.
     public func mediaHashes() async throws -> [[UInt8]] {
-        try await readOnce { try await $0.query(Self.hashes, []) { $0.blob(0) } }
+        try await read { try await $0.query(Self.hashes, []) { $0.blob(0) } }
     }
 }
 

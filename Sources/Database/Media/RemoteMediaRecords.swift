@@ -34,7 +34,7 @@ extension Database {
 
     /// Reads all of the table: for what is done now and then.
     public func remoteMedia(fetchedBefore time: Int64, limit: Int) async throws -> [RemoteMediaName] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.old, [.integer(time), .integer(Int64(limit))]) { row in
                 RemoteMediaName(
                     server: ServerNID(row.integer(0)), mediaID: row.text(1), fetchedTS: row.integer(2),

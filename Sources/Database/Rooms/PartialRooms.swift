@@ -30,7 +30,7 @@ extension Database {
 
     /// All rooms of which members are still to be fetched. They are few.
     public func partialRooms() async throws -> [PartialRoom] {
-        try await readOnce { try await $0.query(Self.all, [], Self.partialRoom) }
+        try await read { try await $0.query(Self.all, [], Self.partialRoom) }
     }
 
     public func partialRoom(_ room: RoomNID, _ reader: any Reader) async throws -> PartialRoom? {

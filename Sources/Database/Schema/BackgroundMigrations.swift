@@ -13,7 +13,7 @@ extension Database {
 
     /// Events by their numbers, whatever room they are in. One range of the table.
     public func events(after number: Int64, limit: Int) async throws -> [StoredEvent] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.eventsAfter, [.integer(number), .integer(Int64(limit))]) {
                 try StoredEvent(row: $0)
             }

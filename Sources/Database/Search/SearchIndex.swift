@@ -74,7 +74,7 @@ extension Database {
 
     /// Events whose words are to be taken over, room by room: words of the same room go into the same pages.
     public func searchQueue(limit: Int) async throws -> [SearchQueueEntry] {
-        try await readOnce { reader in
+        try await read { reader in
             try await reader.query(Self.queue, [.integer(Int64(limit))]) {
                 SearchQueueEntry(room: RoomNID($0.integer(0)), event: EventNID($0.integer(1)))
             }

@@ -52,12 +52,12 @@ struct RoomGlance: Sendable {
 
     /// What is kept; read where it isn't known when the room changed.
     private func value<T: Sendable>(
-        _ kind: RoomGlances.Kind, _ reader: any Reader, argument: Int64 = 0,
+        _ kind: RoomGlances.Kind, _ reader: any Reader, argument: Int64 = 0, isSmall: Bool = true,
         _ read: (any Reader) async throws -> T
     ) async throws -> T {
         guard let asOf else { return try await read(reader) }
         return try await glances.value(.init(room: room, asOf: asOf, kind: kind, argument: argument)) {
-            try await database.readOnce(read)
+            isSmall ? try await database.readOnce(read) : try await database.read(read)
         }
     }
 
@@ -115,11 +115,11 @@ struct RoomGlance: Sendable {
 
     /// How many are in the room.
     func joinedCount(_ reader: any Reader) async throws -> Int {
-        try await value(.joined, reader) { try await database.count(of: .join, in: room, $0) }
+        try await value(.joined, reader, isSmall: false) { try await database.count(of: .join, in: room, $0) }
     }
 
     func invitedCount(_ reader: any Reader) async throws -> Int {
-        try await value(.invited, reader) { try await database.count(of: .invite, in: room, $0) }
+        try await value(.invited, reader, isSmall: false) { try await database.count(of: .invite, in: room, $0) }
     }
 
     /// Whether an event of the room is sticky at a time.
