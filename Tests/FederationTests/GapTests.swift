@@ -215,4 +215,48 @@ struct GapTests {
         #expect(try await texts(scene) == ["answer", "and more", "next"])
         await scene.scene.close()
     }
+
+    @Test("what is missing before a soft-failed event is found on going back from what was said upon it")
+    func behindSoftFailed() async throws {
+        let scene = try await HostileScene()
+        let other = HostileServer("other.example", on: scene.scene.network, clock: scene.server.clock, seed: 9)
+        let oscar = other.user("oscar")
+        let place = try await other.join(scene.room, as: oscar, at: scene.name)
+        let early = try other.event("m.room.message", content: scene.message("early"), by: oscar, in: place)
+        let late = try scene.evil.event(
+            "m.room.message", content: scene.message("late"), by: scene.mallory, in: scene.place,
+            previous: [early.eventID])
+        let state = Array(place.state.values).map { JSON.string($0.eventID.string) }
+        scene.scene.network.forge { request in
+            guard [other.name, scene.evil.name].contains(request.destination) else { return nil }
+            let answer: JSON? =
+                if request.target.contains("/get_missing_events/") {
+                    ["events": []]
+                } else if request.target.contains("/state_ids/") {
+                    ["pdu_ids": .array(state), "auth_chain_ids": .array(state)]
+                } else if request.target.contains("/backfill/") {
+                    ["origin": "other.example", "origin_server_ts": 1, "pdus": [early.root.json]]
+                } else if request.target.contains("/send/") {
+                    ["pdus": [:]]
+                } else {
+                    nil
+                }
+            return answer.map { ServerResponse(status: 200, body: $0.encoded()) }
+        }
+        try await scene.server.homeserver.memberships.remove(
+            scene.mallory, from: scene.room, .ban, reason: nil, by: scene.alice)
+        try await scene.evil.send([late.root.json], id: "late", to: scene.name)
+        try await scene.scene.eventually("it is soft-failed") {
+            try await scene.flags(of: late)?.contains(.softFailed) == true
+        }
+        let answer = try other.event(
+            "m.room.message", content: scene.message("answer"), by: oscar, in: place,
+            previous: [late.eventID, place.tip.eventID])
+        try await other.send([answer.root.json], id: "answer", to: scene.name)
+        try await scene.scene.eventually("what was before comes") {
+            try await texts(scene) == ["early", "answer"]
+        }
+        #expect(try await ConsistencyCheck(scene.server.homeserver.database).run().problems == [])
+        await scene.scene.close()
+    }
 }

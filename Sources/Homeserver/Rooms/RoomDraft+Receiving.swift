@@ -42,7 +42,8 @@ extension RoomDraft {
         let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         let flags: StoredEvent.Flags = isRelayed ? .outgoing : []
         if let reason = try await reasonToReject(event, ground.auth, before) {
-            _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
+            let stored = try await keep(event, ground, flags: .rejected, stateBefore: before)
+            try await noteGap(before: stored, ground)
             return .rejected(reason)
         }
         // Where the room begins for this server, nothing is current but what the event was sent upon.
@@ -50,7 +51,8 @@ extension RoomDraft {
             let current = try await learning(ground.auth, in: record.state)
             let isAllowed = try await reasonToRefuse(event, in: current, isCurrent: current == record.state) == nil
             guard isAllowed, try await isRecommended(event) else {
-                _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
+                let stored = try await keep(event, ground, flags: .softFailed, stateBefore: before)
+                try await noteGap(before: stored, ground)
                 return .softFailed
             }
         }
@@ -65,10 +67,25 @@ extension RoomDraft {
             event, nid: ground.known?.nid, isChained: ground.known?.chain != nil, flags: flags, stateBefore: before,
             previous: ground.previous.map(\.nid), auth: ground.auth.map(\.nid), redactedBy: redaction)
         if isEntry { try await noteEntry(from: old) }
-        if !ground.missing.previous.isEmpty {
-            write.put(Gap(room: record.nid, before: stored.nid, missing: ground.missing.previous))
-        }
+        try await noteGap(before: stored, ground)
         return .accepted
+    }
+
+    /// Notes what is missing right before an event. Nobody goes back to what has no place in the timeline: what is missing before such
+    /// an event is missing before those that were sent upon it.
+    private mutating func noteGap(before stored: StoredEvent, _ ground: Ground) async throws {
+        var missing = ground.missing.previous
+        for previous in ground.previous where !previous.flags.isDisjoint(with: [.softFailed, .rejected]) {
+            var behind = gaps[previous.nid]
+            if behind == nil { behind = try await context.database.gaps(before: [previous], reader).first?.missing }
+            guard let behind, !behind.isEmpty else { continue }
+            missing += behind.filter { !missing.contains($0) }
+            write.closeGap(before: previous.nid, in: record.nid)
+            gaps[previous.nid] = []
+        }
+        if missing.isEmpty { return }
+        write.put(Gap(room: record.nid, before: stored.nid, missing: missing))
+        gaps[stored.nid] = missing
     }
 
     /// The event behind a gap that the event belongs into: it is history that comes late, neither news nor an end of the graph.
@@ -122,7 +139,8 @@ extension RoomDraft {
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
         let before = try await state(before: event, ground, given)
         if let reason = try await reasonToReject(event, ground.auth, before) {
-            _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
+            let stored = try await keep(event, ground, flags: .rejected, stateBefore: before)
+            try await noteGap(before: stored, ground)
             return .rejected(reason)
         }
         let redaction = try await waitingRedaction(of: event)
@@ -131,9 +149,7 @@ extension RoomDraft {
         if redaction == nil, let (parent, type) = Self.relation(of: event) {
             try await relate(stored, to: parent, type: type, event)
         }
-        if !ground.missing.previous.isEmpty {
-            write.put(Gap(room: record.nid, before: stored.nid, missing: ground.missing.previous))
-        }
+        try await noteGap(before: stored, ground)
         return .accepted
     }
 

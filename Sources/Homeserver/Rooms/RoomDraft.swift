@@ -32,6 +32,8 @@ struct RoomDraft {
     var unsigned: [Unsigned] = []
     /// Events that have been looked up already; nil for those that aren't here.
     var looked: [EventID: StoredEvent?] = [:]
+    /// What is missing before events, as far as this draft has to do with it.
+    var gaps: [EventNID: [EventID]] = [:]
     /// Events that have got other states.
     var restated: [EventNID: StoredEvent] = [:]
     /// What transactions of this batch have made.
