@@ -193,6 +193,77 @@ struct PartialJoinTests {
         await scene.close()
     }
 
+    @Test("take up what a member says who isn't known yet, also where it belongs before what has come")
+    func late() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let dora = try await scene[1].user("dora")
+        let room = try await scene[0].room(of: alice, version: "11")
+        let other = HostileServer("other.example", on: scene.network, clock: scene[0].clock)
+        let oscar = other.user("oscar")
+        let place = try await other.join(room, as: oscar, at: first)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        let own = other.name
+        let chain = JSON.object(["auth_chain": .array(place.state.values.map(\.root.json))]).encoded()
+        scene.network.forge { request in
+            guard request.destination == own, request.target.contains("/event_auth/") else { return nil }
+            return ServerResponse(status: 200, body: chain)
+        }
+        let newest = try #require(try await scene[1].homeserver.database.room(room)?.extremities)
+        let event = try other.event(
+            "m.room.message", content: ["msgtype": "m.text", "body": "late"], by: oscar, in: place,
+            previous: try await scene[1].homeserver.database.events(newest).map(\.eventID))
+        // Who comes in next comes in upon it, and it isn't there.
+        try await other.send([event.root.json], id: "first", to: first)
+        try await scene.eventually("alice reads it") {
+            try await scene.texts(in: room, for: alice, on: scene[0]) == ["late"]
+        }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: dora)
+        #expect(try await scene[1].homeserver.database.event(event.eventID) == nil)
+        try await other.send([event.root.json], id: "second", to: scene[1].configuration.serverName)
+        try await scene.eventually("bob reads it") {
+            try await scene.texts(in: room, for: bob, on: scene[1]) == ["late"]
+        }
+        #expect(try await isPartial(room, on: scene[1]))
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["late"])
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        await scene.close()
+    }
+
+    @Test("judge who turned an invitation down before their server was there")
+    func unjudged() async throws {
+        let scene = try await FederationScene(2, configure: { $0.federation.partialFrom = 1 })
+        let first = scene[0].configuration.serverName
+        let there = scene[1].homeserver
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let dora = try await scene[1].user("dora")
+        let room = try await scene[0].room(of: alice, version: "11")
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        try await there.memberships.leave(room, reason: nil, by: bob)
+        func leave() async throws -> StoredEvent? {
+            let nid = try #require(try await there.database.room(room)?.nid)
+            let membership = try await there.database.read {
+                try await there.database.membership(of: bob.nid, in: nid, $0)
+            }
+            return try await there.database.events([try #require(membership).event]).first
+        }
+        #expect(try await leave()?.isJudged == false)
+        try await there.memberships.join(room, reason: nil, via: [first], by: dora)
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        let stored = try #require(try await leave())
+        #expect(stored.isJudged && !stored.auth.isEmpty && !stored.flags.contains(.rejected))
+        #expect(try await ConsistencyCheck(there.database).run().problems == [])
+        await scene.close()
+    }
+
     @Test("take back what somebody said who had no right to, once that is known")
     func banned() async throws {
         let held = HeldTransports()

@@ -89,6 +89,10 @@ public final class StoredEvent: Sendable {
         self.stateAfter = stateAfter
     }
 
+    /// Whether what authorises it was there to judge it by. It was not for an invitation, a knock, or the end of one that came while
+    /// this server was outside of the room: such an event authorises nothing and belongs to no state until it is judged.
+    public var isJudged: Bool { stateKey == nil || chain != nil }
+
     /// The columns that ``init(row:)`` reads, in its order.
     static let columns = """
         event_nid, event_id, room_nid, position, order_depth, type_nid, sender_nid, state_key_nid, state_before, flags, \

@@ -118,7 +118,7 @@ final class MissingEvents: Sendable {
         }
         let state = try await fetchState(before: event, in: room, from: server)
         return try await rooms.rooms.perform(in: room) { draft in
-            let given = try await draft.state(of: state, in: draft.record.nid)
+            let given = try await draft.state(of: state)
             defer { draft.write.unstage(event.eventID) }
             return try await draft.receive(event, stateBefore: given)
         }
@@ -153,7 +153,7 @@ final class MissingEvents: Sendable {
         guard !state.isEmpty else { throw FederationFailure(server: server, reason: "it tells of an empty state") }
         let all = Array(Set(state + chain))
         let known = try await rooms.database.read { try await self.rooms.database.events(all, $0) }
-        let missing = all.filter { known[$0] == nil }.sorted()
+        let missing = all.filter { known[$0]?.isJudged != true }.sorted()
         if missing.count > Self.mostSingles {
             let whole = try await client.get(
                 FederationClient.path("/_matrix/federation/v1/state", room.roomID.string, query: query), from: server,
@@ -309,7 +309,7 @@ final class MissingEvents: Sendable {
         _ event: Event, _ behind: StoredEvent, at position: Int64, in room: Room, state: [EventID]?
     ) async throws -> RoomDraft.Reception {
         try await rooms.rooms.perform(in: room) { draft in
-            let given = try await state.asyncMap { try await draft.state(of: $0, in: draft.record.nid) }
+            let given = try await state.asyncMap { try await draft.state(of: $0) }
             return try await draft.receive(event, before: behind.orderDepth, at: position, stateBefore: given)
         }
     }
@@ -317,8 +317,14 @@ final class MissingEvents: Sendable {
 
 extension RoomDraft {
     /// The state that consists of the events with these IDs that are here and were not rejected.
-    mutating func state(of ids: [EventID], in room: RoomNID) async throws -> StateNID {
-        let found = try await find(ids)
-        return try await state(of: found.values.filter { $0.room == room && !$0.flags.contains(.rejected) })
+    mutating func state(of ids: [EventID]) async throws -> StateNID {
+        try await state(of: try await members(ofState: ids))
+    }
+
+    /// Those of the events with these IDs that are here and were not rejected.
+    func members(ofState ids: [EventID]) async throws -> [StoredEvent] {
+        try await find(ids).values.filter {
+            $0.room == record.nid && $0.isJudged && !$0.flags.contains(.rejected)
+        }
     }
 }

@@ -127,10 +127,7 @@ public final class PartialRooms: Sendable {
             do {
                 let ids = try await missing.fetchState(at: entry.eventID, in: room, of: server)
                 try await rooms.perform(in: room, alone: true) { draft in
-                    let found = try await draft.find(ids).values.filter {
-                        $0.room == nid && !$0.flags.contains(.rejected)
-                    }
-                    try await draft.becomeWhole(Array(found))
+                    try await draft.becomeWhole(try await draft.members(ofState: ids))
                 }
                 // Who was woken by the commit may have looked before this node's view of the room had moved on.
                 notifier.publish([.room(nid)])

@@ -114,8 +114,7 @@ extension RoomDraft {
     /// - Throws: ``Missing`` if events that authorise it are not here.
     mutating func receiveOutlier(_ event: Event) async throws -> StoredEvent {
         let ground = try await ground(of: event)
-        // An invitation from before this server was in the room is the one kind that nobody has judged yet.
-        if let known = ground.known, known.stateKey == nil || known.chain != nil { return known }
+        if let known = ground.known, known.isJudged { return known }
         if !ground.missing.auth.isEmpty { throw Missing(auth: ground.missing.auth) }
         let isRejected = try await reasonToReject(event, ground.auth, nil) != nil
         return try await keep(
@@ -137,7 +136,7 @@ extension RoomDraft {
             return .known
         }
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
-        let before = try await state(before: event, ground, given)
+        let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         if let reason = try await reasonToReject(event, ground.auth, before) {
             let stored = try await keep(event, ground, flags: .rejected, stateBefore: before)
             try await noteGap(before: stored, ground)
@@ -175,7 +174,11 @@ extension RoomDraft {
             }
         }
         for id in event.authEvents {
-            if let stored = found[id] { ground.auth.append(stored) } else { ground.missing.auth.append(id) }
+            if let stored = found[id], stored.isJudged {
+                ground.auth.append(stored)
+            } else {
+                ground.missing.auth.append(id)
+            }
         }
         if let create, found[create] == nil { ground.missing.auth.append(create) }
         return ground
