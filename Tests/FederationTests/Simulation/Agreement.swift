@@ -19,11 +19,11 @@ extension World {
             }
         }
         // One that has forgotten that it left may believe itself in a room in which the others know better; so may one that came
-        // back by way of somebody who hadn't heard that it was gone, and was put out by somebody who had: it can't be told why.
+        // in by way of somebody who hadn't heard that its user was put out: whoever did that doesn't know that it is there.
         var mutual: [(SimulatedServer, Person)] = []
         for (server, person) in found {
             var isKnown = true
-            if !server.forgotten.isEmpty || deserted[room]?.contains(server.name) ?? false {
+            if !server.forgotten.isEmpty || entered[room]?.contains(server.name) ?? false {
                 for (other, _) in found where other.index != server.index {
                     let members = try await members(of: room, on: other)
                     if !members.contains(where: { $0.key.server == server.name && $0.value == .join }) {

@@ -21,11 +21,13 @@ extension World {
     }
 
     private static let deeds: [Deed] = [
-        (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }), (5, { $0.join($1, $2) }),
+        (16, { $0.say($1, $2) }), (4, { $0.setTopic($1, $2) }),
+        (5, { $0.join($1, $2, $0.pick($0.rooms), via: $0.servers.map(\.name)) }),
         (2, { $0.leave($1, $2, $0.pick($0.rooms)) }),
         (2, { $0.remove(.kick, $1, $2) }), (2, { $0.remove(.ban, $1, $2) }), (2, { $0.remove(.unban, $1, $2) }),
         (2, { $0.invite($1, $2) }), (4, { $0.setPower($1, $2) }), (2, { $0.redact($1, $2) }),
         (1, { $0.upgrade($1, $2) }), (1, { world, server, _ in world.depart(server, from: world.pick(world.rooms)) }),
+        (1, { world, server, _ in world.comeBack(server, to: world.pick(world.rooms)) }),
         (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
         (5, { $0.changeDevices($1, $2) }), (5, { $0.askForDevices($1, $2) }),
     ]
@@ -46,9 +48,9 @@ extension World {
         }
     }
 
-    private func setTopic(_ server: SimulatedServer, _ person: Person) {
+    private func setTopic(_ server: SimulatedServer, _ person: Person, in room: RoomID? = nil) {
         let home = server.server!.homeserver
-        let room = pick(rooms)
+        let room = room ?? pick(rooms)
         let topic = "topic \(number(0..<1_000))"
         begin("\(person.userID) sets \(topic) of \(room)", on: server) {
             _ = try await home.sending.setState(
@@ -56,14 +58,17 @@ extension World {
         }
     }
 
-    private func join(_ server: SimulatedServer, _ person: Person) {
+    private func join(
+        _ server: SimulatedServer, _ person: Person, _ room: RoomID, via: [ServerName]
+    ) {
         let home = server.server!.homeserver
-        let room = pick(rooms)
-        let via = servers.map(\.name)
         let presence = Presence(room: room, user: person.userID)
         left[presence] = nil
         unsureJoins[presence, default: 0] += 1
         begin("\(person.userID) joins \(room)", on: server) {
+            if try await !self.inhabitants(of: room, on: server).contains(server.name) {
+                self.entered[room, default: []].insert(server.name)
+            }
             try await home.memberships.join(room, reason: nil, via: via, by: person.requester)
             self.unsureJoins[presence, default: 0] -= 1
         }
@@ -86,6 +91,31 @@ extension World {
     /// Has everybody on a server leave a room: nobody there hears any more of what becomes of it.
     func depart(_ server: SimulatedServer, from room: RoomID) {
         for person in server.people { leave(server, person, room) }
+    }
+
+    /// Has all people of a server leave a room, and soon come back at once, by way of servers each of which has something of its own to
+    /// tell of it. (Where one of those hasn't heard that they left, they begin anew, and may never learn what follows from that.)
+    private func comeBack(_ server: SimulatedServer, to room: RoomID) {
+        depart(server, from: room)
+        _ = clock.surroundings.after(Int64(number(1_000..<8_000))) { [unowned self] in
+            Task { try await self.comeBackTogether(server, to: room) }
+        }
+    }
+
+    private func comeBackTogether(_ server: SimulatedServer, to room: RoomID) async throws {
+        func isThere(_ one: SimulatedServer) -> Bool { one.server != nil && !one.hasCrashed && !isOver }
+        let others = servers.filter { $0.index != server.index && isThere($0) }
+        for one in others + [server] where isThere(one) {
+            if try await inhabitants(of: room, on: one).contains(server.name) { return }
+        }
+        guard isThere(server) else { return }
+        deserted[room, default: []].insert(server.name)
+        for other in others where isThere(other) { setTopic(other, pick(other.people), in: room) }
+        for (index, person) in server.people.enumerated() {
+            let names = others.map(\.name)
+            let first = names.isEmpty ? 0 : index % names.count
+            join(server, person, room, via: Array(names[first...] + names[..<first]))
+        }
     }
 
     /// Has whoever made the first room ban somebody.

@@ -48,6 +48,8 @@ final class World: @unchecked Sendable {
     var left: [Presence: Int64] = [:]
     /// Servers that have been out of a room with everybody on them, as they themselves knew.
     var deserted: [RoomID: Set<ServerName>] = [:]
+    /// Servers from which somebody came into a room that their server wasn't in, or tried to.
+    var entered: [RoomID: Set<ServerName>] = [:]
     /// Joins that were begun and that nobody knows to have succeeded.
     var unsureJoins: [Presence: Int] = [:]
     /// Messages to devices: to whom, and whether they were acknowledged.
