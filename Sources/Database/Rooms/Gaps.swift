@@ -44,6 +44,11 @@ extension Database {
         try await reader.first(Self.anyIn, [room.value]) { _ in true } ?? false
     }
 
+    /// The same, asked by itself.
+    public func hasGaps(in room: RoomNID) async throws -> Bool {
+        try await readOnce { try await hasGaps(in: room, $0) }
+    }
+
     /// Positions for events that are fetched from before what is known: the first of `count` consecutive ones, from which they go
     /// *down*. The event that is nearest to what is known gets the first, the oldest the last; all get the order depth of
     /// the event behind the gap. So they stand right before it, whatever has been fetched before or comes later.

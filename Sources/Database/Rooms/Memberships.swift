@@ -62,6 +62,11 @@ extension Database {
         try await reader.first(Self.one, [user.value, room.value], Self.membership)
     }
 
+    /// The same, asked by itself.
+    public func membership(of user: UserNID, in room: RoomNID) async throws -> RoomMembership? {
+        try await readOnce { try await membership(of: user, in: room, $0) }
+    }
+
     private static let isMember = Statement(
         "SELECT 1 FROM memberships WHERE user_nid = $2 AND room_nid = $1 AND membership = 1")
 

@@ -15,6 +15,11 @@ extension Database {
         try await reader.first(Self.joinedOf, [room.value, server.value]) { Int($0.integer(0)) } ?? 0
     }
 
+    /// The same, asked by itself.
+    public func joinedMembers(of server: ServerNID, in room: RoomNID) async throws -> Int {
+        try await readOnce { try await joinedMembers(of: server, in: room, $0) }
+    }
+
     private static let joined = Statement("SELECT sum(joined) FROM room_servers WHERE room_nid = $1")
 
     /// How many joined members a room has. One range of one index, as long as the number of its servers.

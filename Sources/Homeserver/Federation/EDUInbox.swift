@@ -58,7 +58,7 @@ final class EDUInbox: Sendable {
             try await rooms.allows(user.server, in: room),
             let nid = try await database.existingNumber(ofUser: user)
         else { return nil }
-        let membership = try await database.read { try await self.database.membership(of: nid, in: room.nid, $0) }
+        let membership = try await database.membership(of: nid, in: room.nid)
         return membership?.membership == .join ? room : nil
     }
 

@@ -21,12 +21,12 @@ final class FederatedRooms: Sendable {
 
     /// Whether this server has joined members in the room, and so hears what happens there.
     func isResident(_ room: Room) async throws -> Bool {
-        try await database.read { try await self.database.joinedMembers(of: self.ownServer, in: room.nid, $0) } > 0
+        try await database.joinedMembers(of: ownServer, in: room.nid) > 0
     }
 
     func isIn(_ server: ServerName, _ room: Room) async throws -> Bool {
         let nid = try await database.number(ofServer: server)
-        return try await database.read { try await self.database.joinedMembers(of: nid, in: room.nid, $0) } > 0
+        return try await database.joinedMembers(of: nid, in: room.nid) > 0
     }
 
     /// The other servers in a room, those with most members first.

@@ -143,9 +143,7 @@ extension SpaceHierarchy {
             if let other = try await rooms.room(roomID) { open.append(other) }
         }
         for room in open {
-            let joined = try await database.read { reader in
-                try await self.database.joinedMembers(of: nid, in: room.nid, reader)
-            }
+            let joined = try await database.joinedMembers(of: nid, in: room.nid)
             if joined > 0 { return true }
         }
         return false

@@ -34,7 +34,7 @@ extension MembershipService {
                 continue
             }
             let nid = try await database.number(ofUser: user)
-            let membership = try await database.read { try await self.database.membership(of: nid, in: room.nid, $0) }
+            let membership = try await database.membership(of: nid, in: room.nid)
             if membership?.membership == .join { return }
         }
         guard isKnown else {

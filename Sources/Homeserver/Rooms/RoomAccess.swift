@@ -164,9 +164,7 @@ extension RoomRegistry {
     func readable(_ roomID: RoomID, by requester: Requester) async throws -> (Room, RoomAccess) {
         let refused = MatrixError.forbidden("You are not in this room.")
         guard let room = try await room(roomID) else { throw refused }
-        let membership = try await database.read { reader in
-            try await self.database.membership(of: requester.nid, in: room.nid, reader)
-        }
+        let membership = try await database.membership(of: requester.nid, in: room.nid)
         if let membership, let access = try await access(membership, to: room) { return (room, access) }
         // Everybody may look into a room that shows itself to the world (Client-Server API, "Room Previews").
         guard try await isWorldReadable(room) else { throw refused }

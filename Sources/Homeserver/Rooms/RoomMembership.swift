@@ -53,7 +53,7 @@ public final class MembershipService: Sendable {
     }
 
     private func isJoined(_ requester: Requester, _ room: Room) async throws -> Bool {
-        try await database.read { try await self.database.membership(of: requester.nid, in: room.nid, $0) }?.membership
+        try await database.membership(of: requester.nid, in: room.nid)?.membership
             == .join
     }
 
@@ -159,9 +159,7 @@ public final class MembershipService: Sendable {
     }
 
     private func leaveElsewhere(_ room: Room, _ reason: String?, _ requester: Requester) async throws {
-        let membership = try await database.read { reader in
-            try await self.database.membership(of: requester.nid, in: room.nid, reader)
-        }
+        let membership = try await database.membership(of: requester.nid, in: room.nid)
         switch membership?.membership {
         case .invite, .knock:
             try await remote.leave(

@@ -51,7 +51,7 @@ extension RoomReading {
     /// Fetches what a page of history lacks from servers that have it. What nobody has stays a gap, and keeps no other one from
     /// being filled.
     private func fillGaps(in room: Room, from start: Database.OrderedPlace, limit: Int) async throws {
-        guard try await database.read({ try await self.database.hasGaps(in: room.nid, $0) }) else { return }
+        guard try await database.hasGaps(in: room.nid) else { return }
         let most = min(max(limit, 10), Self.largestPage)
         for _ in 0..<Self.mostTried {
             let gap = try await database.read { reader -> Gap? in

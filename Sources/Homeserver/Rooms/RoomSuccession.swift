@@ -19,9 +19,7 @@ struct RoomSuccession: Sendable {
             return content["predecessor"]?["room_id"]?.string.flatMap { RoomID($0) }
         }
         guard let predecessor, let old = try await rooms.room(predecessor) else { return }
-        let membership = try await database.read { reader in
-            try await database.membership(of: requester.nid, in: old.nid, reader)
-        }
+        let membership = try await database.membership(of: requester.nid, in: old.nid)
         if membership?.membership == .join { try await carryOver(for: requester.nid, from: old, to: room) }
     }
 

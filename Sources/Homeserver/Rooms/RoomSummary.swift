@@ -19,9 +19,7 @@ extension DirectoryService {
         guard try await isShown(room, to: requester) else { throw none }
         var json = try await summary(of: room)
         if let requester {
-            let membership = try await database.read { reader in
-                try await self.database.membership(of: requester.nid, in: room.nid, reader)
-            }
+            let membership = try await database.membership(of: requester.nid, in: room.nid)
             json["membership"] = .string(membership?.membership.name ?? "leave")
         }
         return .object(json)
@@ -60,18 +58,14 @@ extension DirectoryService {
         if ["public", "knock", "knock_restricted"].contains(rule) { return true }
         if try await rooms.isWorldReadable(room) { return true }
         guard let requester else { return false }
-        let membership = try await database.read { reader in
-            try await self.database.membership(of: requester.nid, in: room.nid, reader)
-        }
+        let membership = try await database.membership(of: requester.nid, in: room.nid)
         switch membership?.membership {
         case .join, .invite: return true
         default: break
         }
         for roomID in Self.allowedRooms(rules) {
             guard let other = try await rooms.room(roomID) else { continue }
-            let membership = try await database.read { reader in
-                try await self.database.membership(of: requester.nid, in: other.nid, reader)
-            }
+            let membership = try await database.membership(of: requester.nid, in: other.nid)
             if membership?.membership == .join { return true }
         }
         return false

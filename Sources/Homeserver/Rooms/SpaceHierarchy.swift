@@ -133,9 +133,7 @@ public final class SpaceHierarchy: Sendable {
         if ["public", "knock", "knock_restricted"].contains(entry.joinRule) || entry.isWorldReadable { return true }
         for roomID in entry.allowed + [entry.roomID] {
             guard let room = try await rooms.room(roomID) else { continue }
-            let membership = try await database.read { reader in
-                try await self.database.membership(of: requester.nid, in: room.nid, reader)
-            }?.membership
+            let membership = try await database.membership(of: requester.nid, in: room.nid)?.membership
             if membership == .join || membership == .invite && roomID == entry.roomID { return true }
         }
         return false
