@@ -58,6 +58,52 @@ struct WritingTests {
         await test.close()
     }
 
+    @Test("many executions of a statement are as each by itself, in their order, though a server makes them one")
+    func manyAsOne() async throws {
+        let test = try await TestDatabase()
+        let insert = Statement(
+            """
+            INSERT INTO devices (user_nid, device_id, display_name, created_ts)
+            SELECT $1, $2, $3, $4 WHERE $4 > 0 ON CONFLICT DO NOTHING
+            """, isIndependent: true)
+        let newest = Statement(
+            "SELECT device_id, display_name, created_ts FROM devices WHERE user_nid = $1 ORDER BY created_ts DESC LIMIT $2"
+        )
+        func name(_ user: Int, _ device: Int) -> String? { user % 3 == 0 ? nil : "\(user) \(device)" }
+        var write = Write()
+        let position = write.takePosition()
+        for user in 1...30 {
+            for device in 0..<3 {
+                // One of them doesn't want to be.
+                let time: Int64 = user == 30 && device == 0 ? 0 : 100 + Int64(device)
+                write.run(
+                    insert, .integer(Int64(user)), .text("D\(device)"), .optional(name(user, device)), .integer(time))
+            }
+        }
+        // All but that one are there already.
+        for user in 1...30 { write.run(insert, .integer(Int64(user)), .text("D0"), .null, position) }
+        for user in 1...30 { write.run(insert, .integer(Int64(user)), .text("D0"), .text("again"), position) }
+        for number in 0..<3 { write.run(insert, .integer(100), .text("\(number)"), .null, .integer(1)) }
+        try await test.database.write(write)
+        let users = Array((0...31).reversed())
+        let found = try await test.database.read { reader in
+            try await reader.queryEach(newest, users.map { [.integer(Int64($0)), .integer(2)] }) { index, row in
+                "\(users[index]) \(row.text(0)) \(row.isNull(1) ? "-" : row.text(1)) \(row.integer(2))"
+            }
+        }
+        var expected: [String] = []
+        for user in (1...30).reversed() {
+            for device in [2, 1] { expected.append("\(user) D\(device) \(name(user, device) ?? "-") \(100 + device)") }
+        }
+        #expect(found == expected)
+        let counts = Statement("SELECT count(*), count(display_name) FROM devices")
+        let all = try await test.database.read { reader in
+            try await reader.query(counts, []) { "\($0.integer(0)) \($0.integer(1))" }
+        }
+        #expect(all == ["\(30 * 3 + 3) \(20 * 3)"])
+        await test.close()
+    }
+
     @Test("positions are given in the order of commits, and never become visible late")
     func positionsInOrder() async throws {
         let test = try await TestDatabase()

@@ -82,7 +82,7 @@ extension Database {
 extension Write {
     private static let deleteWords = Statement("DELETE FROM user_words WHERE user_nid = $1")
     private static let insertWord = Statement(
-        "INSERT INTO user_words (word, user_nid) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        "INSERT INTO user_words (word, user_nid) VALUES ($1, $2) ON CONFLICT DO NOTHING", isIndependent: true)
 
     /// Sets the words by which a user is found; none takes the user out of the directory.
     public mutating func putUserWords(_ words: Set<[UInt8]>, of user: UserNID) {

@@ -124,7 +124,7 @@ extension Write {
         WHERE EXISTS (SELECT 1 FROM devices WHERE user_nid = $1 AND device_id = $2)
         AND NOT EXISTS (SELECT 1 FROM claimed_keys WHERE user_nid = $1 AND device_id = $2 AND key_hash = $6)
         ON CONFLICT DO NOTHING
-        """)
+        """, isIndependent: true)
 
     /// Adds one-time keys. One that was handed out before is not added again: a client repeats an upload whose answer it has
     /// not got, and meanwhile somebody may have claimed.

@@ -183,9 +183,9 @@ extension Write {
         """
         INSERT INTO to_device (user_nid, device_id, position, place, sender_nid, type, devices, content)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        """)
+        """, isIndependent: true)
     private static let insertBody = Statement(
-        "INSERT INTO to_device_bodies (position, place, content) VALUES ($1, $2, $3)")
+        "INSERT INTO to_device_bodies (position, place, content) VALUES ($1, $2, $3)", isIndependent: true)
 
     /// Adds messages of one sender at one position. Content that goes to several users is stored once, and so is what goes to
     /// several devices of one.

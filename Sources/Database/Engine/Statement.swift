@@ -7,11 +7,15 @@ import Synchronization
 public struct Statement: Sendable {
     public let sql: String
     let number: Int
+    /// Whether executions one after another may be one, which is much cheaper on a networked engine: an INSERT of which none looks at
+    /// what another one has written, and that does nothing about a row that is there.
+    let isIndependent: Bool
 
     private static let created = Atomic<Int>(0)
 
-    public init(_ sql: String) {
+    public init(_ sql: String, isIndependent: Bool = false) {
         self.sql = sql
+        self.isIndependent = isIndependent
         number = Self.created.wrappingAdd(1, ordering: .relaxed).oldValue
     }
 }

@@ -96,7 +96,7 @@ public struct ChainDraft: Sendable {
 
 extension Write {
     private static let insertPlace = Statement(
-        "INSERT INTO chain_places (chain_nid, place, event_nid) VALUES ($1, $2, $3)")
+        "INSERT INTO chain_places (chain_nid, place, event_nid) VALUES ($1, $2, $3)", isIndependent: true)
     private static let insertLink = Statement(
         """
         INSERT INTO chain_links (chain_nid, place, to_chain, to_place) VALUES ($1, $2, $3, $4)

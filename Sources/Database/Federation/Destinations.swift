@@ -167,7 +167,8 @@ extension Write {
     }
 
     private static let addToDevice = Statement(
-        "INSERT INTO outgoing_to_device (server_nid, position, place, content) VALUES ($1, $2, $3, $4)")
+        "INSERT INTO outgoing_to_device (server_nid, position, place, content) VALUES ($1, $2, $3, $4)",
+        isIndependent: true)
     private static let dropToDevice = Statement(
         "DELETE FROM outgoing_to_device WHERE server_nid = $1 AND (position, place) <= ($2, $3)")
 

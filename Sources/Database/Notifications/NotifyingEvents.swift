@@ -140,7 +140,7 @@ extension Write {
         """
         INSERT INTO notifications (user_nid, room_nid, order_depth, position, event_nid, thread_nid, outcome)
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
-        """)
+        """, isIndependent: true)
 
     /// Notes what an event is to a user, where that differs from what it is to everybody.
     public mutating func notify(

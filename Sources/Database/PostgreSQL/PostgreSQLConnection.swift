@@ -77,6 +77,10 @@ final class PostgreSQLConnection: @unchecked Sendable {
         var settings = [
             ("synchronous_commit", "on"), ("statement_timeout", "\(statementLimit)"),
             ("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3"),
+            // Each statement is made for an index and planned once, maybe while its tables are small: a plan that reads all of one would
+            // be kept while it grows.
+            ("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"), ("jit", "off"),
         ]
         switch purpose {
         case .reading: settings.append(("idle_in_transaction_session_timeout", "60000"))
@@ -122,7 +126,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
 
     /// Runs a query with values and waits for it: before ``startPipeline()`` only.
     func query(_ sql: String, _ values: [SQLValue]) throws(DatabaseError) -> PostgreSQLResult {
-        let parameters = PostgreSQLParameters(values, command: PostgreSQLCommand(Statement(sql), values))
+        let parameters = PostgreSQLParameters(PostgreSQLCommand(Statement(sql), values))
         let result = parameters.with { types, pointers, lengths, formats in
             PQexecParams(handle, sql, Int32(values.count), types, pointers, lengths, formats, 1)
         }
@@ -147,8 +151,8 @@ final class PostgreSQLConnection: @unchecked Sendable {
     func send(_ request: PostgreSQLRequest) {
         for (index, command) in request.commands.enumerated() {
             let form = command.form
-            let name = names[form] ?? "s\(form.number)_\(form.expects ? 1 : 0)_\(form.positions)"
-            let parameters = PostgreSQLParameters(command.values, command: command)
+            let name = names[form] ?? form.name
+            let parameters = PostgreSQLParameters(command)
             if !prepared.contains(form) {
                 let sent = parameters.with { types, _, _, _ in
                     PQsendPrepare(handle, name, command.sql, Int32(parameters.count), types)
@@ -280,34 +284,76 @@ struct PostgreSQLParameters {
 
     var count: Int { starts.count }
 
-    init(_ values: [SQLValue], command: PostgreSQLCommand) {
+    init(_ command: PostgreSQLCommand) {
+        if let batch = command.batch {
+            for column in batch.sets[0].indices {
+                append(
+                    batch.sets.lazy.map { $0[column] }, command,
+                    isBytes: batch.form.bytes & (1 << UInt64(column)) != 0)
+            }
+            return
+        }
+        for value in command.values {
+            let start = buffer.count
+            let type = encode(value, command)
+            note(from: type == nil ? nil : start, type ?? 0)
+        }
+        if let expected = command.expectedChanges {
+            let start = buffer.count
+            write(Int64(expected))
+            note(from: start, PostgreSQLType.bigint)
+        }
+    }
+
+    /// Notes the value that has been written from a place on; nil: NULL.
+    private mutating func note(from start: Int?, _ type: UInt32) {
+        starts.append(start)
+        lengths.append(Int32(start.map { buffer.count - $0 } ?? 0))
+        types.append(type)
+    }
+
+    /// Writes a value.
+    ///
+    /// - Returns: its type; nil for NULL, of which nothing is written.
+    private mutating func encode(_ value: SQLValue, _ command: PostgreSQLCommand) -> UInt32? {
+        switch value {
+        case .null: return nil
+        case .integer(let number): write(number)
+        case .position(let offset): write(Int64(offset) + command.positionOffset)
+        case .text(let text):
+            buffer.append(contentsOf: text.utf8)
+            return PostgreSQLType.bytea
+        case .blob(let bytes):
+            buffer.append(contentsOf: bytes)
+            return PostgreSQLType.bytea
+        }
+        return PostgreSQLType.bigint
+    }
+
+    private mutating func write(_ number: some FixedWidthInteger) {
+        withUnsafeBytes(of: number.bigEndian) { buffer.append(contentsOf: $0) }
+    }
+
+    /// An array of one dimension: how many dimensions, whether there may be NULLs, the type of the elements, how many they are and
+    /// the first one's number; then for each its length (-1: NULL) and its bytes.
+    private mutating func append(
+        _ values: some Collection<SQLValue>, _ command: PostgreSQLCommand, isBytes: Bool
+    ) {
+        let start = buffer.count
+        write(Int32(1))
+        write(Int32(1))
+        write(isBytes ? PostgreSQLType.bytea : PostgreSQLType.bigint)
+        write(Int32(values.count))
+        write(Int32(1))
         for value in values {
-            switch value {
-            case .null:
-                starts.append(nil)
-                lengths.append(0)
-                types.append(0)
-            case .integer(let number): append(number)
-            case .position(let offset): append(Int64(offset) + command.positionOffset)
-            case .text(let text): append(text.utf8)
-            case .blob(let bytes): append(bytes)
+            let place = buffer.count
+            write(Int32(-1))
+            guard encode(value, command) != nil else { continue }
+            withUnsafeBytes(of: Int32(buffer.count - place - 4).bigEndian) { length in
+                for (index, byte) in length.enumerated() { buffer[place + index] = byte }
             }
         }
-        if let expected = command.expectedChanges { append(Int64(expected)) }
-    }
-
-    private mutating func append(_ number: Int64) {
-        starts.append(buffer.count)
-        withUnsafeBytes(of: number.bigEndian) { buffer.append(contentsOf: $0) }
-        lengths.append(8)
-        types.append(PostgreSQLType.bigint)
-    }
-
-    private mutating func append(_ bytes: some Collection<UInt8>) {
-        starts.append(buffer.count)
-        buffer.append(contentsOf: bytes)
-        lengths.append(Int32(bytes.count))
-        types.append(PostgreSQLType.bytea)
+        note(from: start, isBytes ? PostgreSQLType.byteaArray : PostgreSQLType.bigintArray)
     }
 
     func with<T>(

@@ -20,7 +20,7 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
 
     func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
         if sets.isEmpty { return }
-        var commands = sets.map { PostgreSQLCommand(statement, $0) }
+        var commands = PostgreSQLBatch.commands(.question, statement, sets)
         precondition(!asksOnce || !hasBegun, "a read of one question asked another")
         let begins = !hasBegun && !asksOnce
         if begins { commands.insert(PostgreSQLCommand(Self.begin), at: 0) }
@@ -30,8 +30,15 @@ final class PostgreSQLReader: Reader, @unchecked Sendable {
             let isOpen = core.loop.submit { self.core.run(asked, for: self, level: self.level, continuation) }
             if !isOpen { continuation.resume(throwing: DatabaseError.closed) }
         }
-        for (index, result) in results.dropFirst(begins ? 1 : 0).enumerated() {
-            for row in 0..<result.count { try take(index, result.row(row)) }
+        var first = 0
+        for (command, result) in zip(asked, results).dropFirst(begins ? 1 : 0) {
+            if let batch = command.batch {
+                for (index, row) in result.rowsOfSets { try take(first + index, row) }
+                first += batch.sets.count
+            } else {
+                for row in 0..<result.count { try take(first, result.row(row)) }
+                first += 1
+            }
         }
     }
 

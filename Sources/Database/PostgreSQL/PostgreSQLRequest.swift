@@ -12,18 +12,33 @@ struct PostgreSQLCommand: Sendable {
         self.values = values
     }
 
+    /// Many executions in one, instead of the values.
+    private(set) var batch: PostgreSQLBatch?
+
+    init(_ statement: Statement, _ batch: PostgreSQLBatch) {
+        self.init(statement, batch.sets[0])
+        self.batch = batch
+    }
+
     /// What a prepared statement is found by: the statement, and how its text is changed.
     struct Form: Hashable {
         let number: Int
         let expects: Bool
         /// A bit for each parameter that is a position.
         let positions: UInt64
+        let batch: PostgreSQLBatch.Form?
+
+        var name: String {
+            let batch = batch.map { "\($0.kind == .question ? "q" : "i")\($0.bytes)" } ?? ""
+            return "s\(number)_\(expects ? 1 : 0)_\(positions)\(batch)"
+        }
     }
 
     var form: Form {
         var positions: UInt64 = 0
         for (index, value) in values.enumerated() { if case .position = value { positions |= 1 << UInt64(index) } }
-        return Form(number: statement.number, expects: expectedChanges != nil, positions: positions)
+        return Form(
+            number: statement.number, expects: expectedChanges != nil, positions: positions, batch: batch?.form)
     }
 
     /// The text for the server.
@@ -33,7 +48,13 @@ struct PostgreSQLCommand: Sendable {
     /// transaction up, and all can go out in one flush.
     var sql: String {
         let form = form
-        var text = form.positions == 0 ? statement.sql : Self.withDistances(statement.sql, form.positions)
+        if let batch { return batch.sql(statement.sql, positions: form.positions) }
+        var text = statement.sql
+        if form.positions != 0 {
+            text = Self.replacingParameters(of: text) { number in
+                form.positions & (1 << UInt64(number - 1)) == 0 ? "$\(number)" : "(currval('positions') + $\(number))"
+            }
+        }
         if form.expects {
             text = """
                 WITH changed AS (\(text) RETURNING 1)
@@ -43,8 +64,8 @@ struct PostgreSQLCommand: Sendable {
         return text
     }
 
-    /// Replaces the parameters that are positions.
-    private static func withDistances(_ sql: String, _ positions: UInt64) -> String {
+    /// Puts something else in the places of a statement's parameters (`$1`, `$2`, …), whose numbers the closure is told.
+    static func replacingParameters(of sql: String, by replacement: (Int) -> String) -> String {
         var result: [UInt8] = []
         let bytes = Array(sql.utf8)
         var index = 0
@@ -55,18 +76,12 @@ struct PostgreSQLCommand: Sendable {
                 continue
             }
             var number = 0
-            var end = index + 1
-            while end < bytes.count, bytes[end] &- 0x30 < 10 {
-                number = number * 10 + Int(bytes[end] - 0x30)
-                end += 1
+            index += 1
+            while index < bytes.count, bytes[index] &- 0x30 < 10 {
+                number = number * 10 + Int(bytes[index] - 0x30)
+                index += 1
             }
-            let parameter = bytes[index..<end]
-            if number > 0, positions & (1 << UInt64(number - 1)) != 0 {
-                result += Array("(currval('positions') + ".utf8) + parameter + Array(")".utf8)
-            } else {
-                result += parameter
-            }
-            index = end
+            result += Array((number > 0 ? replacement(number) : "$").utf8)
         }
         return String(decoding: result, as: UTF8.self)
     }

@@ -14,6 +14,21 @@ final class PostgreSQLResult: @unchecked Sendable {
 
     func row(_ index: Int) -> PostgreSQLRow { PostgreSQLRow(handle: handle, row: Int32(index)) }
 
+    /// Of the answer to a ``PostgreSQLBatch/Kind/question``: the rows in the order of their sets, each with its set's index.
+    var rowsOfSets: [(set: Int, row: PostgreSQLRow)] {
+        let place = Int(PQnfields(handle)) - 1
+        var rows = (0..<count).map { index in
+            let row = row(index)
+            return (set: Int(row.integer(place)) - 1, row: row)
+        }
+        // The server takes the sets one after another, as a rule; it need not. What belongs to one stays in its order.
+        let isInOrder = zip(rows, rows.dropFirst()).allSatisfy { $0.set <= $1.set }
+        if !isInOrder {
+            rows = rows.enumerated().sorted { ($0.element.set, $0.offset) < ($1.element.set, $1.offset) }.map(\.element)
+        }
+        return rows
+    }
+
     var rows: [[SQLValue]] { (0..<count).map { row($0).values } }
 }
 
@@ -65,4 +80,6 @@ enum PostgreSQLType {
     static let bigint: UInt32 = 20
     static let smallint: UInt32 = 21
     static let integer: UInt32 = 23
+    static let byteaArray: UInt32 = 1001
+    static let bigintArray: UInt32 = 1016
 }

@@ -1,5 +1,16 @@
 import Logging
 
+extension Write.Step {
+    /// Whether it is another execution of the same statement, of which nothing is wanted either.
+    fileprivate func isLike(_ other: Write.Step) -> Bool {
+        statement.number == other.statement.number && expectedChanges == nil && other.expectedChanges == nil
+            && !returnsRows && !other.returnsRows && positions == other.positions
+    }
+
+    /// Which of its values are positions.
+    private var positions: [Bool] { values.map { if case .position = $0 { true } else { false } } }
+}
+
 /// Puts writes into transactions and sends each transaction in one flush. Belongs to the loop.
 ///
 /// Writes that take positions go together, behind the lock over positions; the others by themselves. While a
@@ -154,11 +165,17 @@ final class PostgreSQLWriting {
             plan.add(PostgreSQLCommand(Self.takePositions, [.integer(plan.positions)]))
         }
         for (index, pending) in batch.pending.enumerated() {
-            for (place, step) in pending.write.steps.enumerated() {
-                var command = PostgreSQLCommand(step.statement, step.values)
-                command.expectedChanges = step.expectedChanges
-                command.positionOffset = plan.offsets[index] - plan.positions + 1
-                plan.add(command, (index, place))
+            let offset = plan.offsets[index] - plan.positions + 1
+            var rest = pending.write.steps[...]
+            while let step = rest.first {
+                let same = step.statement.isIndependent ? rest.prefix { $0.isLike(step) } : rest.prefix(1)
+                for command in PostgreSQLBatch.commands(.insertion, step.statement, same.map(\.values)) {
+                    var command = command
+                    command.expectedChanges = step.expectedChanges
+                    command.positionOffset = offset
+                    plan.add(command, (index, rest.startIndex))
+                    rest = rest.dropFirst(command.batch?.sets.count ?? 1)
+                }
             }
         }
         if batch.takesPositions {

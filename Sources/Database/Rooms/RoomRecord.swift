@@ -162,7 +162,7 @@ extension Write {
     }
 
     private static let insertNodes = Statement(
-        "INSERT INTO state_nodes (room_nid, state_nid, nodes) VALUES ($1, $2, $3)")
+        "INSERT INTO state_nodes (room_nid, state_nid, nodes) VALUES ($1, $2, $3)", isIndependent: true)
     private static let insertState = Statement(
         "INSERT INTO room_states (room_nid, position, state_nid) VALUES ($1, $2, $3)")
 

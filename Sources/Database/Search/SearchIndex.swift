@@ -9,7 +9,7 @@ extension Write {
     private static let insertWord = Statement(
         """
         INSERT INTO search_words (room_nid, word, timestamp, event_nid) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
-        """)
+        """, isIndependent: true)
     private static let deleteWord = Statement(
         "DELETE FROM search_words WHERE room_nid = $1 AND word = $2 AND timestamp = $3 AND event_nid = $4")
 

@@ -1,0 +1,95 @@
+/// Many executions of one statement as one. Its parameters become the columns of a table, which comes in as an array for each of
+/// them: the server takes as long over one execution as over twenty rows.
+struct PostgreSQLBatch: Sendable {
+    enum Kind: Hashable {
+        /// Rows are asked for; each comes with the place of its set, from 1 on, in a last column of its own.
+        case question
+        /// Rows are inserted.
+        case insertion
+    }
+
+    /// What the text depends on, besides the statement.
+    struct Form: Hashable {
+        let kind: Kind
+        /// A bit for each parameter that is bytes; the others are integers.
+        let bytes: UInt64
+    }
+
+    let sets: [[SQLValue]]
+    let form: Form
+
+    /// With fewer sets nothing is gained.
+    private static let least = 4
+    /// Sets of one execution.
+    private static let most = 1_000
+
+    /// - Returns: nil if it can't be told of what type a parameter is, or nothing is gained.
+    private init?(_ kind: Kind, _ sets: ArraySlice<[SQLValue]>) {
+        guard sets.count >= Self.least, let first = sets.first, !first.isEmpty, first.count < 64 else { return nil }
+        var bytes: UInt64 = 0
+        for column in first.indices {
+            guard let isBytes = sets.lazy.compactMap({ $0[column].isBytes }).first else { return nil }
+            if isBytes { bytes |= 1 << UInt64(column) }
+        }
+        self.sets = Array(sets)
+        form = Form(kind: kind, bytes: bytes)
+    }
+
+    /// The commands that carry a statement out for all sets, in their order.
+    static func commands(_ kind: Kind, _ statement: Statement, _ sets: [[SQLValue]]) -> [PostgreSQLCommand] {
+        stride(from: 0, to: sets.count, by: most).flatMap { start -> [PostgreSQLCommand] in
+            let part = sets[start..<min(start + most, sets.count)]
+            if let batch = PostgreSQLBatch(kind, part) { return [PostgreSQLCommand(statement, batch)] }
+            return part.map { PostgreSQLCommand(statement, $0) }
+        }
+    }
+
+    /// The text for the server.
+    ///
+    /// - Parameter positions: a bit for each parameter that is a position.
+    func sql(_ statement: String, positions: UInt64) -> String {
+        let columns = sets[0].indices
+        let body = PostgreSQLCommand.replacingParameters(of: statement) { number in
+            let isPosition = positions & (1 << UInt64(number - 1)) != 0
+            return isPosition ? "(currval('positions') + batch_sets.c\(number))" : "batch_sets.c\(number)"
+        }
+        let arrays = columns.map { "$\($0 + 1)::\(form.bytes & (1 << UInt64($0)) == 0 ? "bigint" : "bytea")[]" }
+        let names = columns.map { "c\($0 + 1)" }
+        let table = "unnest(\(arrays.joined(separator: ", ")))"
+        switch form.kind {
+        case .question:
+            return """
+                SELECT batch_rows.*, batch_sets.place
+                FROM \(table) WITH ORDINALITY AS batch_sets (\(names.joined(separator: ", ")), place),
+                LATERAL (\(body)) AS batch_rows
+                """
+        case .insertion:
+            // INSERT INTO table (columns) | VALUES (…) or SELECT … | ON CONFLICT DO NOTHING
+            let head = body[...body.firstIndex(of: ")")!]
+            let rest = body[body.index(after: head.indices.last!)...]
+            let conflict = rest.range(ofText: "ON CONFLICT") ?? rest.endIndex
+            return """
+                \(head) SELECT batch_rows.* FROM \(table) AS batch_sets (\(names.joined(separator: ", "))),
+                LATERAL (\(rest[..<conflict])) AS batch_rows \(rest[conflict...])
+                """
+        }
+    }
+}
+
+extension SQLValue {
+    /// nil for NULL, which may be both.
+    fileprivate var isBytes: Bool? {
+        switch self {
+        case .null: nil
+        case .integer, .position: false
+        case .text, .blob: true
+        }
+    }
+}
+
+extension Substring {
+    /// Where a text begins in it.
+    fileprivate func range(ofText text: String) -> Index? {
+        indices.first { self[$0...].hasPrefix(text) }
+    }
+}
