@@ -102,6 +102,21 @@ extension Database {
     }
 }
 
+/// A key of a device that somebody asks for.
+public struct KeyClaim: Sendable {
+    public let user: UserNID
+    public let deviceID: String
+    public let algorithm: String
+
+    public init(user: UserNID, deviceID: String, algorithm: String) {
+        self.user = user
+        self.deviceID = deviceID
+        self.algorithm = algorithm
+    }
+
+    fileprivate var values: [SQLValue] { [user.value, .text(deviceID), .text(algorithm)] }
+}
+
 extension Write {
     private static let putKeys = Statement(
         """
@@ -167,34 +182,39 @@ extension Write {
     private static let next = """
         FROM one_time_keys WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3 ORDER BY position, key_id LIMIT 1
         """
-    private static let useFallback = Statement(
-        """
-        UPDATE fallback_keys SET used = 1 WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3 AND NOT EXISTS
-        (SELECT 1 FROM one_time_keys WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3) RETURNING key_id, json
-        """)
     private static let noteClaimed = Statement(
         """
         INSERT INTO claimed_keys (user_nid, device_id, key_hash, position)
         SELECT user_nid, device_id, key_hash, $4 \(next) ON CONFLICT DO NOTHING
-        """)
+        """, isIndependent: true)
     private static let takeKey = Statement(
         """
         DELETE FROM one_time_keys WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3
         AND key_id = (SELECT key_id \(next)) RETURNING key_id, json
         """)
+    private static let useFallback = Statement(
+        """
+        UPDATE fallback_keys SET used = 1 WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3 RETURNING key_id, json
+        """)
 
-    /// Takes the oldest one-time key of a device, or marks its fallback key as used where there is none.
+    /// Takes the oldest one-time key of each device.
     ///
     /// Writes that take a position are carried out one after another on every engine, so each sees what the ones before have
     /// taken; and even without that a row is deleted once.
     ///
-    /// - Returns: the places of the rows among ``WriteResult/rows``: key ID and JSON; one of both has a row at most.
-    public mutating func claimKey(
-        _ algorithm: String, of user: UserNID, _ deviceID: String, at position: SQLValue
-    ) -> (oneTime: Int, fallback: Int) {
-        let fallback = returning(Self.useFallback, user.value, .text(deviceID), .text(algorithm))
-        run(Self.noteClaimed, user.value, .text(deviceID), .text(algorithm), position)
-        return (returning(Self.takeKey, user.value, .text(deviceID), .text(algorithm)), fallback)
+    /// - Parameter claims: of each device one for an algorithm.
+    /// - Returns: the places of the rows among ``WriteResult/rows``: key ID and JSON.
+    public mutating func takeOneTimeKeys(_ claims: [KeyClaim]) -> [Int] {
+        let position = takePosition()
+        for claim in claims { run(Self.noteClaimed, claim.values + [position]) }
+        return claims.map { returning(Self.takeKey, $0.values) }
+    }
+
+    /// Marks the fallback key of each device as used.
+    ///
+    /// - Returns: the places of the rows, as ``takeOneTimeKeys(_:)`` does.
+    public mutating func useFallbackKeys(_ claims: [KeyClaim]) -> [Int] {
+        claims.map { returning(Self.useFallback, $0.values) }
     }
 
     private static let dropUnclaimed = Statement("DELETE FROM one_time_keys")

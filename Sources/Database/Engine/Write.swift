@@ -55,6 +55,10 @@ public struct Write: Sendable {
 
     /// Adds a statement whose rows (`RETURNING`) are wanted, and answers their place in ``WriteResult/rows``.
     public mutating func returning(_ statement: Statement, _ values: SQLValue...) -> Int {
+        returning(statement, values)
+    }
+
+    public mutating func returning(_ statement: Statement, _ values: [SQLValue]) -> Int {
         steps.append(Step(statement: statement, values: values, expectation: "", returnsRows: true))
         defer { returning += 1 }
         return returning

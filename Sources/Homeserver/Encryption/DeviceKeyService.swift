@@ -101,9 +101,7 @@ public final class DeviceKeyService: Sendable {
 
     private struct Claim {
         let user: UserID
-        let nid: UserNID
-        let deviceID: String
-        let algorithm: String
+        let key: KeyClaim
     }
 
     /// Claims a key of each device that is asked for (`POST /keys/claim`): the oldest one-time key, which nobody else ever
@@ -132,7 +130,8 @@ public final class DeviceKeyService: Sendable {
         let numbers = try await database.existingNumbers(ofUsers: wanted.map(\.user))
         let claims = wanted.compactMap { one -> Claim? in
             guard one.user.server == serverName, let nid = numbers[one.user] else { return nil }
-            return Claim(user: one.user, nid: nid, deviceID: one.deviceID, algorithm: one.algorithm)
+            return Claim(
+                user: one.user, key: KeyClaim(user: nid, deviceID: one.deviceID, algorithm: one.algorithm))
         }
         let others = await remoteDevices.claim(remote, timeout: Self.bounded(timeout))
         var result = others.keys
@@ -147,20 +146,30 @@ public final class DeviceKeyService: Sendable {
     }
 
     private func take(_ claims: ArraySlice<Claim>, into result: inout [UserID: JSONObject]) async throws {
+        let left = try await take(claims, into: &result) { $0.takeOneTimeKeys($1) }
+        if !left.isEmpty { _ = try await take(left[...], into: &result) { $0.useFallbackKeys($1) } }
+    }
+
+    /// - Parameter claim: has keys taken, and answers where they are among the rows of the write.
+    /// - Returns: the claims for which there is no key.
+    private func take(
+        _ claims: ArraySlice<Claim>, into result: inout [UserID: JSONObject],
+        by claim: (inout Write, [KeyClaim]) -> [Int]
+    ) async throws -> [Claim] {
         var write = Write()
-        let position = write.takePosition()
-        let places = claims.map { write.claimKey($0.algorithm, of: $0.nid, $0.deviceID, at: position) }
+        let places = claim(&write, claims.map(\.key))
         // Their owners' devices are told what they have left.
-        write.topics = Set(claims.map(\.nid)).map { .user($0) }
+        write.topics = Set(claims.map(\.key.user)).map { .user($0) }
         let rows = try await database.write(write).rows
-        for (claim, places) in zip(claims, places) {
-            guard let row = rows[places.oneTime].first ?? rows[places.fallback].first,
-                let keyID = row[0].textValue, case .blob(let json) = row[1]
-            else { continue }
-            var devices = result[claim.user] ?? [:]
-            devices[claim.deviceID] = ["\(claim.algorithm):\(keyID)": .raw(json)]
-            result[claim.user] = devices
+        var left: [Claim] = []
+        for (claim, place) in zip(claims, places) {
+            guard let row = rows[place].first, let keyID = row[0].textValue, case .blob(let json) = row[1] else {
+                left.append(claim)
+                continue
+            }
+            result[claim.user, default: [:]][claim.key.deviceID] = ["\(claim.key.algorithm):\(keyID)": .raw(json)]
         }
+        return left
     }
 }
 
