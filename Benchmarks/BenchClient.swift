@@ -95,12 +95,16 @@ final class BenchClient: ChannelInboundHandler, @unchecked Sendable {
     ) async throws -> Answer {
         // One connection waits; who waits on it asks by another.
         if isWaiting { throw BenchFailure(what: "the connection waits for a sync") }
-        // The server has closed one that lay idle while the other clients were made.
-        if !channel.isActive { try await connect() }
+        try await revive()
         return try await loop.flatSubmit { self.begin(method, path, body, authorization: authorization) }.get()
     }
 
-    /// Asks on a connection that is in use; on the event loop.
+    /// Connects anew if the server has closed the connection, which lay idle.
+    func revive() async throws {
+        if !channel.isActive { try await connect() }
+    }
+
+    /// Asks on a connection that is open; on the event loop.
     func begin(
         _ method: HTTPMethod, _ path: String, _ body: String, authorization: String? = nil
     ) -> EventLoopFuture<Answer> {
