@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -13,6 +14,8 @@ final class ServerProcess: Sendable {
     let port: Int
     /// Seconds until it answered.
     let secondsToReady: Double
+
+    private let hasEnded = Atomic(false)
 
     private init(pid: pid_t, port: Int, secondsToReady: Double) {
         (self.pid, self.port) = (pid, port)
@@ -41,11 +44,19 @@ final class ServerProcess: Sendable {
                 posix_spawn_file_actions_addopen(&actions, descriptor, log, O_WRONLY | O_CREAT | O_APPEND, 0o644)
             }
         }
+        // Threads of this process have signals blocked, which the child would inherit: it could not be asked to end.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var nothing = sigset_t()
+        sigemptyset(&nothing)
+        posix_spawnattr_setsigmask(&attributes, &nothing)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var pid: pid_t = 0
         var arguments = words.map { strdup($0) } + [nil]
         defer { for case let argument? in arguments { free(argument) } }
         let start = Bench.wallSeconds()
-        guard posix_spawnp(&pid, words[0], &actions, nil, &arguments, environ) == 0 else {
+        guard posix_spawnp(&pid, words[0], &actions, &attributes, &arguments, environ) == 0 else {
             throw BenchFailure(what: "\(words[0]) can't be started")
         }
         while Bench.wallSeconds() - start < 120 {
@@ -65,17 +76,18 @@ final class ServerProcess: Sendable {
         throw BenchFailure(what: "the server doesn't answer")
     }
 
-    /// Ends it as an administrator does, and by force after a minute.
-    func end() async {
+    /// Ends it as an administrator does, and by force after so many seconds.
+    func end(within seconds: Double = 60) async {
+        guard !hasEnded.load(ordering: .relaxed) else { return }
         let tree = tree()
         kill(pid, SIGTERM)
         var status: CInt = 0
-        for _ in 0..<600 {
-            if waitpid(pid, &status, WNOHANG) != 0 { return }
+        let start = Bench.wallSeconds()
+        while waitpid(pid, &status, WNOHANG) == 0 {
+            if Bench.wallSeconds() - start > seconds { for process in tree { kill(process, SIGKILL) } }
             try? await Task.sleep(for: .milliseconds(100))
         }
-        for process in tree { kill(process, SIGKILL) }
-        waitpid(pid, &status, 0)
+        hasEnded.store(true, ordering: .relaxed)
     }
 
     /// This process and those below it.

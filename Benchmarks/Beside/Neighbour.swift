@@ -37,7 +37,11 @@ import Synchronization
     var rounds = phases.map { _ in [Round]() }
     for _ in 0..<3 {
         for (place, phase) in phases.enumerated() {
-            rounds[place].append(try await measure(quiet, phase.noises, subject.server))
+            do {
+                rounds[place].append(try await measure(quiet, phase.noises, subject.server))
+            } catch {
+                throw BenchFailure(what: "\(phase.name): \(error)")
+            }
         }
     }
     for (phase, rounds) in zip(phases, rounds) {

@@ -53,8 +53,8 @@ final class Subject: @unchecked Sendable {
             let watch = Task {
                 try await Task.sleep(for: .seconds(self.limit))
                 self.failure = "not within \(Int(self.limit)) s"
-                // Those who wait for an answer then have none.
-                kill(self.server.pid, SIGTERM)
+                // Those who wait for an answer then have none. One that is at work may take its time to end.
+                await self.server.end(within: 10)
             }
             defer { watch.cancel() }
             print("  \(letter): ready after \(server.secondsToReady) s")
