@@ -76,9 +76,9 @@ let package = Package(
         .executableTarget(
             name: "roost-bench",
             dependencies: [
-                "MatrixCore", "Database", "Homeserver", "RoostTestSupport",
+                "MatrixCore", "Database", "Homeserver", "RoostTestSupport", "CSQLite",
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             path: "Benchmarks"),
         .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),

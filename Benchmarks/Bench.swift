@@ -21,6 +21,10 @@ import MatrixCore
             try await pathSection(arguments[2], arguments.count > 3 ? Int(arguments[3]) ?? 1 : 1)
             return
         }
+        if arguments.count >= 2, arguments[1] == "beside" {
+            try await besideSection(Array(arguments.dropFirst(2)))
+            return
+        }
         let wanted = arguments.dropFirst().first
         for (name, section) in [
             ("json", jsonSection), ("events", eventSection), ("auth", authorizationSection), ("push", pushSection),
@@ -111,6 +115,8 @@ import MatrixCore
     static func report(_ what: String, _ value: Double, _ unit: String) {
         let text = value >= 100 ? String(Int(value.rounded())) : String((value * 100).rounded() / 100)
         print("  " + what + String(repeating: " ", count: max(1, 58 - what.count)) + text + " " + unit)
+        // A file has the line at once, too.
+        fflush(nil)
     }
 }
 

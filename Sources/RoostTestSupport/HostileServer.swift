@@ -8,21 +8,39 @@ public final class HostileServer: Sendable {
     public let name: ServerName
     public let key: SigningKey
     private let transport: any FederationTransport
-    private let clock: ManualSurroundings
+    private let now: @Sendable () -> Int64
 
-    public init(_ name: String, on network: TestNetwork, clock: ManualSurroundings, seed: UInt8 = 7) {
-        self.name = ServerName(unchecked: name)
-        key = SigningKey(seed: [UInt8](repeating: seed, count: 32), version: "evil")!
-        transport = network.transport(of: self.name)
-        self.clock = clock
-        let own = self.name
+    /// - Parameters:
+    ///   - seed: 32 bytes that its key is made of.
+    ///   - now: milliseconds since 1970.
+    public init(
+        _ name: ServerName, seed: [UInt8], transport: any FederationTransport, now: @escaping @Sendable () -> Int64
+    ) {
+        self.name = name
+        key = SigningKey(seed: seed, version: "evil")!
+        self.transport = transport
+        self.now = now
+    }
+
+    public convenience init(_ name: String, on network: TestNetwork, clock: ManualSurroundings, seed: UInt8 = 7) {
+        let own = ServerName(unchecked: name)
+        self.init(
+            own, seed: [UInt8](repeating: seed, count: 32), transport: network.transport(of: own), now: { clock.now })
         let key = key
         network.forge { request in
-            guard request.destination == own, request.target == "/_matrix/key/v2/server" else { return nil }
-            let document = try? ServerKeyDocument.make(
-                for: own, validUntil: clock.now + 86_400_000, key: key, old: [])
-            return ServerResponse(status: 200, body: document?.encoded() ?? [])
+            guard request.destination == own else { return nil }
+            return Self.answer(request, key: key, now: clock.now)
         }
+    }
+
+    /// Answers those who ask for the key, and nothing else.
+    public func answer(_ request: ServerRequest) -> ServerResponse? { Self.answer(request, key: key, now: now()) }
+
+    private static func answer(_ request: ServerRequest, key: SigningKey, now: Int64) -> ServerResponse? {
+        guard request.target == "/_matrix/key/v2/server" else { return nil }
+        let document = try? ServerKeyDocument.make(
+            for: request.destination, validUntil: now + 86_400_000, key: key, old: [])
+        return ServerResponse(status: 200, body: document?.encoded() ?? [])
     }
 
     public func user(_ localpart: String) -> UserID { UserID(unchecked: "@\(localpart):\(name)") }
@@ -77,7 +95,7 @@ public final class HostileServer: Sendable {
             content: ["membership": "join"],
             prevEvents: template["prev_events"]?.elements.compactMap { $0.string.flatMap { EventID($0) } } ?? [],
             authEvents: template["auth_events"]?.elements.compactMap { $0.string.flatMap { EventID($0) } } ?? [],
-            depth: template["depth"]?.integer ?? 1, originServerTS: clock.now
+            depth: template["depth"]?.integer ?? 1, originServerTS: now()
         ).signed(by: key, as: name)
         let answer = try await ask(
             "PUT", "/_matrix/federation/v2/send_join/\(Self.quote(room.string))/\(Self.quote(event.eventID.string))",
@@ -109,7 +127,7 @@ public final class HostileServer: Sendable {
             content: content,
             prevEvents: previous ?? [place.tip.eventID], authEvents: auth ?? place.auth(keys),
             depth: place.tip.depth + 1,
-            originServerTS: clock.now, redacts: redacts
+            originServerTS: now(), redacts: redacts
         ).signed(by: other ?? key, as: server ?? name)
     }
 
@@ -121,7 +139,7 @@ public final class HostileServer: Sendable {
         let answer = try await ask(
             "PUT", "/_matrix/federation/v1/send/\(id)",
             [
-                "origin": .string(name.string), "origin_server_ts": .integer(clock.now), "pdus": .array(events),
+                "origin": .string(name.string), "origin_server_ts": .integer(now()), "pdus": .array(events),
                 "edus": .array(edus),
             ], of: server)
         var errors: [String: String] = [:]

@@ -11,7 +11,7 @@ public final class LargeRoom: Sendable {
     /// The events of the state, the creator's and the rules first.
     public let state: [Event]
     private let keys: [ServerName: SigningKey]
-    private let clock: ManualSurroundings
+    private let now: @Sendable () -> Int64
 
     /// Those that all others rest on: create event, the creator's join, permissions, join rules.
     private static let base = 4
@@ -19,9 +19,18 @@ public final class LargeRoom: Sendable {
     /// - Parameters:
     ///   - members: how many users have joined, the creator aside.
     ///   - servers: on how many servers.
-    public init(members: Int, servers: Int, on network: TestNetwork, clock: ManualSurroundings) throws {
-        let version = RoomVersion.named("11")!
+    public convenience init(members: Int, servers: Int, on network: TestNetwork, clock: ManualSurroundings) throws {
         let names = (0..<servers).map { ServerName(unchecked: "large\($0).example") }
+        try self.init(members: members, on: names, now: { clock.now })
+        network.forge { [weak self] in self?.answer($0) }
+    }
+
+    /// - Parameters:
+    ///   - members: how many users have joined, the creator aside.
+    ///   - names: on which servers; the first is the resident one.
+    ///   - now: milliseconds since 1970.
+    public init(members: Int, on names: [ServerName], now: @escaping @Sendable () -> Int64) throws {
+        let version = RoomVersion.named("11")!
         var keys: [ServerName: SigningKey] = [:]
         for (number, name) in names.enumerated() {
             let seed = (0..<32).map { UInt8(truncatingIfNeeded: (number + 1) &* ($0 + 3) &+ number >> 8 &* 7 + $0) }
@@ -35,7 +44,7 @@ public final class LargeRoom: Sendable {
                 try EventTemplate(
                     version: version, roomID: roomID, sender: user, type: type, stateKey: key, content: content,
                     prevEvents: events.last.map { [$0.eventID] } ?? [], authEvents: auth.map { events[$0].eventID },
-                    depth: Int64(events.count + 1), originServerTS: clock.now
+                    depth: Int64(events.count + 1), originServerTS: now()
                 ).signed(by: keys[user.server]!, as: user.server))
         }
         try add("m.room.create", "", ["room_version": "11"], by: creator, auth: [])
@@ -44,7 +53,7 @@ public final class LargeRoom: Sendable {
             "m.room.power_levels", "", ["users": [creator.string: 100]], by: creator, auth: [0, 1])
         try add("m.room.join_rules", "", ["join_rule": "public"], by: creator, auth: [0, 1, 2])
         for number in 0..<members {
-            let user = UserID(unchecked: "@member\(number):\(names[number % servers])")
+            let user = UserID(unchecked: "@member\(number):\(names[number % names.count])")
             try add(
                 "m.room.member", user.string, ["membership": "join", "displayname": .string("Member \(number)")],
                 by: user, auth: [0, 2, 3])
@@ -52,18 +61,18 @@ public final class LargeRoom: Sendable {
         self.roomID = roomID
         self.version = version
         self.keys = keys
-        self.clock = clock
+        self.now = now
         resident = names[0]
         state = events
-        network.forge { [weak self] in self?.answer($0) }
     }
 
-    private func answer(_ request: ServerRequest) -> ServerResponse? {
+    /// What one of the room's servers answers; nil: it is none of them.
+    public func answer(_ request: ServerRequest) -> ServerResponse? {
         guard let key = keys[request.destination] else { return nil }
         let body: JSON?
         if request.target == "/_matrix/key/v2/server" {
             body = try? ServerKeyDocument.make(
-                for: request.destination, validUntil: clock.now + 86_400_000, key: key, old: [])
+                for: request.destination, validUntil: now() + 86_400_000, key: key, old: [])
         } else if request.target.contains("/make_join/") {
             body = template(request.target)
         } else if request.target.contains("/send_join/") {
@@ -95,7 +104,7 @@ public final class LargeRoom: Sendable {
                 "room_id": .string(roomID.string), "content": ["membership": "join"],
                 "prev_events": [.string(newest.eventID.string)],
                 "auth_events": .array([0, 2, 3].map { .string(state[$0].eventID.string) }),
-                "depth": .integer(Int64(state.count + 1)), "origin_server_ts": .integer(clock.now),
+                "depth": .integer(Int64(state.count + 1)), "origin_server_ts": .integer(now()),
             ],
         ]
     }

@@ -1,35 +1,40 @@
 import Database
 import MatrixCore
+import Synchronization
 
 /// Which events a client wants by type and sender (Client-Server API, "Filtering"): `*` stands for any characters.
 public struct EventFilter: Sendable {
     public var limit: Int?
-    var types: [TypePattern]?
-    var notTypes: [TypePattern]
-    var senders: [ByteString]?
-    var notSenders: [ByteString]
+    /// nil: all.
+    private let types: TypePatterns?
+    /// nil: none.
+    private let notTypes: TypePatterns?
+    private let senders: Set<ByteString>?
+    private let notSenders: Set<ByteString>
 
     public init() {
-        notTypes = []
+        types = nil
+        notTypes = nil
+        senders = nil
         notSenders = []
     }
 
     /// - Throws: `M_BAD_JSON` where a member has the wrong type.
     public init(_ json: JSONView?) throws {
         limit = try json?.optionalInteger("limit").map { Int(clamping: $0) }
-        types = try json?.optionalStrings("types")?.map { TypePattern($0) }
-        notTypes = try json?.optionalStrings("not_types")?.map { TypePattern($0) } ?? []
-        senders = try json?.optionalStrings("senders")?.map { ByteString($0) }
-        notSenders = try json?.optionalStrings("not_senders")?.map { ByteString($0) } ?? []
+        types = try json?.optionalStrings("types").map { TypePatterns($0) }
+        notTypes = try json?.optionalStrings("not_types").flatMap { $0.isEmpty ? nil : TypePatterns($0) }
+        senders = try json?.optionalStrings("senders").map { Set($0.map { ByteString($0) }) }
+        notSenders = Set(try json?.optionalStrings("not_senders")?.map { ByteString($0) } ?? [])
         if let limit, limit < 0 { throw MatrixError.badJSON("The filter's limit is negative.") }
     }
 
     /// Whether it looks at the type or sender at all.
-    var isRestrictive: Bool { types != nil || !notTypes.isEmpty || senders != nil || !notSenders.isEmpty }
+    var isRestrictive: Bool { types != nil || notTypes != nil || senders != nil || !notSenders.isEmpty }
 
     func admits(type: String) -> Bool {
-        if notTypes.contains(where: { $0.matches(type) }) { return false }
-        return types.map { $0.contains { $0.matches(type) } } ?? true
+        if notTypes?.match(type) == true { return false }
+        return types?.match(type) ?? true
     }
 
     func admits(sender: String) -> Bool {
@@ -81,6 +86,28 @@ public struct RoomEventFilter: Sendable {
     }
 }
 
+/// Patterns of types, as many as a client likes: an event costs a look at all of them only if its type hasn't come lately (A14).
+final class TypePatterns: Sendable {
+    private let patterns: [TypePattern]
+    /// Whether one of them matches; not more types than `most`.
+    private let verdicts = Mutex<[ByteString: Bool]>([:])
+    static let most = 64
+
+    init(_ patterns: [String]) { self.patterns = patterns.map { TypePattern($0) } }
+
+    func match(_ type: String) -> Bool {
+        let key = ByteString(type)
+        if let known = verdicts.withLock({ $0[key] }) { return known }
+        let text = Array(type.utf8)
+        let verdict = patterns.contains { $0.matches(text) }
+        verdicts.withLock { verdicts in
+            if verdicts.count >= Self.most { verdicts.removeAll(keepingCapacity: true) }
+            verdicts[key] = verdict
+        }
+        return verdict
+    }
+}
+
 /// A pattern in which `*` stands for any characters, matched in time proportional to pattern and text at worst multiplied
 /// once: no backtracking over more than one star.
 struct TypePattern: Sendable {
@@ -88,8 +115,7 @@ struct TypePattern: Sendable {
 
     init(_ pattern: String) { self.pattern = Array(pattern.utf8) }
 
-    func matches(_ text: String) -> Bool {
-        let text = Array(text.utf8)
+    func matches(_ text: [UInt8]) -> Bool {
         var inPattern = 0, inText = 0
         var star: (pattern: Int, text: Int)?
         while inText < text.count {

@@ -1,6 +1,6 @@
 /// Certificates for tests, self-signed and valid for a hundred years; their keys are no secret.
-enum TestCertificates {
-    static let first = (
+public enum TestCertificates {
+    public static let first = (
         certificate: """
         -----BEGIN CERTIFICATE-----
         MIIBoDCCAUWgAwIBAgIUErrC1rJhFzOHpn6NoAL2WNcn/pUwCgYIKoZIzj0EAwIw
@@ -23,7 +23,7 @@ enum TestCertificates {
         """
     )
 
-    static let second = (
+    public static let second = (
         certificate: """
         -----BEGIN CERTIFICATE-----
         MIIBnzCCAUWgAwIBAgIUchnES0SpYF/qNE5SEZr+jpTqd64wCgYIKoZIzj0EAwIw
