@@ -42,8 +42,7 @@ extension RoomDraft {
         let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         let flags: StoredEvent.Flags = isRelayed ? .outgoing : []
         if let reason = try await reasonToReject(event, ground.auth, before) {
-            let stored = try await keep(event, ground, flags: .rejected, stateBefore: before)
-            try await noteGap(before: stored, ground)
+            _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
             return .rejected(reason)
         }
         // Where the room begins for this server, nothing is current but what the event was sent upon.
@@ -51,8 +50,7 @@ extension RoomDraft {
             let current = try await learning(ground.auth, in: record.state)
             let isAllowed = try await reasonToRefuse(event, in: current, isCurrent: current == record.state) == nil
             guard isAllowed, try await isRecommended(event) else {
-                let stored = try await keep(event, ground, flags: .softFailed, stateBefore: before)
-                try await noteGap(before: stored, ground)
+                _ = try await keep(event, ground, flags: .softFailed, stateBefore: before)
                 return .softFailed
             }
         }
@@ -138,8 +136,7 @@ extension RoomDraft {
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
         let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
         if let reason = try await reasonToReject(event, ground.auth, before) {
-            let stored = try await keep(event, ground, flags: .rejected, stateBefore: before)
-            try await noteGap(before: stored, ground)
+            _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
             return .rejected(reason)
         }
         let redaction = try await waitingRedaction(of: event)
@@ -148,7 +145,6 @@ extension RoomDraft {
         if redaction == nil, let (parent, type) = Self.relation(of: event) {
             try await relate(stored, to: parent, type: type, event)
         }
-        try await noteGap(before: stored, ground)
         return .accepted
     }
 
@@ -317,6 +313,7 @@ extension RoomDraft {
         added.append(Added(event: stored, parsed: event, placing: placing))
         // The room's row is the guard against other nodes, also where its present is as it was.
         record.timelineVersion += 1
+        try await noteGap(before: stored, ground)
         return stored
     }
 }
