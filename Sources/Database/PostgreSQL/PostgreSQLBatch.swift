@@ -37,7 +37,8 @@ struct PostgreSQLBatch: Sendable {
 
     /// The commands that carry a statement out for all sets, in their order.
     static func commands(_ kind: Kind, _ statement: Statement, _ sets: [[SQLValue]]) -> [PostgreSQLCommand] {
-        stride(from: 0, to: sets.count, by: most).flatMap { start -> [PostgreSQLCommand] in
+        if sets.count < least { return sets.map { PostgreSQLCommand(statement, $0) } }
+        return stride(from: 0, to: sets.count, by: most).flatMap { start -> [PostgreSQLCommand] in
             let part = sets[start..<min(start + most, sets.count)]
             if let batch = PostgreSQLBatch(kind, part) { return [PostgreSQLCommand(statement, batch)] }
             return part.map { PostgreSQLCommand(statement, $0) }
@@ -65,11 +66,11 @@ struct PostgreSQLBatch: Sendable {
                 """
         case .insertion:
             // INSERT INTO table (columns) | VALUES (…) or SELECT … | ON CONFLICT DO NOTHING
-            let head = body[...body.firstIndex(of: ")")!]
-            let rest = body[body.index(after: head.indices.last!)...]
-            let conflict = rest.range(ofText: "ON CONFLICT") ?? rest.endIndex
+            let source = body.index(after: body.firstIndex(of: ")")!)
+            let rest = body[source...]
+            let conflict = rest.indices.first { rest[$0...].hasPrefix("ON CONFLICT") } ?? rest.endIndex
             return """
-                \(head) SELECT batch_rows.* FROM \(table) AS batch_sets (\(names.joined(separator: ", "))),
+                \(body[..<source]) SELECT batch_rows.* FROM \(table) AS batch_sets (\(names.joined(separator: ", "))),
                 LATERAL (\(rest[..<conflict])) AS batch_rows \(rest[conflict...])
                 """
         }
@@ -77,6 +78,8 @@ struct PostgreSQLBatch: Sendable {
 }
 
 extension SQLValue {
+    var isPosition: Bool { if case .position = self { true } else { false } }
+
     /// nil for NULL, which may be both.
     fileprivate var isBytes: Bool? {
         switch self {
@@ -84,12 +87,5 @@ extension SQLValue {
         case .integer, .position: false
         case .text, .blob: true
         }
-    }
-}
-
-extension Substring {
-    /// Where a text begins in it.
-    fileprivate func range(ofText text: String) -> Index? {
-        indices.first { self[$0...].hasPrefix(text) }
     }
 }

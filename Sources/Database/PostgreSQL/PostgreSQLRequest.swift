@@ -36,7 +36,7 @@ struct PostgreSQLCommand: Sendable {
 
     var form: Form {
         var positions: UInt64 = 0
-        for (index, value) in values.enumerated() { if case .position = value { positions |= 1 << UInt64(index) } }
+        for (index, value) in values.enumerated() where value.isPosition { positions |= 1 << UInt64(index) }
         return Form(
             number: statement.number, expects: expectedChanges != nil, positions: positions, batch: batch?.form)
     }

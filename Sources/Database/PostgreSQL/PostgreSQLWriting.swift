@@ -1,14 +1,14 @@
 import Logging
 
 extension Write.Step {
-    /// Whether it is another execution of the same statement, of which nothing is wanted either.
-    fileprivate func isLike(_ other: Write.Step) -> Bool {
-        statement.number == other.statement.number && expectedChanges == nil && other.expectedChanges == nil
-            && !returnsRows && !other.returnsRows && positions == other.positions
-    }
+    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out.
+    fileprivate var mayJoin: Bool { statement.isIndependent && expectedChanges == nil && !returnsRows }
 
-    /// Which of its values are positions.
-    private var positions: [Bool] { values.map { if case .position = $0 { true } else { false } } }
+    /// Whether it is another execution of the same statement.
+    fileprivate func isLike(_ other: Write.Step) -> Bool {
+        statement.number == other.statement.number && mayJoin
+            && zip(values, other.values).allSatisfy { $0.isPosition == $1.isPosition }
+    }
 }
 
 /// Puts writes into transactions and sends each transaction in one flush. Belongs to the loop.
@@ -168,9 +168,8 @@ final class PostgreSQLWriting {
             let offset = plan.offsets[index] - plan.positions + 1
             var rest = pending.write.steps[...]
             while let step = rest.first {
-                let same = step.statement.isIndependent ? rest.prefix { $0.isLike(step) } : rest.prefix(1)
-                for command in PostgreSQLBatch.commands(.insertion, step.statement, same.map(\.values)) {
-                    var command = command
+                let same = step.mayJoin ? rest.prefix { $0.isLike(step) } : rest.prefix(1)
+                for var command in PostgreSQLBatch.commands(.insertion, step.statement, same.map(\.values)) {
                     command.expectedChanges = step.expectedChanges
                     command.positionOffset = offset
                     plan.add(command, (index, rest.startIndex))
