@@ -18,6 +18,15 @@ struct GapTests {
         }
     }
 
+    /// A server that means no harm, with a user in the room.
+    private func joinedByAnother(
+        _ scene: HostileScene
+    ) async throws -> (HostileServer, UserID, HostileServer.Place) {
+        let other = HostileServer("other.example", on: scene.scene.network, clock: scene.server.clock, seed: 9)
+        let oscar = other.user("oscar")
+        return (other, oscar, try await other.join(scene.room, as: oscar, at: scene.name))
+    }
+
     private func texts(_ scene: HostileScene) async throws -> [String] {
         try await scene.scene.texts(in: scene.room, for: scene.alice, on: scene.server)
     }
@@ -192,9 +201,7 @@ struct GapTests {
     @Test("what others say upon a soft-failed event is said, and the soft-failed one stays unseen")
     func uponSoftFailed() async throws {
         let scene = try await HostileScene()
-        let other = HostileServer("other.example", on: scene.scene.network, clock: scene.server.clock, seed: 9)
-        let oscar = other.user("oscar")
-        let place = try await other.join(scene.room, as: oscar, at: scene.name)
+        let (other, oscar, place) = try await joinedByAnother(scene)
         try await scene.server.homeserver.memberships.remove(
             scene.mallory, from: scene.room, .ban, reason: nil, by: scene.alice)
         let late = try scene.evil.event(
@@ -219,9 +226,7 @@ struct GapTests {
     @Test("what is missing before a soft-failed event is found on going back from what was said upon it")
     func behindSoftFailed() async throws {
         let scene = try await HostileScene()
-        let other = HostileServer("other.example", on: scene.scene.network, clock: scene.server.clock, seed: 9)
-        let oscar = other.user("oscar")
-        let place = try await other.join(scene.room, as: oscar, at: scene.name)
+        let (other, oscar, place) = try await joinedByAnother(scene)
         let early = try other.event("m.room.message", content: scene.message("early"), by: oscar, in: place)
         let late = try scene.evil.event(
             "m.room.message", content: scene.message("late"), by: scene.mallory, in: scene.place,

@@ -22,6 +22,23 @@ struct PartialJoinTests {
         return Set(try JSONDocument(parsing: answer).root["joined"]?.members.map(\.0) ?? [])
     }
 
+    /// Has a server tell what authorises its events: all of the state that it knows.
+    private func answerForAuthChains(of server: HostileServer, _ place: HostileServer.Place, on scene: FederationScene)
+    {
+        let own = server.name
+        let chain = JSON.object(["auth_chain": .array(place.state.values.map(\.root.json))]).encoded()
+        scene.network.forge { request in
+            guard request.destination == own, request.target.contains("/event_auth/") else { return nil }
+            return ServerResponse(status: 200, body: chain)
+        }
+    }
+
+    /// The newest events of a room as a server knows it.
+    private func newest(in room: RoomID, on server: TestServer) async throws -> [EventID] {
+        let database = server.homeserver.database
+        return try await database.events(try #require(try await database.room(room)?.extremities)).map(\.eventID)
+    }
+
     private func bodies(_ sync: JSONView, _ room: RoomID) -> [String] {
         sync["rooms"]?["join"]?[room.string]?["timeline"]?["events"]?.elements
             .compactMap { $0["content"]?["body"]?.string } ?? []
@@ -208,16 +225,10 @@ struct PartialJoinTests {
         let place = try await other.join(room, as: oscar, at: first)
         try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
         #expect(try await isPartial(room, on: scene[1]))
-        let own = other.name
-        let chain = JSON.object(["auth_chain": .array(place.state.values.map(\.root.json))]).encoded()
-        scene.network.forge { request in
-            guard request.destination == own, request.target.contains("/event_auth/") else { return nil }
-            return ServerResponse(status: 200, body: chain)
-        }
-        let newest = try #require(try await scene[1].homeserver.database.room(room)?.extremities)
+        answerForAuthChains(of: other, place, on: scene)
         let event = try other.event(
             "m.room.message", content: ["msgtype": "m.text", "body": "late"], by: oscar, in: place,
-            previous: try await scene[1].homeserver.database.events(newest).map(\.eventID))
+            previous: try await newest(in: room, on: scene[1]))
         // Who comes in next comes in upon it, and it isn't there.
         try await other.send([event.root.json], id: "first", to: first)
         try await scene.eventually("alice reads it") {
@@ -250,10 +261,8 @@ struct PartialJoinTests {
         try await there.memberships.leave(room, reason: nil, by: bob)
         func leave() async throws -> StoredEvent? {
             let nid = try #require(try await there.database.room(room)?.nid)
-            let membership = try await there.database.read {
-                try await there.database.membership(of: bob.nid, in: nid, $0)
-            }
-            return try await there.database.events([try #require(membership).event]).first
+            let membership = try #require(try await there.database.membership(of: bob.nid, in: nid))
+            return try await there.database.events([membership.event]).first
         }
         #expect(try await leave()?.isJudged == false)
         try await there.memberships.join(room, reason: nil, via: [first], by: dora)
@@ -280,14 +289,8 @@ struct PartialJoinTests {
         try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
         #expect(try await isPartial(room, on: scene[1]))
         // It names the join that was over when it was sent, upon the newest event.
-        let newest = try #require(try await scene[1].homeserver.database.room(room)?.extremities)
-        let previous = try await scene[1].homeserver.database.events(newest).map(\.eventID)
-        let own = evil.name
-        let chain = JSON.object(["auth_chain": .array(place.state.values.map(\.root.json))]).encoded()
-        scene.network.forge { request in
-            guard request.destination == own, request.target.contains("/event_auth/") else { return nil }
-            return ServerResponse(status: 200, body: chain)
-        }
+        let previous = try await newest(in: room, on: scene[1])
+        answerForAuthChains(of: evil, place, on: scene)
         let event = try evil.event(
             "m.room.message", content: ["msgtype": "m.text", "body": "still here"], by: mallory, in: place,
             previous: previous)

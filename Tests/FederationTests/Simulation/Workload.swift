@@ -58,9 +58,7 @@ extension World {
         }
     }
 
-    private func join(
-        _ server: SimulatedServer, _ person: Person, _ room: RoomID, via: [ServerName]
-    ) {
+    private func join(_ server: SimulatedServer, _ person: Person, _ room: RoomID, via: [ServerName]) {
         let home = server.server!.homeserver
         let presence = Presence(room: room, user: person.userID)
         left[presence] = nil
