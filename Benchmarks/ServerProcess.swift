@@ -93,16 +93,9 @@ final class ServerProcess: Sendable {
     /// This process and those below it.
     private func tree() -> [pid_t] {
         var children: [pid_t: [pid_t]] = [:]
-        if let directory = opendir("/proc") {
-            defer { closedir(directory) }
-            while let entry = readdir(directory) {
-                let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-                }
-                guard let process = pid_t(name) else { continue }
-                let fields = Self.statistics(process)
-                if fields.count > 1, let parent = pid_t(fields[1]) { children[parent, default: []].append(process) }
-            }
+        for case let process? in Self.names(in: "/proc").map({ pid_t($0) }) {
+            let fields = Self.statistics(process)
+            if fields.count > 1, let parent = pid_t(fields[1]) { children[parent, default: []].append(process) }
         }
         var tree = [pid]
         var next = 0
@@ -144,6 +137,18 @@ final class ServerProcess: Sendable {
             let line = Self.text("/proc/\(process)/\(file)").split(separator: "\n").first { $0.hasPrefix(name) }
             return sum + (line?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0)
         }
+    }
+
+    /// The names in a directory; none if there is no such directory.
+    static func names(in path: String) -> [String] {
+        guard let directory = opendir(path) else { return [] }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            names.append(
+                withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+        }
+        return names.filter { $0 != "." && $0 != ".." }
     }
 
     static func text(_ path: String) -> String {

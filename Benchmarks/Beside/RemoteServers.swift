@@ -22,7 +22,7 @@ final class RemoteServers: Sendable {
     private static let loops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let port: Int
     private let channel: any Channel
-    private let handler: Mutex<Handler>
+    private let answers: Answers
 
     /// Listens; answers nothing until there is ``answer(by:)``.
     init() async throws {
@@ -33,7 +33,8 @@ final class RemoteServers: Sendable {
                     .certificate($0)
                 },
                 privateKey: .privateKey(NIOSSLPrivateKey(bytes: Array(certificate.key.utf8), format: .pem))))
-        let box = HandlerBox()
+        let answers = Answers()
+        self.answers = answers
         channel = try await ServerBootstrap(group: Self.loops)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -45,13 +46,11 @@ final class RemoteServers: Sendable {
                     }
                     try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline()
-                    try channel.pipeline.syncOperations.addHandler(RemoteConnection(box))
+                    try channel.pipeline.syncOperations.addHandler(RemoteConnection(answers))
                 }
             }
             .bind(host: "0.0.0.0", port: 0).get()
         port = channel.localAddress!.port!
-        handler = Mutex({ _ in nil })
-        box.servers = self
     }
 
     /// The name of the server of a number from 0 to 62,499.
@@ -60,27 +59,24 @@ final class RemoteServers: Sendable {
     }
 
     /// From now on requests are answered so; nil: never.
-    func answer(by handler: @escaping Handler) { self.handler.withLock { $0 = handler } }
-
-    fileprivate func response(to request: ServerRequest) -> ServerResponse? { handler.withLock { $0 }(request) }
+    func answer(by handler: @escaping Handler) { answers.handler.withLock { $0 = handler } }
 
     func close() async { try? await channel.close().get() }
 }
 
-/// Set before the first connection is answered, and never again.
-private final class HandlerBox: @unchecked Sendable {
-    weak var servers: RemoteServers?
+private final class Answers: Sendable {
+    let handler = Mutex<RemoteServers.Handler>({ _ in nil })
 }
 
 private final class RemoteConnection: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
-    private let box: HandlerBox
+    private let answers: Answers
     private var head: HTTPRequestHead?
     private var body: [UInt8] = []
 
-    init(_ box: HandlerBox) { self.box = box }
+    init(_ answers: Answers) { self.answers = answers }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
@@ -94,7 +90,7 @@ private final class RemoteConnection: ChannelInboundHandler {
                 method: head.method.rawValue,
                 destination: ServerName(unchecked: head.headers.first(name: "Host") ?? ""), target: head.uri,
                 body: body.isEmpty ? nil : body, timeout: 0, mostBytes: 0)
-            guard let answer = box.servers?.response(to: request) else { return }
+            guard let answer = answers.handler.withLock({ $0 })(request) else { return }
             var answered = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.status))
             answered.headers = ["Content-Type": "application/json", "Content-Length": "\(answer.body.count)"]
             context.write(wrapOutboundOut(.head(answered)), promise: nil)

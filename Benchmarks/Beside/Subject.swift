@@ -171,14 +171,8 @@ final class Subject: @unchecked Sendable {
     }
 
     private static func files(below path: String) -> [File] {
-        guard let stream = opendir(path) else { return [] }
-        defer { closedir(stream) }
         var found: [File] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            guard name != ".", name != ".." else { continue }
+        for name in ServerProcess.names(in: path) {
             let path = "\(path)/\(name)"
             var status = stat()
             guard lstat(path, &status) == 0 else { continue }
