@@ -16,9 +16,7 @@ extension SearchService {
         writer.key("highlights")
         writer.value(.array(request.words.map { .string(String(decoding: $0, as: UTF8.self)) }))
         writer.key("results")
-        writer.beginArray()
-        for found in page.results { try await write(found, request, requester, &writer) }
-        writer.endArray()
+        writer.raw(try await results(page.results, request, requester))
         if let next = page.next {
             writer.key("next_batch")
             writer.string(next)
@@ -31,30 +29,42 @@ extension SearchService {
         return writer.bytes
     }
 
-    private func write(
-        _ found: Found, _ request: SearchRequest, _ requester: Requester, _ writer: inout JSONWriter
-    ) async throws {
-        writer.beginObject()
-        writer.key("rank")
-        writer.double(found.rank)
-        writer.key("result")
-        let body = try await reading.database.read { reader in
-            var visibility = try await self.reading.visibility(
-                found.place.room, found.place.access, requester, reader)
-            var inner = JSONWriter(capacity: 1_024)
-            let page = try await self.reading.events.page(
-                [found.event], for: requester.nid, memberships: [found.event.nid: found.membership],
-                seenBy: &visibility, reader)
-            try self.reading.events.write(
-                found.event, of: page, version: found.place.room.version,
-                for: ClientEvents.Audience(requester, now: self.reading.context.surroundings.now()), into: &inner)
-            guard let surrounding = request.surrounding else { return inner.bytes }
-            inner.key("context")
-            try await self.writeContext(of: found, surrounding, &visibility, requester, &inner, reader)
-            return inner.bytes
+    /// The array of results, encoded, read from one state of the database.
+    private func results(
+        _ results: [Found], _ request: SearchRequest, _ requester: Requester
+    ) async throws -> [UInt8] {
+        let audience = ClientEvents.Audience(requester, now: reading.context.surroundings.now())
+        return try await reading.database.read { reader in
+            var writer = JSONWriter(capacity: 1_024 * results.count)
+            var visibilities: [RoomNID: EventVisibility] = [:]
+            writer.beginArray()
+            for found in results {
+                let room = found.place.room
+                var visibility: EventVisibility
+                if let known = visibilities[room.nid] {
+                    visibility = known
+                } else {
+                    visibility = try await self.reading.visibility(room, found.place.access, requester, reader)
+                }
+                writer.beginObject()
+                writer.key("rank")
+                writer.double(found.rank)
+                writer.key("result")
+                let page = try await self.reading.events.page(
+                    [found.event], for: requester.nid, memberships: [found.event.nid: found.membership],
+                    seenBy: &visibility, reader)
+                try self.reading.events.write(
+                    found.event, of: page, version: room.version, for: audience, into: &writer)
+                if let surrounding = request.surrounding {
+                    writer.key("context")
+                    try await self.writeContext(of: found, surrounding, &visibility, requester, &writer, reader)
+                }
+                writer.endObject()
+                visibilities[room.nid] = visibility
+            }
+            writer.endArray()
+            return writer.bytes
         }
-        writer.append(body)
-        writer.endObject()
     }
 
     private func writeContext(

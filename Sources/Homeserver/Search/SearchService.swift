@@ -134,6 +134,7 @@ public final class SearchService: Sendable {
     ) async throws -> (found: [Found], beyond: Int, next: SearchHit?) {
         var sieve = Sieve(service: self, request: request, requester: requester, places: places, reader: reader)
         let fresh = try await database.events(queued.map(\.event), reader)
+            .filter { sieve.mayBeResult($0) }
             .map { SearchHit(timestamp: $0.originServerTS, event: $0.nid) }
         var active = Array(places.keys)
         var found: [Found] = []
@@ -150,13 +151,17 @@ public final class SearchService: Sendable {
             let full = byRoom.filter { $0.value.count == ask }
             let horizon = full.compactMap(\.value.last).max()
             let known = Set(byRoom.values.joined()).union(fresh.filter { $0 < cursor })
-            for hit in known.filter({ $0 >= horizon ?? $0 }).sorted(by: >) {
+            let hits = known.filter { $0 >= horizon ?? $0 }.sorted(by: >)
+            let candidates = try await sieve.candidates(for: hits)
+            for hit in hits {
                 if beyond == Self.mostCounted { return (found, beyond, end) }
                 let isFull = found.count == wanted
                 let last = cursor
                 cursor = hit
                 examined += 1
-                guard let result = try await sieve.result(for: hit) else { continue }
+                guard let candidate = candidates[hit], let result = try await sieve.result(candidate, hit) else {
+                    continue
+                }
                 if isFull {
                     end = end ?? last
                     beyond += 1
@@ -180,6 +185,13 @@ private struct Sieve {
     let reader: any Reader
     private var visibilities: [RoomNID: EventVisibility] = [:]
 
+    /// An event that has the words.
+    struct Candidate {
+        let event: StoredEvent
+        let place: SearchService.Place
+        let rank: Double
+    }
+
     init(
         service: SearchService, request: SearchRequest, requester: Requester,
         places: [RoomNID: SearchService.Place], reader: any Reader
@@ -191,29 +203,45 @@ private struct Sieve {
         self.reader = reader
     }
 
-    mutating func result(for hit: SearchHit) async throws -> SearchService.Found? {
+    /// A quick look, which never says no to a result.
+    func mayBeResult(_ stored: StoredEvent) -> Bool {
+        stored.redactedBy == nil && request.words.allSatisfy { SearchWords.mayHold($0, in: stored.json) }
+    }
+
+    /// Those of the hits that have the words where they are wanted, whoever may see them; all are read at once.
+    func candidates(for hits: [SearchHit]) async throws -> [SearchHit: Candidate] {
         let context = service.reading.context
-        guard let stored = try await context.database.events([hit.event], reader).first, stored.redactedBy == nil,
-            let place = places[stored.room], request.words.allSatisfy({ SearchWords.mayHold($0, in: stored.json) })
-        else { return nil }
-        let event = try context.parse(stored, place.room.version)
-        let texts = SearchWords.texts(type: event.type, content: event.content, keys: request.keys)
-        let words = texts.flatMap { SearchWords.split($0) }
-        let wanted = Set(request.words)
-        guard wanted.isSubset(of: words),
-            try await request.filter.admits(stored, context, place.room.version),
-            try await context.erasures.pruned([stored], for: requester.nid, reader).isEmpty
-        else { return nil }
-        if visibilities[stored.room] == nil {
-            visibilities[stored.room] = try await EventVisibility(
-                context, room: place.room, user: requester.userID, nid: requester.nid, access: place.access,
-                reader: reader)
+        let events = try await context.database.events(hits.map(\.event), reader)
+        let pruned = try await context.erasures.pruned(events, for: requester.nid, reader)
+        var candidates: [SearchHit: Candidate] = [:]
+        for stored in events where mayBeResult(stored) && !pruned.contains(stored.nid) {
+            guard let place = places[stored.room] else { continue }
+            let event = try context.parse(stored, place.room.version)
+            let texts = SearchWords.texts(type: event.type, content: event.content, keys: request.keys)
+            let words = texts.flatMap { SearchWords.split($0) }
+            let wanted = Set(request.words)
+            guard wanted.isSubset(of: words),
+                try await request.filter.admits(stored, context, place.room.version)
+            else { continue }
+            // A message that is about nothing else comes before a long one that mentions it.
+            let rank = Double(words.count { wanted.contains($0) }) / Double(words.count)
+            let hit = SearchHit(timestamp: stored.originServerTS, event: stored.nid)
+            candidates[hit] = Candidate(event: stored, place: place, rank: rank)
         }
-        guard try await visibilities[stored.room]?.allows(stored) == true,
-            let membership = try await visibilities[stored.room]?.membership(at: stored)
+        return candidates
+    }
+
+    /// The result that a candidate is; nil if the requester may not see it.
+    mutating func result(_ candidate: Candidate, _ hit: SearchHit) async throws -> SearchService.Found? {
+        let room = candidate.event.room
+        if visibilities[room] == nil {
+            visibilities[room] = try await service.reading.visibility(
+                candidate.place.room, candidate.place.access, requester, reader)
+        }
+        guard try await visibilities[room]?.allows(candidate.event) == true,
+            let membership = try await visibilities[room]?.membership(at: candidate.event)
         else { return nil }
-        // A message that is about nothing else comes before a long one that mentions it.
-        let rank = Double(words.count { wanted.contains($0) }) / Double(words.count)
-        return SearchService.Found(hit: hit, event: stored, place: place, rank: rank, membership: membership)
+        return SearchService.Found(
+            hit: hit, event: candidate.event, place: candidate.place, rank: candidate.rank, membership: membership)
     }
 }

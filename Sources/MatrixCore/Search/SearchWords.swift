@@ -91,22 +91,40 @@ public enum SearchWords {
     /// Whether an event may have a word: a quick look at its JSON that never says no where it has. Nothing can be said quickly of
     /// words and texts beyond ASCII, and of escapes for any character.
     public static func mayHold(_ word: [UInt8], in json: [UInt8]) -> Bool {
-        guard let first = word.first, word.allSatisfy({ $0 < 0x80 }) else { return true }
-        return json.withUnsafeBufferPointer { json in
+        guard let first = word.first, let last = word.last, word.allSatisfy({ $0 < 0x80 }) else { return true }
+        return json.withUnsafeBytes { json in
             var isFound = false
-            for index in json.indices {
-                let byte = json[index]
-                if byte >= 0x80 { return true }
-                if byte == UInt8(ascii: "\\"), index + 1 < json.count, json[index + 1] == UInt8(ascii: "u") {
-                    return true
+            var index = 0
+            while index < json.count {
+                // Most of a text is passed over in blocks that have nothing to look at: no word that begins and ends so.
+                let end = index + word.count - 1
+                if end + Block.scalarCount <= json.count {
+                    let block = json.loadUnaligned(fromByteOffset: index, as: Block.self)
+                    let ends = json.loadUnaligned(fromByteOffset: end, as: Block.self)
+                    let isSpecial = (block .>= 0x80) .| (block .== UInt8(ascii: "\\"))
+                    let isWord = ((block | 0x20) .== (first | 0x20)) .& ((ends | 0x20) .== (last | 0x20))
+                    if !any(isSpecial .| isWord) {
+                        index += Block.scalarCount
+                        continue
+                    }
                 }
-                if !isFound, lowercase(byte) == first, index + word.count <= json.count {
-                    isFound = word.indices.allSatisfy { lowercase(json[index + $0]) == word[$0] }
+                for index in index..<min(index + Block.scalarCount, json.count) {
+                    let byte = json[index]
+                    if byte >= 0x80 { return true }
+                    if byte == UInt8(ascii: "\\"), index + 1 < json.count, json[index + 1] == UInt8(ascii: "u") {
+                        return true
+                    }
+                    if !isFound, lowercase(byte) == first, index + word.count <= json.count {
+                        isFound = word.indices.allSatisfy { lowercase(json[index + $0]) == word[$0] }
+                    }
                 }
+                index += Block.scalarCount
             }
             return isFound
         }
     }
+
+    private typealias Block = SIMD16<UInt8>
 
     private static func lowercase(_ byte: UInt8) -> UInt8 {
         switch byte {

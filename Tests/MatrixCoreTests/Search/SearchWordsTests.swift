@@ -30,4 +30,24 @@ struct SearchWordsTests {
         #expect(!SearchWords.mayHold(Array("needle".utf8), in: Array(#"{"body":"hay, needl and eedle"}"#.utf8)))
         #expect(!SearchWords.mayHold(Array("tea".utf8), in: []))
     }
+
+    @Test(
+        "it finds a word, and what it can't judge, at whatever place",
+        arguments: ["x", "tea", "a-word-longer-than-a-block"])
+    func everyPlace(word: String) {
+        let bytes = Array(word.utf8)
+        for before in 0..<40 {
+            for after in 0..<40 {
+                let texts = [word, word.uppercased(), "\u{E9}", "\\u0020"]
+                for text in texts {
+                    let padded =
+                        [UInt8](repeating: 0x20, count: before) + text.utf8 + [UInt8](repeating: 0x20, count: after)
+                    #expect(SearchWords.mayHold(bytes, in: padded))
+                }
+                let cut =
+                    [UInt8](repeating: 0x20, count: before) + bytes.dropLast() + [UInt8](repeating: 0x20, count: after)
+                #expect(!SearchWords.mayHold(bytes, in: cut))
+            }
+        }
+    }
 }
