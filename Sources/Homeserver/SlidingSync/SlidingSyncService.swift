@@ -55,11 +55,12 @@ public final class SlidingSyncService: Sendable {
         {
             try await devices.acknowledge(position, by: requester)
         }
-        return try await look(
-            Search(
-                request: request, requester: requester, since: since,
-                deadline: context.surroundings.now() + min(request.timeout, SyncService.longestWait),
-                connection: try await connection(since, requester)))
+        let search = Search(
+            request: request, requester: requester, since: since,
+            deadline: context.surroundings.now() + min(request.timeout, SyncService.longestWait),
+            connection: try await connection(since, requester))
+        if since != nil { return try await look(search) }
+        return try await sync.heavyWork.run(for: requester.nid) { try await self.look(search) }
     }
 
     /// What is looked for, and what the client has been told.

@@ -15,6 +15,8 @@ public final class SyncService: Sendable {
     let events: ClientEvents
     let activity: Activity
     public let devices: DeviceSync
+    /// Answers that tell everything from the beginning.
+    let heavyWork = HeavyWork()
     /// Of the database, and of this process.
     let epoch: String
     let lazyMembers = LazyMembers()
@@ -97,7 +99,10 @@ public final class SyncService: Sendable {
         try await presence.synced(request.presence, by: requester)
         if let since { try await devices.acknowledge(since.toDevicePosition, by: requester) }
         let deadline = context.surroundings.now() + min(max(request.timeout, 0), Self.longestWait)
-        return try await look(request, since, until: deadline, requester)
+        if since != nil, !request.fullState { return try await look(request, since, until: deadline, requester) }
+        return try await heavyWork.run(for: requester.nid) {
+            try await self.look(request, since, until: deadline, requester)
+        }
     }
 
     private func look(
