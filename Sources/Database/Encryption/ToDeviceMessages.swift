@@ -10,7 +10,7 @@ public struct ToDeviceMessage: Sendable {
 /// One content, and the devices it goes to.
 public struct ToDeviceContent: Sendable {
     public let content: [UInt8]
-    public let recipients: [UserNID: [String]]
+    public var recipients: [UserNID: [String]]
 
     public init(content: [UInt8], recipients: [UserNID: [String]]) {
         self.content = content

@@ -58,16 +58,6 @@ extension Database {
     public func roomsWithStagedEvents() async throws -> [RoomNID] {
         try await read { try await $0.query(Self.stagedRooms, []) { RoomNID($0.integer(0)) } }
     }
-
-    private static let hasReceived = Statement(
-        "SELECT 1 FROM received_to_device WHERE server_nid = $1 AND message_id = $2")
-
-    /// Whether a message to devices has come before.
-    public func hasReceived(toDeviceMessage id: String, of server: ServerNID) async throws -> Bool {
-        try await readOnce { reader in
-            try await reader.first(Self.hasReceived, [server.value, .identifier(id)]) { _ in true }
-        } ?? false
-    }
 }
 
 extension Write {

@@ -51,7 +51,6 @@ public final class ToDeviceService: Sendable {
         let asked = try Self.parse(messages)
         let key = Array(
             Hashing.sha256(Array("\(requester.deviceID)\0toDevice\0\(type)\0\(transactionID)".utf8)).prefix(16))
-        if try await database.event(ofTransaction: key, by: requester.nid) != nil { return }
         let contents = try await resolve(asked)
         var write = Write()
         write.rememberTransaction(
@@ -62,7 +61,7 @@ public final class ToDeviceService: Sendable {
         }
         try await sendToOthers(asked, type, from: requester.userID, in: &write)
         do { try await database.write(write) } catch DatabaseError.constraint {
-            // The same request came twice at once.
+            // The same request came before.
             guard try await database.event(ofTransaction: key, by: requester.nid) != nil else {
                 throw MatrixError.stopping
             }
@@ -105,7 +104,6 @@ public final class ToDeviceService: Sendable {
             let messages = content["messages"], messages.isObject
         else { throw MatrixError.badJSON("This is no message to devices.") }
         let serverNID = try await database.number(ofServer: server)
-        if try await database.hasReceived(toDeviceMessage: id, of: serverNID) { return }
         let contents = try await resolve(try Self.parse(messages))
         var write = Write()
         write.remember(toDeviceMessage: id, of: serverNID, at: surroundings.now())
@@ -114,7 +112,7 @@ public final class ToDeviceService: Sendable {
             boundQueues(contents, in: &write)
         }
         do { try await database.write(write) } catch DatabaseError.constraint {
-            // It came twice at once.
+            // It came before.
         }
     }
 
@@ -151,8 +149,8 @@ public final class ToDeviceService: Sendable {
         let numbers = try await database.existingNumbers(ofUsers: local.map(\.user))
         let users = Array(Set(numbers.values))
         let there = try await database.deviceIDs(of: users)
-        var recipients: [[UInt8]: [UserNID: [String]]] = [:]
-        var order: [[UInt8]] = []
+        var contents: [ToDeviceContent] = []
+        var places: [Content: Int] = [:]
         // Who is named gets what is meant for it, and not also what all get: a device gets one message of a request.
         var named: [UserNID: Set<ByteString>] = [:]
         for one in local where one.deviceID != "*" {
@@ -165,10 +163,21 @@ public final class ToDeviceService: Sendable {
                 ? devices.filter { !(named[nid]?.contains(ByteString($0)) ?? false) }
                 : devices.filter { $0.utf8.elementsEqual(one.deviceID.utf8) }
             guard !chosen.isEmpty else { continue }
-            if recipients[one.content] == nil { order.append(one.content) }
-            recipients[one.content, default: [:]][nid, default: []] += chosen
+            let place = places[Content(bytes: one.content), default: contents.count]
+            if place == contents.count {
+                contents.append(ToDeviceContent(content: one.content, recipients: [:]))
+                places[Content(bytes: one.content)] = place
+            }
+            contents[place].recipients[nid, default: []] += chosen
         }
-        return order.map { ToDeviceContent(content: $0, recipients: recipients[$0] ?? [:]) }
+        return contents
+    }
+
+    /// Bytes that are hashed all at once, unlike those of an array.
+    private struct Content: Hashable {
+        let bytes: [UInt8]
+
+        func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
     }
 
     /// Has queues looked at each time that a twentieth of what they may hold was sent to them.

@@ -61,6 +61,7 @@ public final class DeviceSync: Sendable {
     private struct Status: Sendable {
         var asOf: Int64
         var counts: DeviceKeyCounts
+        /// Whether there may be any: they are deleted once they are received, of which nobody is told.
         var hasMessages: Bool
     }
 
@@ -81,7 +82,7 @@ public final class DeviceSync: Sendable {
 
     private func status(of requester: Requester) async throws -> Status {
         let device = Device(requester)
-        if let status = known.withLock({ $0[device] }), !status.hasMessages,
+        if let status = known.withLock({ $0[device] }),
             !activity.mayHaveChanged(requester.nid, after: status.asOf)
         {
             return status
@@ -105,7 +106,11 @@ public final class DeviceSync: Sendable {
     /// The messages to the device between two positions.
     public func messages(for requester: Requester, after: Int64, upTo: Int64) async throws -> ToDeviceService.Page {
         guard try await status(of: requester).hasMessages else { return ToDeviceService.Page() }
-        return try await toDevice.messages(to: requester.deviceID, of: requester.nid, after: after, upTo: upTo)
+        let page = try await toDevice.messages(
+            to: requester.deviceID, of: requester.nid, after: after, upTo: upTo)
+        // It may be that none are left, and is looked up again.
+        if page.events.isEmpty { known.withLock { $0.remove(Device(requester)) } }
+        return page
     }
 
     /// The device has received everything up to a position.
