@@ -130,66 +130,63 @@ struct ClientEvents: Sendable {
         let redaction = event.redactedBy.flatMap { page.related[$0] }
         if redaction != nil || page.pruned.contains(event.nid) {
             let pruned = try context.parse(event, version).redacted()
-            appendKept(pruned.json, pruned.clientCuts, into: &writer, continuing: isNested)
+            appendKept(pruned.json, pruned.clientCuts, into: &writer)
         } else if event.type == page.redactionType {
-            try appendRedaction(event, version, into: &writer, continuing: isNested)
+            try appendRedaction(event, version, into: &writer)
         } else {
-            appendKept(event.json, event.cuts, into: &writer, continuing: isNested)
+            appendKept(event.json, event.cuts, into: &writer)
         }
-        writer.append(#","event_id":""#.utf8)
-        // IDs of the first room versions may hold what JSON escapes.
-        let id = event.eventID.string
-        if Self.isPlain(id) {
-            writer.append(id.utf8)
-        } else {
-            writer.append(JSON.string(id).encoded().dropFirst().dropLast())
-        }
-        writer.append(#"","unsigned":{"age":"#.utf8)
-        writer.append(String(max(0, reader.now - event.originServerTS)).utf8)
+        writer.key(plain: "event_id")
+        writer.string(event.eventID.string)
+        writer.key(plain: "unsigned")
+        writer.beginObject()
+        writer.key(plain: "age")
+        writer.integer(max(0, reader.now - event.originServerTS))
         if event.sender == reader.user, let delayID = event.delayID {
-            writer.append(#","org.matrix.msc4140.delay_id":"#.utf8)
-            writer.append(JSON.string(String(delayID)).encoded())
+            writer.key(plain: "org.matrix.msc4140.delay_id")
+            writer.string(String(delayID))
         } else if event.sender == reader.user, let (device, id) = event.transaction,
             device.utf8.elementsEqual(reader.deviceID.utf8)
         {
-            writer.append(#","transaction_id":"#.utf8)
-            writer.append(JSON.string(String(id)).encoded())
+            writer.key(plain: "transaction_id")
+            writer.string(String(id))
         }
         if !isNested, let membership = page.memberships[event.nid] {
-            writer.append(#","membership":"\#(membership.rawValue)""#.utf8)
+            writer.key(plain: "membership")
+            writer.string(membership.rawValue)
         }
         if event.flags.contains(.sticky), event.redactedBy == nil,
             let end = StickyEvents.end(of: try context.parse(event, version), receivedAt: reader.now), end > reader.now
         {
-            writer.append(#","msc4354_sticky_duration_ttl_ms":\#(end - reader.now)"#.utf8)
+            writer.key(plain: "msc4354_sticky_duration_ttl_ms")
+            writer.integer(end - reader.now)
         }
         if !page.withheld.contains(event.nid), let replaced = event.replaces.flatMap({ page.related[$0] }) {
             let content = try context.parse(replaced, version)
             let isWhole = replaced.redactedBy == nil && !page.pruned.contains(replaced.nid)
             let shown = isWhole ? content : content.redacted()
-            writer.append(#","prev_content":"#.utf8)
-            writer.append(shown.content.raw)
-            writer.append(#","replaces_state":"#.utf8)
-            writer.append(JSON.string(replaced.eventID.string).encoded())
+            writer.key(plain: "prev_content")
+            writer.raw(shown.content.raw)
+            writer.key(plain: "replaces_state")
+            writer.string(replaced.eventID.string)
         }
         if !isNested, let children = page.children[event.nid] {
             try writeChildren(children, of: page, version, reader, &writer)
         }
         if let redaction {
-            writer.append(#","redacted_because":"#.utf8)
-            try appendRedaction(redaction, version, into: &writer, continuing: true)
-            writer.append(#","event_id":"#.utf8)
-            writer.append(JSON.string(redaction.eventID.string).encoded())
-            writer.append("}".utf8)
+            writer.key(plain: "redacted_because")
+            try appendRedaction(redaction, version, into: &writer)
+            writer.key(plain: "event_id")
+            writer.string(redaction.eventID.string)
+            writer.endObject()
         }
-        writer.append("}".utf8)
+        writer.endObject()
         if version.rules.roomIDs == .createEventHash, event.stateBefore?.rawValue == 0 {
             // The create event, whose room ID is not in its bytes.
-            writer.append(#","room_id":""#.utf8)
-            writer.append(try context.parse(event, version).roomID.string.utf8)
-            writer.append(#"""#.utf8)
+            writer.key(plain: "room_id")
+            writer.string(try context.parse(event, version).roomID.string)
         }
-        writer.append("}".utf8)
+        writer.endObject()
     }
 
     /// Writes the bundled aggregations (Client-Server API, "Aggregations of child events").
@@ -197,57 +194,56 @@ struct ClientEvents: Sendable {
         _ children: Database.RelationSummary, of page: Page, _ version: RoomVersion, _ reader: Audience,
         _ writer: inout JSONWriter
     ) throws {
-        var separator = #","m.relations":{"#
-        func member(_ name: String) {
-            writer.append("\(separator)\"\(name)\":".utf8)
-            separator = ","
-        }
-        if let edit = children.edit.flatMap({ page.related[$0] }) {
-            member("m.replace")
+        let edit = children.edit.flatMap { page.related[$0] }
+        let thread = children.thread.flatMap { thread in page.related[thread.latest].map { (thread, $0) } }
+        if edit == nil, thread == nil, children.references.isEmpty { return }
+        writer.key(plain: "m.relations")
+        writer.beginObject()
+        if let edit {
+            writer.key(plain: "m.replace")
             try write(edit, of: page, version: version, for: reader, into: &writer, isNested: true)
         }
-        if let thread = children.thread, let latest = page.related[thread.latest] {
-            member("m.thread")
-            writer.append(#"{"latest_event":"#.utf8)
+        if let (thread, latest) = thread {
+            writer.key(plain: "m.thread")
+            writer.beginObject()
+            writer.key(plain: "latest_event")
             try write(latest, of: page, version: version, for: reader, into: &writer, isNested: true)
-            writer.append(#","count":\#(thread.count),"current_user_participated":\#(thread.participated)}"#.utf8)
+            writer.key(plain: "count")
+            writer.integer(thread.count)
+            writer.key(plain: "current_user_participated")
+            writer.bool(thread.participated)
+            writer.endObject()
         }
         if !children.references.isEmpty {
-            member("m.reference")
-            let chunk: JSON = ["chunk": .array(children.references.map { ["event_id": .string($0.string)] })]
-            writer.append(chunk.encoded())
+            writer.key(plain: "m.reference")
+            writer.value(["chunk": .array(children.references.map { ["event_id": .string($0.string)] })])
         }
-        if separator == "," { writer.append("}".utf8) }
-    }
-
-    private static func isPlain(_ text: String) -> Bool {
-        text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x22 && $0 != 0x5C }
+        writer.endObject()
     }
 
     /// Writes a redaction without the last brace. What it redacts stands both where its room version says and where the others
     /// do, for clients that know one of them (room version 11, "Moving the redacts property").
     private func appendRedaction(
-        _ event: StoredEvent, _ version: RoomVersion, into writer: inout JSONWriter, continuing: Bool
+        _ event: StoredEvent, _ version: RoomVersion, into writer: inout JSONWriter
     ) throws {
         guard let target = try context.parse(event, version).redacts else {
-            return appendKept(event.json, event.cuts, into: &writer, continuing: continuing)
+            return appendKept(event.json, event.cuts, into: &writer)
         }
         var kept = JSONWriter(capacity: event.json.count)
         appendKept(event.json, event.cuts, into: &kept)
-        kept.append("}".utf8)
+        kept.endObject()
         var json = try JSONDocument(parsing: kept.bytes).root.json
         json["redacts"] = .string(target.string)
         json["content"]?["redacts"] = .string(target.string)
-        let bytes = json.encoded().dropLast()
-        if continuing { writer.append(bytes) } else { writer.raw(bytes) }
+        writer.raw(json.encoded().dropLast())
     }
 
     /// Writes the parts of an event that are not cut, without the last brace.
     private func appendKept(
-        _ json: [UInt8], _ cuts: [Range<Int>], into writer: inout JSONWriter, continuing: Bool = false
+        _ json: [UInt8], _ cuts: [Range<Int>], into writer: inout JSONWriter
     ) {
         var start = 0
-        var isFirst = !continuing
+        var isFirst = true
         func keep(_ range: Range<Int>, _ writer: inout JSONWriter) {
             if range.isEmpty { return }
             if isFirst { writer.raw(json[range]) } else { writer.append(json[range]) }

@@ -1,8 +1,8 @@
 /// A room version: an identifier and the rules that rooms of this version live by (Room Versions).
 ///
 /// What a version changes is a value, so no code asks "is the version at least 8?". Each version is the one before it
-/// with a few rules replaced.
-public struct RoomVersion: Sendable {
+/// with a few rules replaced. An object, since it goes with everything that is done with events, and its rules are many.
+public final class RoomVersion: Sendable {
     public let identifier: String
     public let rules: RoomVersionRules
 
@@ -102,7 +102,7 @@ public struct RoomVersion: Sendable {
 }
 
 extension RoomVersion: Hashable, CustomStringConvertible {
-    public static func == (a: Self, b: Self) -> Bool { a.identifier.hasSameBytes(as: b.identifier) }
+    public static func == (a: RoomVersion, b: RoomVersion) -> Bool { a.identifier.hasSameBytes(as: b.identifier) }
     public func hash(into hasher: inout Hasher) { identifier.hashBytes(into: &hasher) }
     public var description: String { identifier }
 }
