@@ -119,7 +119,7 @@ public final class Homeserver: Sendable {
         let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
         partialRooms = PartialRooms(federated: federated, missing: missing, notifier: notifier, logger: logger)
         let remoteMemberships = RemoteMemberships(
-            federated: federated, client: client, intake: intake, partialRooms: partialRooms,
+            federated: federated, client: client, intake: intake, missing: missing, partialRooms: partialRooms,
             partialFrom: configuration.federation.partialFrom, logger: logger)
         let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
         let ephemera = OutgoingEphemera()

@@ -3,6 +3,8 @@ import MatrixCore
 import RoostTestSupport
 import Testing
 
+@testable import Database
+
 @Suite("Joins by way of several servers at once")
 struct ConcurrentJoinTests {
     @Test("the state before each join is that of the server which let it happen, also if somebody came in meanwhile")
@@ -48,6 +50,46 @@ struct ConcurrentJoinTests {
                 return isHeard && found == "new"
             }
         }
+        await scene.close()
+    }
+
+    @Test(
+        "the members before a join are those that its server knows, also if it tells none and the room is whole meanwhile"
+    )
+    func members() async throws {
+        let first = ServerName(unchecked: "hs1.example"), third = ServerName(unchecked: "hs3.example")
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            3, configure: { $0.federation.partialFrom = 1 },
+            wrap: { held.add($0) { $0.destination == first && $0.target.contains("/send_join/") } })
+        held[2].letGo()
+        let alice = try await scene[0].user("alice"), anna = try await scene[0].user("anna")
+        let bob = try await scene[1].user("bob"), bill = try await scene[1].user("bill")
+        let carol = try await scene[2].user("carol")
+        let room = try await scene[0].room(of: alice)
+        func isWhole(on index: Int) async throws -> Bool {
+            try await scene[index].homeserver.database.room(room)?.partialJoin == nil
+        }
+        func members() async throws -> Set<String> {
+            let answer = try await scene[1].homeserver.reading.joinedMembers(of: room, for: bill)
+            return Set(try JSONDocument(parsing: answer).root["joined"]?.members.map(\.0) ?? [])
+        }
+        try await scene[0].homeserver.memberships.join(room, reason: nil, via: [], by: anna)
+        try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
+        try await scene.eventually("the third server knows the room") { try await isWhole(on: 2) }
+        // From here on these two don't hear of one another.
+        scene.network.cut(from: first, to: third)
+        scene.network.cut(from: third, to: first)
+        scene[0].clock.advance(by: 1_000)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: anna)
+        async let late: Void = scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("the join by the first server is under way") { held[1].held.count == 1 }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [third], by: bill)
+        try await scene.eventually("the second server knows the room") { try await isWhole(on: 1) }
+        #expect(try await members() == Set([alice, anna, bill, carol].map(\.userID.string)))
+        held[1].letGo()
+        try await late
+        #expect(try await members() == Set([alice, bill, bob, carol].map(\.userID.string)))
         await scene.close()
     }
 }

@@ -248,6 +248,49 @@ struct PartialJoinTests {
         await scene.close()
     }
 
+    @Test("keep the state that another server told of a later join, once they are whole, with the members before it")
+    func laterJoin() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            3, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let first = ServerName(unchecked: "hs1.example"), third = ServerName(unchecked: "hs3.example")
+        let there = scene[1].homeserver
+        let alice = try await scene[0].user("alice"), anna = try await scene[0].user("anna")
+        let bob = try await scene[1].user("bob"), bill = try await scene[1].user("bill")
+        let carol = try await scene[2].user("carol")
+        let room = try await scene[0].room(of: alice)
+        func setTopic(_ topic: String) async throws {
+            _ = try await scene[0].homeserver.sending.setState(
+                StateKey("m.room.topic"), content: ["topic": .string(topic)], in: room, by: alice)
+        }
+        func topic() async throws -> String? {
+            let state = try await there.reading.state(
+                of: room, key: StateKey("m.room.topic"), wholeEvent: false, for: bob)
+            return try JSONDocument(parsing: state).root["topic"]?.string
+        }
+        held[2].letGo()
+        try await setTopic("old")
+        try await scene[0].homeserver.memberships.join(room, reason: nil, via: [], by: anna)
+        try await scene[2].homeserver.memberships.join(room, reason: nil, via: [first], by: carol)
+        try await scene.eventually("the third server knows the room") { try await !isPartial(room, on: scene[2]) }
+        // From here on these two don't hear of one another.
+        scene.network.cut(from: first, to: third)
+        scene.network.cut(from: third, to: first)
+        scene[0].clock.advance(by: 1_000)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: anna)
+        try await setTopic("new")
+        try await there.memberships.join(room, reason: nil, via: [third], by: bill)
+        try await there.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        #expect(try await topic() == "new")
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await topic() == "new")
+        #expect(try await members(room, for: bob, on: scene[1]) == Set([alice, bob, bill, carol].map(\.userID.string)))
+        #expect(try await ConsistencyCheck(there.database).run().problems == [])
+        await scene.close()
+    }
+
     @Test("judge who turned an invitation down before their server was there")
     func unjudged() async throws {
         let scene = try await FederationScene(2, configure: { $0.federation.partialFrom = 1 })

@@ -38,13 +38,17 @@ extension Database {
     }
 
     private static let since = Statement(
-        "SELECT event_nid FROM events WHERE event_nid >= $1 AND room_nid = $2 AND state_before IS NOT NULL ORDER BY event_nid"
-    )
+        """
+        SELECT event_nid FROM events WHERE event_nid >= $1 AND room_nid = $2 AND state_before IS NOT NULL
+        UNION SELECT event_nid FROM events
+            WHERE position > (SELECT position FROM events WHERE event_nid = $1) AND room_nid = $2
+        """)
 
-    /// The events of a room with numbers from one on that have their place in it. A range of the table, as long as what has come
-    /// on this server since.
+    /// The events of a room from one on that have their place in it: those with higher numbers, and those that were known before they
+    /// came into the timeline. Two ranges, as long as what has come on this server since.
     public func placedEvents(of room: RoomNID, from event: EventNID, _ reader: any Reader) async throws -> [EventNID] {
-        try await reader.query(Self.since, [event.value, room.value]) { EventNID($0.integer(0)) }
+        // Ordered here: for an order of its own SQLite would look through the whole table.
+        try await reader.query(Self.since, [event.value, room.value]) { EventNID($0.integer(0)) }.sorted()
     }
 }
 

@@ -122,18 +122,30 @@ public final class PartialRooms: Sendable {
         guard try await federated.isResident(room) else { return true }
         var servers = [partial.via]
         for server in try await federated.servers(in: room) where server != partial.via { servers.append(server) }
-        var failure: any Error = FederationFailure(server: partial.via, reason: "nobody could be asked")
-        for server in servers.prefix(Self.mostServers) {
-            do {
-                let ids = try await missing.fetchState(at: entry.eventID, in: room, of: server)
-                try await rooms.perform(in: room, alone: true) { draft in
-                    try await draft.becomeWhole(try await draft.members(ofState: ids))
-                }
-                // Who was woken by the commit may have looked before this node's view of the room had moved on.
-                notifier.publish([.room(nid)])
-                logger.info("a room's members are all known", metadata: ["room": "\(room.roomID)"])
-                return true
-            } catch let error as FederationFailure {
+        var told: [EventNID: [EventID]] = [:]
+        var lacking = [entry]
+        while !lacking.isEmpty {
+            for event in lacking {
+                told[event.nid] = try await state(before: event, in: room, of: servers.prefix(Self.mostServers))
+            }
+            let known = told
+            lacking = try await rooms.perform(in: room, alone: true) { draft in try await draft.becomeWhole(known) }
+        }
+        // Who was woken by the commit may have looked before this node's view of the room had moved on.
+        notifier.publish([.room(nid)])
+        logger.info("a room's members are all known", metadata: ["room": "\(room.roomID)"])
+        return true
+    }
+
+    /// The IDs of the events of the whole state before one, from the first server that tells it.
+    private func state(
+        before event: StoredEvent, in room: Room, of servers: ArraySlice<ServerName>
+    ) async throws -> [EventID] {
+        var failure = FederationFailure(server: federated.context.serverName, reason: "nobody could be asked")
+        for server in servers {
+            do { return try await missing.fetchState(at: event.eventID, in: room, of: server) } catch let error
+                as FederationFailure
+            {
                 failure = error
             }
         }

@@ -8,6 +8,7 @@ final class RemoteMemberships: Sendable {
     let federated: FederatedRooms
     let client: FederationClient
     let intake: EventIntake
+    private let missing: MissingEvents
     let partialRooms: PartialRooms
     /// From how many servers on a room is used before its members are known.
     private let partialFrom: Int
@@ -22,9 +23,10 @@ final class RemoteMemberships: Sendable {
     private static let roomBytes = 500 << 20
 
     init(
-        federated: FederatedRooms, client: FederationClient, intake: EventIntake, partialRooms: PartialRooms,
-        partialFrom: Int, logger: Logger
+        federated: FederatedRooms, client: FederationClient, intake: EventIntake, missing: MissingEvents,
+        partialRooms: PartialRooms, partialFrom: Int, logger: Logger
     ) {
+        self.missing = missing
         self.partialRooms = partialRooms
         self.partialFrom = partialFrom
         self.federated = federated
@@ -186,8 +188,25 @@ final class RemoteMemberships: Sendable {
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
         }
-        let room = try await write(into: own.roomID, version, take)
+        let room: Room
+        do { room = try await write(into: own.roomID, version, take) } catch is MembersOmitted {
+            return try await takeUp(entry, uponStateOf: server)
+        }
         if room.record.partialJoin != nil { partialRooms.begin(room.nid) }
+        return room
+    }
+
+    /// The members before a join aren't told, and the room is one whose members are all known.
+    private struct MembersOmitted: Error {}
+
+    /// Takes up a join into a room that this server is in, upon the whole state that the server has before it.
+    private func takeUp(_ join: Event, uponStateOf server: ServerName) async throws -> Room {
+        guard let room = try await rooms.room(join.roomID) else { throw MatrixError.stopping }
+        let state = try await missing.fetchState(at: join.eventID, in: room, of: server)
+        try await rooms.perform(in: room) { draft in
+            try await Self.takeUp(
+                join, into: &draft, isWhole: true, knowing: try await draft.members(ofState: state), from: server)
+        }
         return room
     }
 
@@ -216,9 +235,9 @@ final class RemoteMemberships: Sendable {
         let reception: RoomDraft.Reception
         do { reception = try await draft.receive(join) } catch is RoomDraft.Missing {
             // What it was sent upon isn't what is known here: the state there is that of the answer.
+            guard isWhole || draft.isPartial else { throw MembersOmitted() }
             let before =
-                isWhole && !draft.isPartial
-                ? try await draft.state(of: events) : try await draft.state(with: events)
+                draft.isPartial ? try await draft.state(with: events) : try await draft.state(of: events)
             reception = try await receive(join, into: &draft, stateBefore: before, from: server)
         }
         switch reception {

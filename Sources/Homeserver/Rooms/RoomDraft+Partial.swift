@@ -62,14 +62,24 @@ extension RoomDraft {
 
     /// The room's members are known.
     ///
-    /// - Parameter state: the events of the state before the event by which this server came in.
-    mutating func becomeWhole(_ state: [StoredEvent]) async throws {
-        guard let join = record.partialJoin else { return }
+    /// - Parameter told: for the event by which this server came in, and the joins that were taken up since upon what isn't here:
+    ///   the IDs of the events of the whole state before each.
+    /// - Returns: those of these events that it isn't told for; none if the room is whole.
+    mutating func becomeWhole(_ told: [EventNID: [EventID]]) async throws -> [StoredEvent] {
+        guard let join = record.partialJoin else { return [] }
+        let numbers = try await context.database.placedEvents(of: record.nid, from: join, reader)
+        let events = Dictionary(uniqueKeysWithValues: try await stored(Set(numbers)).map { ($0.nid, $0) })
+        let lacking = try numbers.compactMap { events[$0] }
+            .filter { event in try told[event.nid] == nil && (event.nid == join || hasPartialGround(event)) }
+        if !lacking.isEmpty { return lacking }
         let old = record.state
-        let before = try await self.state(of: state)
-        try await tellDevicesOfForgotten(in: state)
-        let events = try await context.database.placedEvents(of: record.nid, from: join, reader)
-        let hidden = try await restate(events, after: join, in: before)
+        var given: [EventNID: StateNID] = [:]
+        for (nid, ids) in told.sorted(by: { $0.key < $1.key }) {
+            let state = try await members(ofState: ids)
+            given[nid] = try await self.state(of: state)
+            if nid == join { try await tellDevicesOfForgotten(in: state) }
+        }
+        let hidden = try await restate(numbers, events, given)
         let kept = tips.filter { !hidden.contains($0.nid) }
         if kept.count < tips.count {
             tips = kept
@@ -95,6 +105,18 @@ extension RoomDraft {
                 ending: change.ending)
             if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: record.nid) }
         }
+        return []
+    }
+
+    /// Whether the state before an event doesn't follow from the events that are here.
+    private func hasHole(before event: StoredEvent) throws -> Bool {
+        try event.previous.count < parsed(event).prevEvents.count
+    }
+
+    /// Whether an event was taken up upon a state of which its server told no members: another join. (What was fetched of the history
+    /// came with a whole one.)
+    private func hasPartialGround(_ event: StoredEvent) throws -> Bool {
+        try (event.position ?? 0) > 0 && hasHole(before: event)
     }
 
     /// What was noted until the members are known doesn't count any more.
@@ -106,13 +128,13 @@ extension RoomDraft {
         write.dropPartial(record.nid)
     }
 
-    /// Gives events the states that follow from another one before the first of them.
+    /// Gives events the states that follow from others.
     ///
+    /// - Parameter given: the states before some of them that don't follow from events that are here.
     /// - Returns: those that these states don't allow.
     private mutating func restate(
-        _ numbers: [EventNID], after join: EventNID, in state: StateNID
+        _ numbers: [EventNID], _ affected: [EventNID: StoredEvent], _ given: [EventNID: StateNID]
     ) async throws -> Set<EventNID> {
-        let affected = Dictionary(uniqueKeysWithValues: try await stored(Set(numbers)).map { ($0.nid, $0) })
         var hidden: Set<EventNID> = []
         var begun: Set<EventNID> = []
         for number in numbers {
@@ -128,13 +150,15 @@ extension RoomDraft {
                     continue
                 }
                 stack.removeLast()
-                var before = state
-                if nid != join {
+                let before: StateNID
+                if let known = try given[nid] ?? (hasHole(before: event) ? event.stateBefore : nil) {
+                    before = known
+                } else {
                     var states: [StateNID] = []
                     for previous in try await stored(Set(event.previous)) {
                         states.append(try await self.state(after: restated[previous.nid] ?? previous))
                     }
-                    before = states.isEmpty ? state : try await merge(states)
+                    before = try await merge(states)
                 }
                 var flags = event.flags
                 if flags.isDisjoint(with: .hidden),
