@@ -165,6 +165,12 @@ public final class FederationInbox: Sendable {
         do {
             found = try await rooms.room(roomID, for: server)
         } catch is MatrixError {
+            let outside = OutsideMemberships(federated: rooms, intake: intake)
+            if remote.arrivals.isComing(roomID), let ended = try await outside.end(views, in: roomID, by: server),
+                ended.contains(where: { $0.1 == nil })
+            {
+                return ended
+            }
             switch await remote.arrivals.keep(views, of: roomID, from: serverNID) {
             case .kept: return Self.named(views, nil)
             case .full: return Self.named(views, Self.tooMany)
@@ -175,7 +181,7 @@ public final class FederationInbox: Sendable {
                 found = try await rooms.room(roomID, for: server)
             } catch let error as MatrixError {
                 try await correct(server, about: roomID)
-                return try await OutsideMemberships(federated: rooms, intake: intake).end(views, in: roomID, by: server)
+                return try await outside.end(views, in: roomID, by: server)
                     ?? Self.named(views, error.message)
             }
         }

@@ -178,7 +178,14 @@ final class RemoteMemberships: Sendable {
     ) async throws -> Room {
         let known = try await rooms.room(entry.roomID)
         let isInside = if let known { try await federated.isResident(known) } else { false }
-        let waiting = try await readable(told, in: entry.roomID, version)
+        let own = context.serverName
+        let waiting = try await readable(told, in: entry.roomID, version).filter { told in
+            // That somebody here is out of the room is told to those outside, too, who can't place it.
+            guard told.event.type == "m.room.member", told.event.sender.server != own,
+                told.event.stateKey.flatMap({ UserID($0) })?.server == own
+            else { return true }
+            return told.event.authEvents.contains(entry.eventID)
+        }
         let now = context.surroundings.now()
         let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
             try draft.prove(version)
