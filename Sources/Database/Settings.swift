@@ -24,13 +24,21 @@ extension Database {
     /// Begins a new epoch after a restore: tokens and streams from before it mean nothing any more, one-time keys may have
     /// been handed out since, and devices of other servers' users may have changed, which those servers told once. What others were
     /// told of devices here since may be forgotten, so they are to be told to ask again.
-    public func beginEpoch(_ epoch: [UInt8]) async throws {
+    ///
+    /// - Parameter now: milliseconds; ``restoredAt()`` tells it from now on.
+    public func beginEpoch(_ epoch: [UInt8], at now: Int64) async throws {
         var write = Write()
         write.run(Self.replace, .text("epoch"), .blob(epoch))
+        write.run(Self.replace, .text("restored_ts"), .blob(Array("\(now)".utf8)))
         write.dropUnclaimedKeys()
         write.dropAllRemoteDevices()
         write.beginBackgroundMigration("restored devices")
         try await self.write(write)
+    }
+
+    /// When the database was restored last, in milliseconds; nil if it never was.
+    public func restoredAt() async throws -> Int64? {
+        try await setting("restored_ts").flatMap { Int64(String(decoding: $0, as: UTF8.self)) }
     }
 
     /// A signing key of this server.

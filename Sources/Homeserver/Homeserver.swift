@@ -96,7 +96,8 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName,
             signingKeys: signingKeys,
             surroundings: surroundings, node: node,
-            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000, notifications: judge, ignored: ignored,
+            keepRedacted: Int64(configuration.redactions.keepFor) * 1_000,
+            restoredAt: try await database.restoredAt(), notifications: judge, ignored: ignored,
             erasures: try await Erasures(database: database), appservices: appservices)
         let health = PeerHealth(surroundings: surroundings)
         let client = FederationClient(
@@ -118,8 +119,10 @@ public final class Homeserver: Sendable {
         rooms.policies.connect(policySigning)
         let missing = MissingEvents(rooms: federated, client: client, intake: intake, logger: logger)
         partialRooms = PartialRooms(federated: federated, missing: missing, notifier: notifier, logger: logger)
+        let arrivals = Arrivals()
         let remoteMemberships = RemoteMemberships(
             federated: federated, client: client, intake: intake, missing: missing, partialRooms: partialRooms,
+            arrivals: arrivals,
             partialFrom: configuration.federation.partialFrom, logger: logger)
         let sender = try await FederationSender(rooms: rooms, client: client, logger: logger)
         let ephemera = OutgoingEphemera()
@@ -205,7 +208,7 @@ public final class Homeserver: Sendable {
         federation = FederationService(
             rooms: federated, client: client, keys: keys, sender: sender,
             inbox: FederationInbox(
-                rooms: federated, intake: intake, missing: missing,
+                rooms: federated, intake: intake, missing: missing, remote: remoteMemberships,
                 edus: EDUInbox(
                     rooms: federated, typing: typing, presence: presence, toDevice: toDevice,
                     remoteDevices: remoteDevices, logger: logger), logger: logger),

@@ -1,9 +1,9 @@
-import Homeserver
 import MatrixCore
 import RoostTestSupport
 import Testing
 
 @testable import Database
+@testable import Homeserver
 
 @Suite("Joins by way of several servers at once")
 struct ConcurrentJoinTests {
@@ -90,6 +90,35 @@ struct ConcurrentJoinTests {
         held[1].letGo()
         try await late
         #expect(try await members() == Set([alice, bill, bob, carol].map(\.userID.string)))
+        await scene.close()
+    }
+
+    @Test(
+        "what is told of a room while the answer to the join is on its way is there when somebody has come in",
+        arguments: [20, 1])
+    func toldMeanwhile(partialFrom: Int) async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = partialFrom },
+            wrap: { held.add($0) { $0.target.contains("/send_join/") } })
+        held[1].comesLate()
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice), name = scene[0].configuration.serverName
+        async let joining: Void = scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
+        try await scene.eventually("the other server is let in") { held[1].held.count == 1 }
+        let said = try await scene[0].say("said meanwhile", in: room, by: alice)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        try await scene.eventually("it has been told") { scene[0].homeserver.federation.sender.waiting.isEmpty }
+        #expect(try await scene[1].homeserver.database.event(said) == nil)
+        held[1].letGo()
+        try await joining
+        try await scene.eventually("it has heard both") {
+            let state = try await scene[1].homeserver.reading.state(
+                of: room, key: .member(alice.userID), wholeEvent: false, for: bob)
+            let isGone = try JSONDocument(parsing: state).root["membership"]?.isString("leave") == true
+            let texts = try await scene.texts(in: room, for: bob, on: scene[1])
+            return isGone && texts.contains("said meanwhile")
+        }
         await scene.close()
     }
 }

@@ -191,6 +191,33 @@ struct DeviceUpdateTests {
         await scene.close()
     }
 
+    @Test("so it does when it learns who was there before it was restored")
+    func restoredElsewhere() async throws {
+        let scene = try await RestoredScene()
+        try await scene.there.homeserver.memberships.leave(scene.room, reason: nil, by: scene.bob)
+        try await scene.change(1)
+        try await scene.eventually("the leave is heard") {
+            let state = try await scene.here.homeserver.reading.state(
+                of: scene.room, key: .member(scene.bob.userID), wholeEvent: false, for: scene.alice)
+            return try JSONDocument(parsing: state).root["membership"]?.isString("leave") == true
+        }
+        try await scene.backUp(scene.here)
+        try await scene.there.homeserver.memberships.join(
+            scene.room, reason: nil, via: [scene.first], by: scene.bob)
+        #expect(try await scene.isKnown(1))
+        await scene.here.close()
+        try await scene.restoreHere()
+        try await scene.eventually("those of whom it knows have been told") {
+            try await scene.here.homeserver.database.backgroundMigration("restored devices") == nil
+        }
+        // Nobody is there to tell.
+        try await scene.change(2)
+        #expect(try await scene.isKnown(1))
+        try await scene.there.say("bob is still here", in: scene.room, by: scene.bob)
+        try await scene.eventually("what has changed is heard") { try await scene.isKnown(2) }
+        await scene.close()
+    }
+
     @Test("changed devices of however many users are told, also to a server that was away, a part at a time")
     func many() async throws {
         let (scene, _) = try await scene()

@@ -1,7 +1,8 @@
-import Homeserver
 import MatrixCore
 import RoostTestSupport
 import Testing
+
+@testable import Homeserver
 
 @Suite("Rooms that a server has left")
 struct LeftRoomTests {
@@ -38,6 +39,48 @@ struct LeftRoomTests {
         // There is no way in by it.
         let path = "/_matrix/federation/v1/make_join/\(quoted)/\(HostileServer.quote(evil.user("eve").string))?ver=11"
         #expect(try await evil.ask("GET", path, of: name).status == 404)
+        await scene.close()
+    }
+
+    @Test("who comes in by way of a server that hasn't heard of a leave learns it from those who left")
+    func believed() async throws {
+        let scene = try await FederationScene(3)
+        let names = scene.servers.map(\.configuration.serverName)
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let carol = try await scene[2].user("carol")
+        let room = try await scene[0].room(of: alice)
+        for (server, user) in [(scene[1], bob), (scene[2], carol)] {
+            try await server.homeserver.memberships.join(room, reason: nil, via: [names[0]], by: user)
+        }
+        func settle() async throws {
+            try await scene.eventually("all has been told") {
+                scene.servers.allSatisfy { $0.homeserver.federation.sender.waiting.isEmpty }
+            }
+        }
+        func membership(of user: UserID) async throws -> String? {
+            let state = try await scene[0].homeserver.reading.state(
+                of: room, key: .member(user), wholeEvent: false, for: alice)
+            return try JSONDocument(parsing: state).root["membership"]?.string
+        }
+        try await settle()
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        try await settle()
+        scene.network.cut(from: names[1], to: names[2])
+        try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await scene[0].homeserver.memberships.join(room, reason: nil, via: [names[2]], by: alice)
+        try await scene[2].homeserver.memberships.leave(room, reason: nil, by: carol)
+        scene.network.mendAll()
+        try await settle()
+        #expect(try await membership(of: carol.userID) == "leave")
+        #expect(try await membership(of: bob.userID) == "join")
+        // Long after it left, so that nothing is on its way any more.
+        for server in scene.servers { server.clock.advance(by: 60_000) }
+        try await scene[0].say("is anybody there?", in: room, by: alice)
+        try await scene.eventually("it has left for the other one, too") {
+            try await membership(of: bob.userID) == "leave"
+        }
+        let asked = scene.network.exchanges.filter { $0.to == names[0] && $0.target.contains("/make_leave/") }
+        #expect(asked.map(\.from) == [names[1]])
         await scene.close()
     }
 }

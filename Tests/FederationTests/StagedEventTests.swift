@@ -62,6 +62,24 @@ struct StagedEventTests {
         }
     }
 
+    @Test("what is kept back from a server that is out of the room doesn't wait any more")
+    func outside() async throws {
+        try await inRoom { world, evil, place in
+            let server = world.servers[0]
+            let (_, shown) = try pair(0, evil, place)
+            _ = await world.finish("an event is sent") {
+                try await evil.send([shown.root.json], id: "1", to: server.name)
+            }
+            #expect(try await staged(world) == 1)
+            let (home, alice) = (server.server!.homeserver, server.people[0].requester)
+            _ = await world.finish("everybody leaves") {
+                try await home.memberships.leave(world.rooms[0], reason: nil, by: alice)
+            }
+            try await world.advance(by: 60_000)
+            #expect(try await staged(world) == 0)
+        }
+    }
+
     @Test("A16 however many wait in vain, one for which there is everything is taken up")
     func behindMany() async throws {
         try await inRoom { world, evil, place in

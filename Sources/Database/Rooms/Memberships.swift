@@ -116,6 +116,22 @@ extension Database {
     ) async throws -> [UserNID] {
         try await reader.query(Self.localOfRoom, [room.value, .integer(membership.rawValue)]) { UserNID($0.integer(0)) }
     }
+
+    private static let departed = Statement(
+        """
+        SELECT m.user_nid, m.event_nid FROM memberships m JOIN accounts a ON a.user_nid = m.user_nid
+        WHERE m.room_nid = $1 AND m.membership IN ($2, $3) ORDER BY m.position DESC LIMIT $4
+        """)
+
+    /// Users who have accounts here and are out of a room, with the events that say so: those who were last in it first.
+    public func departedLocalUsers(
+        of room: RoomNID, limit: Int, _ reader: any Reader
+    ) async throws -> [(user: UserNID, event: EventNID)] {
+        let out: [StoredMembership] = [.leave, .ban]
+        return try await reader.query(
+            Self.departed, [room.value] + out.map { .integer($0.rawValue) } + [.integer(Int64(limit))]
+        ) { (UserNID($0.integer(0)), EventNID($0.integer(1))) }
+    }
 }
 
 extension Write {

@@ -14,7 +14,8 @@ final class HeavyWork: Sendable {
         await begin(user)
         defer { end(user) }
         try Task.checkCancellation()
-        let task = Task(executorPreference: globalConcurrentExecutor, operation: work)
+        // A task of its own doesn't stay where its maker is told to run.
+        let task = Task(operation: work)
         return try await withTaskCancellationHandler {
             try await task.value
         } onCancel: {

@@ -9,6 +9,7 @@ public final class FederationInbox: Sendable {
     private let rooms: FederatedRooms
     private let intake: EventIntake
     private let missing: MissingEvents
+    private let remote: RemoteMemberships
     private let edus: EDUInbox
     private let logger: Logger
     private var database: Database { rooms.database }
@@ -28,6 +29,9 @@ public final class FederationInbox: Sendable {
     private static let longestPause: Int64 = 900_000
     /// The same where something has moved that others may have waited for.
     private static let pauseWhileMoving: Int64 = 1_000
+    /// Milliseconds until a server is told that this one has left a room, and until it would be told again.
+    private static let grace: Int64 = 3_000
+    private static let rest: Int64 = 3_600_000
     /// Rooms that are being filled at the same time; mostly they wait for other servers. If more want to be, each gets on by an event
     /// and lets the next one go on, so that no sick room or slow server holds up the others (A16).
     private static let atOnce = 32
@@ -55,6 +59,15 @@ public final class FederationInbox: Sendable {
         let place: Int64
     }
 
+    /// A server that is told that this one isn't in a room any more.
+    private struct Correction: Hashable {
+        let room: RoomNID
+        let server: ServerName
+    }
+
+    /// Until when servers aren't corrected again. The lock protects the cache.
+    private let corrections = Mutex(BoundedCache<Correction, Int64>(capacity: 5_000))
+
     /// How an event was tried that waits.
     private struct Attempt {
         var count = 0
@@ -66,14 +79,17 @@ public final class FederationInbox: Sendable {
     private let attempts = Mutex(BoundedCache<Staged, Attempt>(capacity: 20_000))
 
     init(
-        rooms: FederatedRooms, intake: EventIntake, missing: MissingEvents, edus: EDUInbox, logger: Logger
+        rooms: FederatedRooms, intake: EventIntake, missing: MissingEvents, remote: RemoteMemberships,
+        edus: EDUInbox, logger: Logger
     ) {
         self.rooms = rooms
         self.intake = intake
         self.missing = missing
+        self.remote = remote
         self.edus = edus
         self.logger = logger
         forgetting = PeriodicWork(rooms.context.surroundings, every: Self.memory / 24)
+        remote.arrivals.connect { [weak self] in self?.begin($0) }
     }
 
     /// Goes on with what was waiting when the server stopped.
@@ -145,13 +161,31 @@ public final class FederationInbox: Sendable {
     private func receive(
         _ views: [JSONView], in roomID: RoomID, from server: ServerName, _ serverNID: ServerNID
     ) async throws -> [(EventID, String?)] {
-        let room: Room
+        var found: Room
         do {
-            room = try await rooms.room(roomID, for: server)
-        } catch let error as MatrixError {
-            return try await OutsideMemberships(federated: rooms, intake: intake).end(views, in: roomID, by: server)
-                ?? Self.named(views, roomID, error.message)
+            found = try await rooms.room(roomID, for: server)
+        } catch is MatrixError {
+            let outside = OutsideMemberships(federated: rooms, intake: intake)
+            if remote.arrivals.isComing(roomID), let ended = try await outside.end(views, in: roomID, by: server),
+                ended.contains(where: { $0.1 == nil })
+            {
+                return ended
+            }
+            switch await remote.arrivals.keep(views, of: roomID, from: serverNID) {
+            case .kept: return Self.named(views, nil)
+            case .full: return Self.named(views, Self.tooMany)
+            case .notComing: break
+            }
+            do {
+                // This server may have come in just now.
+                found = try await rooms.room(roomID, for: server)
+            } catch let error as MatrixError {
+                try await correct(server, about: roomID)
+                return try await outside.end(views, in: roomID, by: server)
+                    ?? Self.named(views, error.message)
+            }
         }
+        let room = found
         var refused: [(EventID, String?)] = []
         var events: [Event] = []
         for (result, view) in zip(try await intake.check(views, in: roomID, room.version), views) {
@@ -182,7 +216,7 @@ public final class FederationInbox: Sendable {
                     }
                 } catch is RoomDraft.Missing {
                     guard mayStage else {
-                        results.append((event.eventID, "Too many events of this room wait for others."))
+                        results.append((event.eventID, Self.tooMany))
                         continue
                     }
                     let at = position ?? draft.write.takePosition()
@@ -198,9 +232,35 @@ public final class FederationInbox: Sendable {
         return results + refused
     }
 
-    private static func named(_ views: [JSONView], _ roomID: RoomID, _ reason: String) -> [(EventID, String?)] {
+    private static let tooMany = "Too many events of this room wait for others."
+
+    private static func named(_ views: [JSONView], _ reason: String?) -> [(EventID, String?)] {
         // Without its room's version an event has no ID but the one it may name.
         views.compactMap { $0["event_id"]?.string.flatMap { EventID($0) }.map { ($0, reason) } }
+    }
+
+    /// A server tells this one of a room that it has left. It may not know that, and can't learn it otherwise.
+    private func correct(_ server: ServerName, about roomID: RoomID) async throws {
+        guard let room = try await rooms.rooms.room(roomID), room.wasEntered, try await !rooms.isResident(room) else {
+            return
+        }
+        let now = context.surroundings.now()
+        let place = Correction(room: room.nid, server: server)
+        let isDue = corrections.withLock { corrections in
+            if let rest = corrections[place], rest > now { return false }
+            corrections.insert(now + Self.rest, for: place, size: 1)
+            return true
+        }
+        guard isDue else { return }
+        // What waits for the server, which is awake now, comes to it first.
+        _ = context.surroundings.after(Self.grace) { [weak self] in
+            guard let self else { return }
+            Task {
+                if (try? await self.remote.leaveAgain(room, at: server)) != true {
+                    self.corrections.withLock { $0.remove(place) }
+                }
+            }
+        }
     }
 
     // MARK: - What waits
@@ -330,7 +390,11 @@ public final class FederationInbox: Sendable {
         } catch {
             logger.debug("an event waits for others", metadata: ["event": "\(event.eventID)", "reason": "\(error)"])
             let now = context.surroundings.now()
-            if now - staged.received > Self.patience {
+            // Who has been put out isn't told any more what came before that.
+            let isRefused =
+                if let status = (error as? FederationFailure)?.status { (400..<500).contains(status) } else { false }
+            let isHopeless = if isRefused { try await !rooms.isResident(room) } else { false }
+            if now - staged.received > Self.patience || isHopeless {
                 try await unstage(event)
                 return nil
             }

@@ -10,6 +10,7 @@ final class RemoteMemberships: Sendable {
     let intake: EventIntake
     private let missing: MissingEvents
     let partialRooms: PartialRooms
+    let arrivals: Arrivals
     /// From how many servers on a room is used before its members are known.
     private let partialFrom: Int
     private let logger: Logger
@@ -24,10 +25,11 @@ final class RemoteMemberships: Sendable {
 
     init(
         federated: FederatedRooms, client: FederationClient, intake: EventIntake, missing: MissingEvents,
-        partialRooms: PartialRooms, partialFrom: Int, logger: Logger
+        partialRooms: PartialRooms, arrivals: Arrivals, partialFrom: Int, logger: Logger
     ) {
         self.missing = missing
         self.partialRooms = partialRooms
+        self.arrivals = arrivals
         self.partialFrom = partialFrom
         self.federated = federated
         self.client = client
@@ -112,6 +114,8 @@ final class RemoteMemberships: Sendable {
         -> Room
     {
         let servers = try await candidates(named, roomID, for: nid)
+        arrivals.begin(roomID)
+        defer { arrivals.end(roomID) }
         return try await withFirst(of: servers) { server in
             let template = try await template("make_join", "join", of: user, in: roomID, at: server)
             let event = try event(template, content)
@@ -156,9 +160,35 @@ final class RemoteMemberships: Sendable {
             (create.content["room_version"]?.string ?? "1") == version.identifier
         else { throw FederationFailure(server: server, reason: "its answer holds no create event of this room") }
         let entry = join
-        let known = try await rooms.room(own.roomID)
+        let room = try await arrivals.write(own.roomID) { told in
+            try await write(entry, events, stateIDs, of: version, servers: others, from: server, told)
+        }
+        if room.record.partialJoin != nil { partialRooms.begin(room.nid) }
+        return room
+    }
+
+    /// Writes a join, upon the state that a server has told.
+    ///
+    /// - Parameters:
+    ///   - events: of the state before the join, and those that authorise them, in the order of their auth events.
+    ///   - stateIDs: those of the state.
+    ///   - servers: the others in the room, if the state comes without its members.
+    ///   - told: what was told of the room since the join was begun.
+    private func write(
+        _ entry: Event, _ events: [Event], _ stateIDs: Set<EventID>, of version: RoomVersion, servers: [ServerNID]?,
+        from server: ServerName, _ told: [Arrivals.Told]
+    ) async throws -> Room {
+        let known = try await rooms.room(entry.roomID)
         let isInside = if let known { try await federated.isResident(known) } else { false }
-        let servers = others
+        let own = context.serverName
+        let waiting = try await readable(told, in: entry.roomID, version).filter { told in
+            // That somebody here is out of the room is told to those outside, too, who can't place it.
+            guard told.event.type == "m.room.member", told.event.sender.server != own,
+                told.event.stateKey.flatMap({ UserID($0) })?.server == own
+            else { return true }
+            return told.event.authEvents.contains(entry.eventID)
+        }
+        let now = context.surroundings.now()
         let take: @Sendable (inout RoomDraft) async throws -> Void = { draft in
             try draft.prove(version)
             try await draft.lookAhead(events)
@@ -169,6 +199,14 @@ final class RemoteMemberships: Sendable {
                     if stateIDs.contains(event.eventID), !stored.flags.contains(.rejected) { kept.append(stored) }
                 } catch is RoomDraft.Missing {
                     // What nothing authorises is no part of the room.
+                }
+            }
+            if !waiting.isEmpty {
+                let position = draft.write.takePosition()
+                for (place, one) in waiting.enumerated() {
+                    draft.write.stage(
+                        one.event, in: draft.record.nid, position: position, place: Int64(place), from: one.server,
+                        at: now)
                 }
             }
             if isInside, !draft.tips.isEmpty {
@@ -188,12 +226,20 @@ final class RemoteMemberships: Sendable {
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
         }
-        let room: Room
-        do { room = try await write(into: own.roomID, version, take) } catch is MembersOmitted {
+        do { return try await write(into: entry.roomID, version, take) } catch is MembersOmitted {
             return try await takeUp(entry, uponStateOf: server)
         }
-        if room.record.partialJoin != nil { partialRooms.begin(room.nid) }
-        return room
+    }
+
+    /// What was told of a room before its version was known, as far as it is good.
+    private func readable(
+        _ told: [Arrivals.Told], in roomID: RoomID, _ version: RoomVersion
+    ) async throws -> [(event: Event, server: ServerNID)] {
+        let views = told.map { (try? JSONDocument(parsing: $0.json))?.root }
+        let read = zip(told, views).compactMap { one, view in view.map { (one.server, $0) } }
+        return zip(read, try await intake.check(read.map(\.1), in: roomID, version)).compactMap { one, result in
+            (try? result.get()).map { ($0, one.0) }
+        }
     }
 
     /// The members before a join aren't told, and the room is one whose members are all known.
@@ -322,6 +368,42 @@ final class RemoteMemberships: Sendable {
         try await rooms.perform(in: room) { draft in
             try await draft.endOutside(user: nid, by: own, .leave)
         }
+    }
+
+    /// Users who are taken out of a room again at most, and milliseconds after which others must have heard that they left.
+    private static let mostDeparted = 10
+    private static let hearing: Int64 = 60_000
+
+    /// Has a server know that nobody here is in a room any more, which it tells of it: who left it was somewhere else when they did, or
+    /// the server has come in since, by way of somebody who hadn't heard of that. What it doesn't know of the room it can't place their
+    /// leaves without, so they leave once more, upon what it knows.
+    ///
+    /// - Returns: whether it knows it now.
+    func leaveAgain(_ room: Room, at server: ServerName) async throws -> Bool {
+        let departed = try await database.read { reader in
+            try await self.database.departedLocalUsers(of: room.nid, limit: Self.mostDeparted, reader)
+        }
+        let found = try await database.events(departed.map(\.event))
+        let times = Dictionary(uniqueKeysWithValues: found.map { ($0.nid, $0.originServerTS) })
+        for (user, event) in departed {
+            // What it says may have crossed the leave.
+            guard let time = times[event], context.surroundings.now() - time >= Self.hearing else { return false }
+            guard let name = try await database.user(user) else { continue }
+            // Who is about to come back isn't to be put out by that.
+            if try await federated.isResident(room) || arrivals.isComing(room.roomID) { return true }
+            do {
+                let template = try await template(
+                    "make_leave", "leave", of: name, in: room.roomID, at: server, query: [])
+                let leave = try self.event(template, ["membership": "leave"])
+                let path = FederationClient.path(
+                    "/_matrix/federation/v2/send_leave", room.roomID.string, leave.eventID.string)
+                _ = try await client.put(path, leave.json, to: server)
+            } catch let failure as FederationFailure {
+                // It knows that this one isn't there.
+                guard let status = failure.status, (400..<500).contains(status) else { return false }
+            }
+        }
+        return true
     }
 
     /// Has a user knock at a room that this server isn't in.

@@ -104,7 +104,7 @@ public struct Backup: Sendable {
         let database = Database(engine: try await SQLiteEngine(path: partial, logger: logger), cacheBytes: 8 << 20)
         let summary: Summary
         do {
-            try await database.beginEpoch(ServerIdentity.newEpoch(surroundings))
+            try await database.beginEpoch(ServerIdentity.newEpoch(surroundings), at: surroundings.now())
             let report = try await ConsistencyCheck(database).run()
             guard report.isClean else { throw unclean("backup", report) }
             let hashes = try await database.mediaHashes()

@@ -13,6 +13,8 @@ final class RoomContext: Sendable {
     let node: String
     /// How long what was redacted is kept, in milliseconds.
     let keepRedacted: Int64
+    /// When the database was restored from a backup, in milliseconds; nil if it never was.
+    let restoredAt: Int64?
     let notifications: NotificationJudge
     let ignored: IgnoredUsers
     let erasures: Erasures
@@ -26,7 +28,8 @@ final class RoomContext: Sendable {
 
     init(
         database: Database, serverName: ServerName, signingKeys: SigningKeys, surroundings: Surroundings, node: String,
-        keepRedacted: Int64, notifications: NotificationJudge, ignored: IgnoredUsers, erasures: Erasures,
+        keepRedacted: Int64, restoredAt: Int64?, notifications: NotificationJudge, ignored: IgnoredUsers,
+        erasures: Erasures,
         appservices: Appservices
     ) {
         self.ignored = ignored
@@ -34,6 +37,7 @@ final class RoomContext: Sendable {
         self.erasures = erasures
         self.appservices = appservices
         self.keepRedacted = keepRedacted
+        self.restoredAt = restoredAt
         self.database = database
         glances = RoomGlances(database: database)
         self.serverName = serverName

@@ -288,6 +288,7 @@ public final class RoomRegistry: Sendable {
         let departures = changes.filter { $0.joined < 0 }
         let own = changes.isEmpty ? nil : try await database.number(ofServer: context.serverName)
         if let own, !departures.isEmpty { dropRemoteDevices(of: departures, room, own, &write) }
+        if let own { try await tellDevices(toForgottenAmong: changes, of: draft, own, &write) }
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -325,6 +326,31 @@ public final class RoomRegistry: Sendable {
         for departure in departures where departure.server != own { write.dropRemoteDevices(of: departure.user) }
         if departures.contains(where: { $0.server == own }) {
             write.dropRemoteDevices(ofAllIn: room, unlessJoinedBy: own)
+        }
+    }
+
+    /// Milliseconds by which others' clocks may be wrong.
+    private static let clockError: Int64 = 3_600_000
+
+    /// A server turns out to be in a room since before this one was restored from a backup. It may know devices of users here as they
+    /// were in what is forgotten, and what has changed since wasn't told to it, so it has to ask again.
+    private func tellDevices(
+        toForgottenAmong changes: [RoomDraft.MembershipChange], of draft: RoomDraft, _ own: ServerNID,
+        _ write: inout Write
+    ) async throws {
+        guard let restored = context.restoredAt else { return }
+        let room = draft.record.nid
+        var isForgotten = false
+        for change in changes where change.joined > 0 && change.server != own && !isForgotten {
+            var join = draft.added[change.event]?.event
+            if join == nil { join = try await database.events([change.event]).first }
+            guard let join, join.originServerTS < restored + Self.clockError else { continue }
+            isForgotten = try await database.joinedMembers(of: change.server, in: room) == 0
+        }
+        if !isForgotten { return }
+        for user in try await database.read({ try await self.database.localUsers(in: room, .join, $0) }) {
+            write.changeDeviceList(of: user)
+            write.topics.append(.deviceList(user))
         }
     }
 
