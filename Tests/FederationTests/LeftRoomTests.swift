@@ -57,13 +57,18 @@ struct LeftRoomTests {
                 scene.servers.allSatisfy { $0.homeserver.federation.sender.waiting.isEmpty }
             }
         }
-        func membership(of user: UserID) async throws -> String? {
-            let state = try await scene[0].homeserver.reading.state(
-                of: room, key: .member(user), wholeEvent: false, for: alice)
+        func membership(of user: UserID, on index: Int = 0) async throws -> String? {
+            let state = try await scene[index].homeserver.reading.state(
+                of: room, key: .member(user), wholeEvent: false, for: [alice, bob, carol][index])
             return try JSONDocument(parsing: state).root["membership"]?.string
         }
         try await settle()
         try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        for index in 1...2 {
+            try await scene.eventually("the others have heard of the leave") {
+                try await membership(of: alice.userID, on: index) == "leave"
+            }
+        }
         try await settle()
         scene.network.cut(from: names[1], to: names[2])
         try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)

@@ -15,7 +15,7 @@ final class HeavyWork: Sendable {
         defer { end(user) }
         try Task.checkCancellation()
         // A task of its own doesn't stay where its maker is told to run.
-        let task = Task(operation: work)
+        let task = Task { try await work() }
         return try await withTaskCancellationHandler {
             try await task.value
         } onCancel: {
