@@ -128,8 +128,10 @@ extension World {
             var isTakenUp = false
             let isDeserted = deserted[room]?.contains(servers[saying.server].name) ?? false
             for (server, _) in residents {
-                // A server that has left begins anew when it is let in again: who wasn't there doesn't hear what it said before.
-                if isDeserted, !saying.hearers.isEmpty, !saying.hearers.contains(server.name) { continue }
+                // A server that has left begins anew when it is let in again: who wasn't there, or has forgotten it with a backup,
+                // doesn't hear what it said before.
+                let wasThere = saying.hearers.contains(server.name) && !server.mayHaveForgotten(saying.at)
+                if isDeserted, !saying.hearers.isEmpty, !wasThere { continue }
                 let stored = try await server.server!.homeserver.database.event(saying.event)
                 if let stored, !stored.flags.contains(.rejected) {
                     if !stored.flags.contains(.softFailed) { isTakenUp = true }
