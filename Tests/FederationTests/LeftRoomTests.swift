@@ -88,4 +88,28 @@ struct LeftRoomTests {
         #expect(asked.map(\.from) == [names[1]])
         await scene.close()
     }
+
+    @Test("and a stranger who tells of the room doesn't learn from them who was in it")
+    func told() async throws {
+        let scene = try await FederationScene(1)
+        let alice = try await scene[0].user("alice"), name = scene[0].configuration.serverName
+        let room = try await scene[0].room(of: alice, version: "11")
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let place = try await evil.join(room, as: evil.user("mallory"), at: name)
+        let stranger = HostileServer("stranger.example", on: scene.network, clock: scene[0].clock, seed: 8)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        scene[0].clock.advance(by: 60_000)
+        func corrections() -> [ServerName] {
+            scene.network.exchanges.filter { $0.target.contains("/make_leave/") }.map(\.to)
+        }
+        for server in [stranger, evil] {
+            let event = try server.event(
+                "m.room.message", content: ["msgtype": "m.text", "body": "psst"], by: server.user("mallory"), in: place)
+            try await server.send([event.root.json], id: "told", to: name)
+        }
+        scene[0].clock.advance(by: 10_000)
+        try await scene.eventually("who was in the room is told") { corrections().contains(evil.name) }
+        #expect(corrections() == [evil.name])
+        await scene.close()
+    }
 }

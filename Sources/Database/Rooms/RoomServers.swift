@@ -20,6 +20,11 @@ extension Database {
         try await readOnce { try await joinedMembers(of: server, in: room, $0) }
     }
 
+    /// Whether a server has or had joined members in a room, as far as is known here. One point read.
+    public func hasBeenIn(_ room: RoomNID, server: ServerNID) async throws -> Bool {
+        try await readOnce { try await $0.first(Self.joinedOf, [room.value, server.value]) { _ in true } } ?? false
+    }
+
     private static let joined = Statement("SELECT sum(joined) FROM room_servers WHERE room_nid = $1")
 
     /// How many joined members a room has. One range of one index, as long as the number of its servers.

@@ -180,7 +180,7 @@ public final class FederationInbox: Sendable {
                 // This server may have come in just now.
                 found = try await rooms.room(roomID, for: server)
             } catch let error as MatrixError {
-                try await correct(server, about: roomID)
+                try await correct(server, serverNID, about: roomID)
                 return try await outside.end(views, in: roomID, by: server)
                     ?? Self.named(views, error.message)
             }
@@ -239,11 +239,12 @@ public final class FederationInbox: Sendable {
         views.compactMap { $0["event_id"]?.string.flatMap { EventID($0) }.map { ($0, reason) } }
     }
 
-    /// A server tells this one of a room that it has left. It may not know that, and can't learn it otherwise.
-    private func correct(_ server: ServerName, about roomID: RoomID) async throws {
-        guard let room = try await rooms.rooms.room(roomID), room.wasEntered, try await !rooms.isResident(room) else {
-            return
-        }
+    /// A server tells this one of a room that it has left. It may not know that, and can't learn it otherwise. A stranger to
+    /// the room doesn't learn from it who was there.
+    private func correct(_ server: ServerName, _ serverNID: ServerNID, about roomID: RoomID) async throws {
+        guard let room = try await rooms.rooms.room(roomID), room.wasEntered, try await !rooms.isResident(room),
+            try await database.hasBeenIn(room.nid, server: serverNID)
+        else { return }
         let now = context.surroundings.now()
         let place = Correction(room: room.nid, server: server)
         let isDue = corrections.withLock { corrections in
