@@ -29,8 +29,7 @@ final class RoomContext: Sendable {
     init(
         database: Database, serverName: ServerName, signingKeys: SigningKeys, surroundings: Surroundings, node: String,
         keepRedacted: Int64, restoredAt: Int64?, notifications: NotificationJudge, ignored: IgnoredUsers,
-        erasures: Erasures,
-        appservices: Appservices
+        erasures: Erasures, appservices: Appservices
     ) {
         self.ignored = ignored
         self.notifications = notifications
