@@ -111,25 +111,32 @@ public final class SQLiteEngine: Engine {
     }
 
     public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
-        let connection = try borrow()
-        defer { giveBack(connection) }
-        return try await body(SQLiteReader(connection: connection))
+        let reader = SQLiteReader { try self.borrow() }
+        defer { reader.connection.map(giveBack) }
+        return try await body(reader)
     }
 
     public func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
-        let connection = try borrow()
-        try connection.run(Self.begin, [])
+        let reader = SQLiteReader {
+            let connection = try self.borrow()
+            try connection.run(Self.begin, [])
+            return connection
+        }
         let result: T
         do {
-            result = try await body(SQLiteReader(connection: connection))
+            result = try await body(reader)
         } catch {
             // A connection that can't end its transaction is not used again.
-            try connection.run(Self.rollback, [])
-            giveBack(connection)
+            if let connection = reader.connection {
+                try connection.run(Self.rollback, [])
+                giveBack(connection)
+            }
             throw error
         }
-        try connection.run(Self.end, [])
-        giveBack(connection)
+        if let connection = reader.connection {
+            try connection.run(Self.end, [])
+            giveBack(connection)
+        }
         return result
     }
 
@@ -163,11 +170,17 @@ public final class SQLiteEngine: Engine {
     }
 }
 
-/// A read transaction on an SQLite connection. Its calls never suspend.
-struct SQLiteReader: Reader {
-    let connection: SQLiteConnection
+/// A read transaction that takes a connection when it first asks: who finds all in memory, or waits for what another one reads,
+/// holds none. SQLite, too, takes its snapshot at the first question. Its calls never suspend.
+private final class SQLiteReader: Reader {
+    private(set) var connection: SQLiteConnection?
+    private let begin: () throws -> SQLiteConnection
+
+    init(begin: @escaping () throws -> SQLiteConnection) { self.begin = begin }
 
     func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
+        let connection = try self.connection ?? begin()
+        self.connection = connection
         for (index, values) in sets.enumerated() {
             try connection.run(statement, values) { try take(index, $0) }
         }

@@ -92,23 +92,25 @@ public enum SearchWords {
     /// words and texts beyond ASCII, and of escapes for any character.
     public static func mayHold(_ word: [UInt8], in json: [UInt8]) -> Bool {
         guard let first = word.first, let last = word.last, word.allSatisfy({ $0 < 0x80 }) else { return true }
+        let (firsts, lasts) = (Block(repeating: first | 0x20), Block(repeating: last | 0x20))
+        let backslashes = Block(repeating: UInt8(ascii: "\\"))
+        let cases = Block(repeating: 0x20)
         return json.withUnsafeBytes { json in
             var isFound = false
             var index = 0
             while index < json.count {
                 // Most of a text is passed over in blocks that have nothing to look at: no word that begins and ends so.
                 let end = index + word.count - 1
-                if end + Block.scalarCount <= json.count {
+                if end + Block.count <= json.count {
                     let block = json.loadUnaligned(fromByteOffset: index, as: Block.self)
                     let ends = json.loadUnaligned(fromByteOffset: end, as: Block.self)
-                    let isSpecial = (block .>= 0x80) .| (block .== UInt8(ascii: "\\"))
-                    let isWord = ((block | 0x20) .== (first | 0x20)) .& ((ends | 0x20) .== (last | 0x20))
-                    if !any(isSpecial .| isWord) {
-                        index += Block.scalarCount
+                    let others = ((block | cases) ^ firsts) | ((ends | cases) ^ lasts)
+                    if block & Block.highBits == 0, !others.holdsZero, !(block ^ backslashes).holdsZero {
+                        index += Block.count
                         continue
                     }
                 }
-                for index in index..<min(index + Block.scalarCount, json.count) {
+                for index in index..<min(index + Block.count, json.count) {
                     let byte = json[index]
                     if byte >= 0x80 { return true }
                     if byte == UInt8(ascii: "\\"), index + 1 < json.count, json[index + 1] == UInt8(ascii: "u") {
@@ -118,13 +120,14 @@ public enum SearchWords {
                         isFound = word.indices.allSatisfy { lowercase(json[index + $0]) == word[$0] }
                     }
                 }
-                index += Block.scalarCount
+                index += Block.count
             }
             return isFound
         }
     }
 
-    private typealias Block = SIMD16<UInt8>
+    /// Eight bytes in a register: the compiler makes loops over bytes of the library's SIMD types.
+    private typealias Block = UInt64
 
     private static func lowercase(_ byte: UInt8) -> UInt8 {
         switch byte {
@@ -160,4 +163,15 @@ public enum SearchWords {
     public static func words(type: String, content: JSONView) -> Set<[UInt8]> {
         Set(texts(type: type, content: content).flatMap { split($0) }.prefix(most))
     }
+}
+
+extension UInt64 {
+    fileprivate static let count = 8
+    fileprivate static let highBits = UInt64(repeating: 0x80)
+
+    /// Eight times a byte.
+    fileprivate init(repeating byte: UInt8) { self = UInt64(byte) &* 0x0101_0101_0101_0101 }
+
+    /// Whether one of the bytes is zero.
+    fileprivate var holdsZero: Bool { (self &- UInt64(repeating: 1)) & ~self & Self.highBits != 0 }
 }
