@@ -135,17 +135,14 @@ extension DeviceKeyService {
             }
             var own: JSONObject = [:]
             for device in devices[nid] ?? [] {
-                guard var json = try? JSONDocument(parsing: device.json).root.json else { continue }
                 let added = signatures[SignedKey(user: nid, keyID: ByteString(device.deviceID))] ?? []
-                Self.add(added, to: &json, of: user, requester)
-                json["unsigned"] = device.displayName.map { ["device_display_name": .string($0)] } ?? [:]
-                own[device.deviceID] = json
+                let unsigned: JSON = device.displayName.map { ["device_display_name": .string($0)] } ?? [:]
+                own[device.deviceID] = Self.withSignatures(added, device.json, unsigned, of: user, requester)
             }
             answers.devices[user.string] = .object(own)
             for key in keys[nid] ?? [] {
-                guard var json = try? JSONDocument(parsing: key.json).root.json else { continue }
                 let added = signatures[SignedKey(user: nid, keyID: ByteString(key.publicKey))] ?? []
-                Self.add(added, to: &json, of: user, requester)
+                guard let json = Self.withSignatures(added, key.json, of: user, requester) else { continue }
                 switch key.usage {
                 case .master: answers.master[user.string] = json
                 case .selfSigning: answers.selfSigning[user.string] = json
@@ -159,6 +156,24 @@ extension DeviceKeyService {
             "self_signing_keys": .object(answers.selfSigning), "user_signing_keys": .object(answers.userSigning),
             "failures": [:],
         ]
+    }
+
+    /// A key as it is stored, with the signatures added that were made since. Mostly there are none, and its bytes stay as they are.
+    ///
+    /// - Parameter unsigned: what is said of it besides; stored keys have no such field.
+    /// - Returns: nil if what is stored is no object.
+    private static func withSignatures(
+        _ added: [KeySignature], _ stored: [UInt8], _ unsigned: JSON? = nil, of owner: UserID, _ requester: Requester?
+    ) -> JSON? {
+        guard let key = try? JSONDocument(parsing: stored).root, key.isObject, key.count > 0 else { return nil }
+        guard added.isEmpty else {
+            var json = key.json
+            add(added, to: &json, of: owner, requester)
+            json["unsigned"] = unsigned
+            return json
+        }
+        guard let unsigned else { return .raw(stored) }
+        return .raw(key.raw.dropLast() + Array(#","unsigned":"#.utf8) + unsigned.encoded() + [UInt8(ascii: "}")])
     }
 
     /// Signatures stand by the user who has made them: the key's owner, or who asks.

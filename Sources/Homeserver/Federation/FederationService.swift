@@ -155,7 +155,8 @@ public final class FederationService: Sendable {
         var devices: [JSON] = []
         for entry in answer["device_keys"]?[user.string]?.objectValue ?? [:] {
             var device: JSONObject = ["device_id": .string(entry.key), "keys": entry.value]
-            if let name = entry.value["unsigned"]?["device_display_name"] { device["device_display_name"] = name }
+            let unsigned = try JSONDocument(parsing: entry.value.encoded()).root["unsigned"]
+            if let name = unsigned?["device_display_name"] { device["device_display_name"] = name.json }
             devices.append(.object(device))
         }
         var list: JSONObject = [

@@ -30,7 +30,9 @@ struct DehydratedDeviceTests {
         #expect(try await service.put(body(first, of: alice).view, for: alice) == first)
         #expect(try await service.get(for: alice).deviceID == first)
         let query = try await server.homeserver.deviceKeys.query(JSON.object([alice.userID.string: []]).view, for: bob)
-        #expect(query["device_keys"]?[alice.userID.string]?[first]?["dehydrated"] == true)
+            .encoded()
+        let keysOfAlice = try JSONDocument(parsing: query).root["device_keys"]?[alice.userID.string]
+        #expect(keysOfAlice?[first]?["dehydrated"]?.bool == true)
         let asked = JSON.object([alice.userID.string: [first: "a"]]).view
         for name in ["a:1", "a:F"] {
             let claimed = try await server.homeserver.deviceKeys.claim(asked)

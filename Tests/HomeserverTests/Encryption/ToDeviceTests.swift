@@ -251,7 +251,9 @@ struct ToDeviceTests {
         #expect(answer["rooms"]?["invite"]?[den.string] != nil)
         #expect(answer["rooms"]?["join"]?[room.string]?["timeline"]?["events"]?.count == 1)
         let query = try await server.homeserver.deviceKeys.query(JSON.object([alice.userID.string: []]).view, for: bob)
-        #expect(query["device_keys"]?[alice.userID.string]?[alice.deviceID]?["keys"] == keys["keys"])
+            .encoded()
+        let keysOfAlice = try JSONDocument(parsing: query).root["device_keys"]?[alice.userID.string]
+        #expect(keysOfAlice?[alice.deviceID]?["keys"]?.json == keys["keys"])
         await server.close()
     }
 
