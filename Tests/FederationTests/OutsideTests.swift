@@ -57,6 +57,31 @@ struct OutsideTests {
         await scene.close()
     }
 
+    @Test("who takes an invitation up while it is still being turned down is in the room")
+    func turnedDownAndTakenUp() async throws {
+        let first = ServerName(unchecked: "hs1.example")
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, wrap: { held.add($0) { $0.destination == first && $0.target.contains("/make_leave/") } })
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice) { $0.preset = .privateChat }
+        try await scene[0].homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        async let leaving: Void = scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await scene.eventually("the leave is under way") { held[1].held.count == 1 }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, by: bob)
+        // Nobody can be told of the leave.
+        let second = scene[1].configuration.serverName
+        scene.network.cut(from: second, to: first)
+        held[1].letGo()
+        try await leaving
+        scene.network.mendAll()
+        #expect(try await place(of: room, for: bob, on: scene[1]) == "join")
+        #expect(try await membership(of: bob.userID, in: room, for: alice, on: scene[0]) == "join")
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        await scene.close()
+    }
+
     @Test("a server that has nothing to do with an invitation can't take it back")
     func foreignRescission() async throws {
         let scene = try await FederationScene(2)

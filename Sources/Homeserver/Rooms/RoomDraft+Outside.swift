@@ -36,9 +36,10 @@ extension RoomDraft {
         write.topics.append(.user(user))
     }
 
-    /// The user's invitation or knock is over, by an event of the user's or somebody else's.
+    /// The user's invitation or knock is over, by an event of the user's or somebody else's. Who has come in meanwhile has taken it up.
     mutating func endOutside(user: UserNID, by event: Event, _ membership: StoredMembership) async throws {
         let current = try await context.database.membership(of: user, in: record.nid, reader)
+        if current?.membership == .join { return }
         var known = try await find([event.eventID])[event.eventID]
         if known == nil {
             known = try await keep(

@@ -125,24 +125,25 @@ extension World {
             let isForgotten = servers[saying.server].mayHaveForgotten(saying.at)
             if isForgotten, !healed.contains(where: { $0.room == room && $0.server != saying.server }) { continue }
             var lacking: [ServerName] = []
+            var isHeld = false
             var isTakenUp = false
             let isDeserted = deserted[room]?.contains(servers[saying.server].name) ?? false
             for (server, _) in residents {
+                let stored = try await server.server!.homeserver.database.event(saying.event)
+                if let stored, !stored.flags.contains(.rejected) {
+                    isHeld = true
+                    if !stored.flags.contains(.softFailed) { isTakenUp = true }
+                    continue
+                }
                 // A server that has left begins anew when it is let in again: who wasn't there, or has forgotten it with a backup,
                 // doesn't hear what it said before.
                 let wasThere = saying.hearers.contains(server.name) && !server.mayHaveForgotten(saying.at)
-                if isDeserted, !saying.hearers.isEmpty, !wasThere { continue }
-                let stored = try await server.server!.homeserver.database.event(saying.event)
-                if let stored, !stored.flags.contains(.rejected) {
-                    if !stored.flags.contains(.softFailed) { isTakenUp = true }
-                } else {
-                    lacking.append(server.name)
-                }
+                if !isDeserted || saying.hearers.isEmpty || wasThere { lacking.append(server.name) }
             }
             // What all have soft-failed who were told of it is referred to by nobody: who wasn't there can't hear of it.
             if !isTakenUp, !saying.hearers.isEmpty, saying.hearers.isDisjoint(with: lacking) { continue }
             // What none of them has was said where nobody is any more, or what was forgotten with a backup.
-            if !lacking.isEmpty, lacking.count < residents.count {
+            if !lacking.isEmpty, isHeld {
                 return "\(saying.event) of \(servers[saying.server].name) is missing at \(lacking)"
             }
         }
