@@ -140,8 +140,12 @@ extension World {
                 let wasThere = saying.hearers.contains(server.name) && !server.mayHaveForgotten(saying.at)
                 if !isDeserted || saying.hearers.isEmpty || wasThere { lacking.append(server.name) }
             }
-            // What all have soft-failed who were told of it is referred to by nobody: who wasn't there can't hear of it.
-            if !isTakenUp, !saying.hearers.isEmpty, saying.hearers.isDisjoint(with: lacking) { continue }
+            // What all have soft-failed who were told of it is referred to by nobody: who wasn't there, or has forgotten it with a backup,
+            // can't hear of it.
+            let knowing = residents.map(\.server).filter { !$0.mayHaveForgotten(saying.at) }.map(\.name)
+            if !isTakenUp, !saying.hearers.isEmpty, saying.hearers.intersection(knowing).isDisjoint(with: lacking) {
+                continue
+            }
             // What none of them has was said where nobody is any more, or what was forgotten with a backup.
             if !lacking.isEmpty, isHeld {
                 return "\(saying.event) of \(servers[saying.server].name) is missing at \(lacking)"
