@@ -179,6 +179,7 @@ private final class SQLiteReader: Reader {
     init(begin: @escaping () throws -> SQLiteConnection) { self.begin = begin }
 
     func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
+        if sets.isEmpty { return }
         let connection = try self.connection ?? begin()
         self.connection = connection
         for (index, values) in sets.enumerated() {

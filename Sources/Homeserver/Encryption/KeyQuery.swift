@@ -161,7 +161,7 @@ extension DeviceKeyService {
     /// A key as it is stored, with the signatures added that were made since. Mostly there are none, and its bytes stay as they are.
     ///
     /// - Parameter unsigned: what is said of it besides; stored keys have no such field.
-    /// - Returns: nil if what is stored is no object.
+    /// - Returns: nil if what is stored is no object, or an empty one.
     private static func withSignatures(
         _ added: [KeySignature], _ stored: [UInt8], _ unsigned: JSON? = nil, of owner: UserID, _ requester: Requester?
     ) -> JSON? {
