@@ -121,4 +121,36 @@ struct ConcurrentJoinTests {
         }
         await scene.close()
     }
+
+    @Test("a join whose answer comes when its user has left the room again changes nothing")
+    func overtaken() async throws {
+        let first = ServerName(unchecked: "hs1.example")
+        let held = HeldTransports()
+        let state = FirstEvent { $0.target.contains("/v1/state/") }
+        let scene = try await FederationScene(2, wrap: { held.add($0) { state.isMeant($0) } })
+        let there = scene[1].homeserver
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob"), bill = try await scene[1].user("bill")
+        let room = try await scene[0].room(of: alice)
+        async let late: Void = there.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("the state before the join is on its way") { held[1].held.count == 1 }
+        // This one finds the other in the room.
+        try await there.memberships.join(room, reason: nil, via: [first], by: bill)
+        func members(_ index: Int, for user: Requester) async throws -> Set<String> {
+            let answer = try await scene[index].homeserver.reading.joinedMembers(of: room, for: user)
+            return Set(try JSONDocument(parsing: answer).root["joined"]?.members.map(\.0) ?? [])
+        }
+        #expect(try await members(1, for: bill) == Set([alice, bob, bill].map(\.userID.string)))
+        scene[1].clock.advance(by: 1_000)
+        try await there.memberships.leave(room, reason: nil, by: bill)
+        try await there.memberships.leave(room, reason: nil, by: bob)
+        try await scene.eventually("both have left") { try await members(0, for: alice) == [alice.userID.string] }
+        held[1].letGo()
+        try await late
+        let record = try #require(try await there.database.room(room))
+        #expect(!record.extremities.isEmpty && record.partialJoin == nil)
+        #expect(try await there.database.membership(of: bob.nid, in: record.nid)?.membership == .leave)
+        #expect(try await ConsistencyCheck(there.database).run().problems == [])
+        await scene.close()
+    }
 }

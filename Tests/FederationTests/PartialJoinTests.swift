@@ -352,4 +352,86 @@ struct PartialJoinTests {
         }
         await scene.close()
     }
+
+    @Test("take back what somebody said upon the past who had been put out before, once that is known")
+    func evading() async throws {
+        let failing = FailingTransport()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { failing.between($0) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let mallory = evil.user("mallory")
+        let place = try await evil.join(room, as: mallory, at: first)
+        try await scene.eventually("bob sees who came in") {
+            try await members(room, for: bob, on: scene[1]).contains(mallory.string)
+        }
+        // The ban comes while nobody of the second server is there.
+        try await scene[1].homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await scene.eventually("the leave is heard") {
+            try await !members(room, for: alice, on: scene[0]).contains(bob.userID.string)
+        }
+        try await scene[0].homeserver.memberships.remove(mallory, from: room, .ban, reason: nil, by: alice)
+        failing.fail { $0.target.contains("/state_ids/") || $0.target.contains("/v1/state/") }
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        let event = try evil.event(
+            "m.room.message", content: ["msgtype": "m.text", "body": "I never heard"], by: mallory, in: place)
+        try await evil.send([event.root.json], id: "evading", to: scene[1].configuration.serverName)
+        try await scene.eventually("it is taken for what it seems to be") {
+            try await scene.texts(in: room, for: bob, on: scene[1]).contains("I never heard")
+        }
+        try await scene[1].say("from bob", in: room, by: bob)
+        failing.fail { _ in false }
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["from bob"])
+        #expect(try await scene[1].homeserver.database.event(event.eventID)?.flags.contains(.softFailed) == true)
+        #expect(try await members(room, for: bob, on: scene[1]) == Set([alice, bob].map(\.userID.string)))
+        #expect(try await ConsistencyCheck(scene[1].homeserver.database).run().problems == [])
+        try await scene.eventually("alice reads what bob says") {
+            try await scene.texts(in: room, for: alice, on: scene[0]) == ["from bob"]
+        }
+        await scene.close()
+    }
+
+    @Test("believe no event that names a join from behind what it was sent upon")
+    func fromBehind() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        let before = try await newest(in: room, on: scene[1])
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let mallory = evil.user("mallory")
+        let place = try await evil.join(room, as: mallory, at: first)
+        try await scene.eventually("the join has come") {
+            try await newest(in: room, on: scene[1]) == [place.tip.eventID]
+        }
+        func message(_ body: String, previous: [EventID]? = nil) throws -> Event {
+            try evil.event(
+                "m.room.message", content: ["msgtype": "m.text", "body": .string(body)], by: mallory, in: place,
+                previous: previous)
+        }
+        let early = try message("from before I came", previous: before), right = try message("from now")
+        try await evil.send(
+            [early.root.json, right.root.json], id: "early", to: scene[1].configuration.serverName)
+        try await scene.eventually("what was sent upon the join is there") {
+            try await scene.texts(in: room, for: bob, on: scene[1]) == ["from now"]
+        }
+        #expect(try await isPartial(room, on: scene[1]))
+        #expect(try await scene[1].homeserver.database.event(early.eventID)?.flags.contains(.rejected) == true)
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["from now"])
+        await scene.close()
+    }
 }

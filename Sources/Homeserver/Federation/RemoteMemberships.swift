@@ -213,16 +213,16 @@ final class RemoteMemberships: Sendable {
                 try await Self.takeUp(entry, into: &draft, isWhole: servers == nil, knowing: kept, from: server)
                 return
             }
+            // It was heard of before the answer came, and whoever came in by that has left since.
+            if try await draft.find([entry.eventID])[entry.eventID] != nil { return }
             try await draft.endPartial()
             let before = try await draft.state(of: kept)
             try await draft.tellDevicesOfForgotten(in: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
             switch try await Self.receive(entry, into: &draft, stateBefore: before, from: server) {
-            case .accepted:
-                if let servers { draft.becomePartial(servers, via: server) }
-            case .known: break
-            case .softFailed, .rejected:
+            case .accepted: if let servers { draft.becomePartial(servers, via: server) }
+            case .known, .softFailed, .rejected:
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
         }

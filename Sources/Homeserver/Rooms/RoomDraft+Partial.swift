@@ -21,16 +21,32 @@ extension RoomDraft {
     }
 
     /// A state with those members of it that events name and that aren't known otherwise.
-    mutating func learning(_ auth: [StoredEvent], in state: StateNID) async throws -> StateNID {
-        guard isPartial else { return state }
+    ///
+    /// - Parameter previous: what it is the state after; nil for the current one.
+    mutating func learning(
+        _ auth: [StoredEvent], in state: StateNID, after previous: [StoredEvent]? = nil
+    ) async throws -> StateNID {
+        guard let join = record.partialJoin, let entry = try await stored([join]).first else { return state }
+        let isOlder = previous?.contains { Self.hasCome($0, since: entry) } == false
         var changes: [StateKeyNID: EventNID?] = [:]
         for stored in auth where stored.room == record.nid && !stored.flags.contains(.rejected) {
+            // Where its place in the graph is known, the states after it have it already, and no other can.
+            if !stored.flags.contains(.outlier), isOlder || Self.hasCome(stored, since: entry) { continue }
             guard let key = stored.stateKey, try await tree.event(for: key, in: state, reader) == nil,
                 try parsed(stored).type == "m.room.member"
             else { continue }
             changes[key] = .some(stored.nid)
         }
         return changes.isEmpty ? state : try await change(changes, in: state)
+    }
+
+    /// Whether an event has got its place in the room since this server's entry.
+    private static func hasCome(_ event: StoredEvent, since entry: StoredEvent) -> Bool {
+        if event.nid == entry.nid { return true }
+        if event.flags.contains(.outlier) { return false }
+        guard let position = event.position else { return event.orderDepth >= entry.orderDepth }
+        // The entry may be of this draft, and whatever has a position is from before it.
+        return entry.position.map { position > $0 } ?? false
     }
 
     /// The state before a user's join into a room that this server is in, as far as another server tells it: what it doesn't
@@ -56,7 +72,6 @@ extension RoomDraft {
                 let nid = try await context.database.existingNumber(ofUser: user)
             else { continue }
             write.changeDeviceList(of: nid)
-            write.topics.append(.deviceList(nid))
         }
     }
 
@@ -72,6 +87,9 @@ extension RoomDraft {
         let lacking = try numbers.compactMap { events[$0] }
             .filter { event in try told[event.nid] == nil && (event.nid == join || hasPartialGround(event)) }
         if !lacking.isEmpty { return lacking }
+        guard let entry = events[join] else {
+            throw DatabaseError.corrupt("the join into room \(record.roomID) is missing")
+        }
         let old = record.state
         var given: [EventNID: StateNID] = [:]
         for (nid, ids) in told.sorted(by: { $0.key < $1.key }) {
@@ -79,19 +97,8 @@ extension RoomDraft {
             given[nid] = try await self.state(of: state)
             if nid == join { try await tellDevicesOfForgotten(in: state) }
         }
-        let hidden = try await restate(numbers, events, given)
-        let kept = tips.filter { !hidden.contains($0.nid) }
-        if kept.count < tips.count {
-            tips = kept
-            // What was built on is the newest again.
-            if tips.isEmpty, let stored = try await stored([join]).first {
-                tips = [Tip(nid: join, eventID: stored.eventID, depth: try parsed(stored).depth)]
-            }
-            record.extremities = tips.map(\.nid)
-        }
-        var states: [StateNID] = []
-        for stored in try await stored(Set(tips.map(\.nid))) { states.append(try await self.state(after: stored)) }
-        record.state = try await merge(states)
+        try await restate(numbers, events, given)
+        try await walk(from: entry, events.values.filter { ($0.position ?? 0) > (entry.position ?? 0) })
         try await endPartial()
         record.stateVersion += 1
         record.timelineVersion += 1
@@ -128,14 +135,12 @@ extension RoomDraft {
         write.dropPartial(record.nid)
     }
 
-    /// Gives events the states that follow from others.
+    /// Gives events the states that follow from others, and rejects those that these don't allow.
     ///
     /// - Parameter given: the states before some of them that don't follow from events that are here.
-    /// - Returns: those that these states don't allow.
     private mutating func restate(
         _ numbers: [EventNID], _ affected: [EventNID: StoredEvent], _ given: [EventNID: StateNID]
-    ) async throws -> Set<EventNID> {
-        var hidden: Set<EventNID> = []
+    ) async throws {
         var begun: Set<EventNID> = []
         for number in numbers {
             // Each comes behind those that it was sent upon.
@@ -165,7 +170,6 @@ extension RoomDraft {
                     try await reasonToRefuse(try parsed(event), in: before, isCurrent: false) != nil
                 {
                     flags.insert(.rejected)
-                    hidden.insert(nid)
                 }
                 var after: StateNID?
                 var replaces: EventNID?
@@ -175,9 +179,41 @@ extension RoomDraft {
                 }
                 let fresh = event.restated(before: before, after: after, replaces: replaces, flags: flags)
                 restated[nid] = fresh
-                write.restate(fresh, isHidden: hidden.contains(nid))
+                write.restate(fresh, isHidden: flags != event.flags)
             }
         }
-        return hidden
+    }
+
+    /// Goes through the timeline once more with the states that are now known, as the events came: takes up what follows from each,
+    /// and soft-fails what wasn't allowed by what was current when it came.
+    private mutating func walk(from entry: StoredEvent, _ events: [StoredEvent]) async throws {
+        var ends = [restated[entry.nid] ?? entry]
+        var current = try await state(after: ends[0])
+        for event in events.sorted(by: { ($0.position ?? 0) < ($1.position ?? 0) }) {
+            guard let event = restated[event.nid], let before = event.stateBefore,
+                event.flags.isDisjoint(with: .hidden)
+            else { continue }
+            if before != current, try await reasonToRefuse(try parsed(event), in: current, isCurrent: false) != nil {
+                let refused = event.restated(
+                    before: before, after: event.stateAfter, replaces: event.replaces,
+                    flags: event.flags.union(.softFailed))
+                restated[event.nid] = refused
+                write.restate(refused, isHidden: true)
+                continue
+            }
+            ends.removeAll { event.previous.contains($0.nid) }
+            let isUponAll = ends.isEmpty && before == current
+            ends.append(event)
+            if isUponAll {
+                current = try await state(after: event)
+            } else {
+                var states: [StateNID] = []
+                for end in ends.reversed() { states.append(try await state(after: end)) }
+                current = try await merge(states)
+            }
+        }
+        tips = try ends.map { Tip(nid: $0.nid, eventID: $0.eventID, depth: try parsed($0).depth) }
+        record.extremities = tips.map(\.nid)
+        record.state = current
     }
 }

@@ -39,7 +39,8 @@ extension RoomDraft {
             let position = try await context.database.newBackfillPositions(1)
             return try await receive(event, before: behind.orderDepth, at: position, stateBefore: given)
         }
-        let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
+        let before = try await learning(
+            ground.auth, in: try await state(before: event, ground, given), after: ground.previous)
         let flags: StoredEvent.Flags = isRelayed ? .outgoing : []
         if let reason = try await reasonToReject(event, ground.auth, before) {
             _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
@@ -134,7 +135,8 @@ extension RoomDraft {
             return .known
         }
         if !ground.missing.previous.isEmpty && given == nil || !ground.missing.auth.isEmpty { throw ground.missing }
-        let before = try await learning(ground.auth, in: try await state(before: event, ground, given))
+        let before = try await learning(
+            ground.auth, in: try await state(before: event, ground, given), after: ground.previous)
         if let reason = try await reasonToReject(event, ground.auth, before) {
             _ = try await keep(event, ground, flags: .rejected, stateBefore: before)
             return .rejected(reason)

@@ -33,7 +33,7 @@ final class ByzantineServer: @unchecked Sendable {
     let user: UserID
     /// Events that nobody may take for true.
     private(set) var forgeries: Set<EventID> = []
-    /// Events that came to a server which knew that their sender had been put out.
+    /// Events that came to a server which was in the room and knew that their sender had been put out.
     private(set) var evasions: Set<Evasion> = []
     struct Evasion: Hashable {
         let event: EventID
@@ -141,10 +141,13 @@ final class ByzantineServer: @unchecked Sendable {
         }
     }
 
-    /// The event by which a server knows that the user isn't in the room; nil if it is.
+    /// The event by which a server that is in the room knows that the user is kept out of it; nil if it doesn't. (Who isn't in the room
+    /// may be told later, by those who are, what they have taken for the room's history.)
     private func exclusion(on server: SimulatedServer) async throws -> EventID? {
-        guard let id = try await world.state(of: room, on: server)[.member(user)],
-            let stored = try await server.server?.homeserver.database.event(id)
+        guard let database = server.server?.homeserver.database, let nid = try await database.room(room)?.nid,
+            try await database.joinedMembers(of: try await database.number(ofServer: server.name), in: nid) > 0,
+            let id = try await world.state(of: room, on: server)[.member(user)],
+            let stored = try await database.event(id)
         else { return nil }
         let event = try Event(receiving: stored.json, version: place.version)
         return event.content["membership"]?.isString("ban") == true ? id : nil
