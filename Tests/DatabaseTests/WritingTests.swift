@@ -70,6 +70,14 @@ struct WritingTests {
             "SELECT device_id, display_name, created_ts FROM devices WHERE user_nid = $1 ORDER BY created_ts DESC LIMIT $2"
         )
         func name(_ user: Int, _ device: Int) -> String? { user % 3 == 0 ? nil : "\(user) \(device)" }
+        /// Text, which an engine may keep as bytes.
+        func bytes(_ value: SQLValue) -> [UInt8] {
+            switch value {
+            case .text(let text): Array(text.utf8)
+            case .blob(let bytes): bytes
+            default: []
+            }
+        }
         var write = Write()
         let position = write.takePosition()
         for user in 1...30 {
@@ -101,6 +109,27 @@ struct WritingTests {
             try await reader.query(counts, []) { "\($0.integer(0)) \($0.integer(1))" }
         }
         #expect(all == ["\(30 * 3 + 3) \(20 * 3)"])
+        // What is deleted comes back for each by itself; two have nothing.
+        let last = Statement(
+            """
+            DELETE FROM devices WHERE user_nid = $1 AND device_id =
+            (SELECT device_id FROM devices WHERE user_nid = $1 ORDER BY created_ts DESC LIMIT 1)
+            RETURNING device_id, created_ts
+            """, isIndependent: true)
+        var end = Write()
+        end.run(insert, .integer(200), .text("D"), .null, .integer(1))
+        let places = users.map { end.returning(last, .integer(Int64($0))) }
+        let other = end.returning(last, .integer(200))
+        let deleted = try await test.database.write(end).rows
+        for (user, place) in zip(users, places) {
+            let rows = deleted[place].map { row in "\(bytes(row[0])) \(row[1])" }
+            #expect(rows == ((1...30).contains(user) ? ["\(Array("D2".utf8)) \(SQLValue.integer(102))"] : []))
+        }
+        #expect(deleted[other].map { bytes($0[0]) } == [Array("D".utf8)])
+        let left = try await test.database.read { reader in
+            try await reader.query(counts, []) { $0.integer(0) }
+        }
+        #expect(left == [30 * 2 + 3])
         await test.close()
     }
 

@@ -191,7 +191,7 @@ extension Write {
         """
         DELETE FROM one_time_keys WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3
         AND key_id = (SELECT key_id \(next)) RETURNING key_id, json
-        """)
+        """, isIndependent: true)
     private static let useFallback = Statement(
         """
         UPDATE fallback_keys SET used = 1 WHERE user_nid = $1 AND device_id = $2 AND algorithm = $3 RETURNING key_id, json

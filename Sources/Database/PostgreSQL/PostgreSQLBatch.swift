@@ -6,6 +6,20 @@ struct PostgreSQLBatch: Sendable {
         case question
         /// Rows are inserted.
         case insertion
+        /// Rows are deleted; what is wanted of each comes as the rows of a question do.
+        case deletion
+
+        /// Of a statement that changes something.
+        init(changing statement: Statement) { self = statement.sql.hasPrefix("DELETE") ? .deletion : .insertion }
+
+        /// In the name of a prepared statement.
+        var letter: String {
+            switch self {
+            case .question: "q"
+            case .insertion: "i"
+            case .deletion: "d"
+            }
+        }
     }
 
     /// What the text depends on, besides the statement.
@@ -72,6 +86,18 @@ struct PostgreSQLBatch: Sendable {
             return """
                 \(body[..<source]) SELECT batch_rows.* FROM \(table) AS batch_sets (\(names.joined(separator: ", "))),
                 LATERAL (\(rest[..<conflict])) AS batch_rows \(rest[conflict...])
+                """
+        case .deletion:
+            // DELETE FROM table WHERE … | RETURNING columns
+            let target = body.dropFirst("DELETE FROM ".count).prefix { $0 != " " && $0 != "\n" }
+            let returning = body.indices.first { body[$0...].hasPrefix("RETURNING ") }
+            let condition = body[target.endIndex..<(returning ?? body.endIndex)]
+            let wanted = returning.map { "\(body[$0...]), batch_sets.place" } ?? ""
+            // Each set's rows are found by themselves (OFFSET 0), as the statement alone would find them.
+            return """
+                DELETE FROM \(target) USING \(table) WITH ORDINALITY AS batch_sets (\(names.joined(separator: ", ")), place),
+                LATERAL (SELECT ctid AS place_of_row FROM \(target) \(condition) OFFSET 0) AS batch_rows
+                WHERE \(target).ctid = batch_rows.place_of_row \(wanted)
                 """
         }
     }

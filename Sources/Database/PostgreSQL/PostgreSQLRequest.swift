@@ -29,7 +29,7 @@ struct PostgreSQLCommand: Sendable {
         let batch: PostgreSQLBatch.Form?
 
         var name: String {
-            let batch = batch.map { "\($0.kind == .question ? "q" : "i")\($0.bytes)" } ?? ""
+            let batch = batch.map { "\($0.kind.letter)\($0.bytes)" } ?? ""
             return "s\(number)_\(expects ? 1 : 0)_\(positions)\(batch)"
         }
     }

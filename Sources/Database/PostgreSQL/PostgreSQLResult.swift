@@ -14,7 +14,7 @@ final class PostgreSQLResult: @unchecked Sendable {
 
     func row(_ index: Int) -> PostgreSQLRow { PostgreSQLRow(handle: handle, row: Int32(index)) }
 
-    /// Of the answer to a ``PostgreSQLBatch/Kind/question``: the rows in the order of their sets, each with its set's index.
+    /// Of the answer to a ``PostgreSQLBatch`` of which rows are wanted: the rows in the order of their sets, each with its set's index.
     var rowsOfSets: [(set: Int, row: PostgreSQLRow)] {
         let place = Int(PQnfields(handle)) - 1
         var rows = (0..<count).map { index in
@@ -26,6 +26,13 @@ final class PostgreSQLResult: @unchecked Sendable {
         if !isInOrder {
             rows = rows.enumerated().sorted { ($0.element.set, $0.offset) < ($1.element.set, $1.offset) }.map(\.element)
         }
+        return rows
+    }
+
+    /// The rows of each of so many sets, without the column that tells the set.
+    func rows(ofSets count: Int) -> [[[SQLValue]]] {
+        var rows = [[[SQLValue]]](repeating: [], count: count)
+        for (set, row) in rowsOfSets { rows[set].append(row.values.dropLast()) }
         return rows
     }
 

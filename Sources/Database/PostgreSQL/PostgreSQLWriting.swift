@@ -1,12 +1,16 @@
 import Logging
 
 extension Write.Step {
-    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out.
-    fileprivate var mayJoin: Bool { statement.isIndependent && expectedChanges == nil && !returnsRows }
+    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out, or the rows that it deletes.
+    fileprivate var mayJoin: Bool {
+        statement.isIndependent && expectedChanges == nil && (!returnsRows || kind == .deletion)
+    }
+
+    fileprivate var kind: PostgreSQLBatch.Kind { PostgreSQLBatch.Kind(changing: statement) }
 
     /// Whether it is another execution of the same statement.
     fileprivate func isLike(_ other: Write.Step) -> Bool {
-        statement.number == other.statement.number && mayJoin
+        statement.number == other.statement.number && mayJoin && returnsRows == other.returnsRows
             && zip(values, other.values).allSatisfy { $0.isPosition == $1.isPosition }
     }
 }
@@ -169,7 +173,7 @@ final class PostgreSQLWriting {
             var rest = pending.write.steps[...]
             while let step = rest.first {
                 let same = step.mayJoin ? rest.prefix { $0.isLike(step) } : rest.prefix(1)
-                for var command in PostgreSQLBatch.commands(.insertion, step.statement, same.map(\.values)) {
+                for var command in PostgreSQLBatch.commands(step.kind, step.statement, same.map(\.values)) {
                     command.expectedChanges = step.expectedChanges
                     command.positionOffset = offset
                     plan.add(command, (index, rest.startIndex))
@@ -210,9 +214,13 @@ final class PostgreSQLWriting {
 
     private func succeeded(_ batch: Batch, _ plan: Plan, _ results: [PostgreSQLResult]) {
         var rows = [[[[SQLValue]]]](repeating: [], count: batch.pending.count)
-        for (result, owner) in zip(results, plan.owners) {
+        for (index, owner) in plan.owners.enumerated() {
             guard let owner, batch.pending[owner.write].write.steps[owner.step].returnsRows else { continue }
-            rows[owner.write].append(result.rows)
+            if let sets = plan.commands[index].batch?.sets {
+                rows[owner.write] += results[index].rows(ofSets: sets.count)
+            } else {
+                rows[owner.write].append(results[index].rows)
+            }
         }
         guard batch.takesPositions else {
             for (pending, rows) in zip(batch.pending, rows) {
