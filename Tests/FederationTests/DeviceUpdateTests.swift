@@ -96,18 +96,21 @@ struct DeviceUpdateTests {
             return server
         }
 
-        func change(_ seed: UInt64) async throws {
+        /// - Parameter user: alice, unless it is somebody else here.
+        func change(_ seed: UInt64, of user: Requester? = nil) async throws {
+            let user = user ?? alice
             let keys: JSON = [
-                "device_keys": SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)
+                "device_keys": SigningTestKey(seed: seed).deviceKeys(of: user.userID.string, user.deviceID)
             ]
-            _ = try await here.homeserver.deviceKeys.upload(keys.view, for: alice)
+            _ = try await here.homeserver.deviceKeys.upload(keys.view, for: user)
         }
 
-        /// The keys of alice's device as bob sees them.
-        func known() async throws -> [UInt8]? {
-            let asked: JSON = [alice.userID.string: []]
+        /// The keys of the user's device as bob sees them.
+        func known(of user: Requester? = nil) async throws -> [UInt8]? {
+            let user = user ?? alice
+            let asked: JSON = [user.userID.string: []]
             let answer = try await there.homeserver.deviceKeys.query(asked.view, for: bob)
-            return try answer["device_keys"]?[alice.userID.string]?[alice.deviceID]?["keys"]?.canonical()
+            return try answer["device_keys"]?[user.userID.string]?[user.deviceID]?["keys"]?.canonical()
         }
 
         func isKnown(_ seed: UInt64) async throws -> Bool {
@@ -218,6 +221,21 @@ struct DeviceUpdateTests {
         await scene.close()
     }
 
+    @Test("so it does when it learns who of its own was there")
+    func restoredJoin() async throws {
+        let scene = try await RestoredScene()
+        let anna = try await scene.here.user("anna")
+        try await scene.backUp(scene.here)
+        try await scene.here.homeserver.memberships.join(scene.room, reason: nil, via: [], by: anna)
+        try await scene.change(2, of: anna)
+        try await scene.eventually("her devices are known") { try await scene.known(of: anna) != nil }
+        await scene.here.close()
+        try await scene.restoreHere()
+        try await scene.there.say("anna is still here", in: scene.room, by: scene.bob)
+        try await scene.eventually("that she has none now is heard") { try await scene.known(of: anna) == nil }
+        await scene.close()
+    }
+
     @Test("changed devices of however many users are told, also to a server that was away, a part at a time")
     func many() async throws {
         let (scene, _) = try await scene()
@@ -230,7 +248,6 @@ struct DeviceUpdateTests {
                 localpart: "user\(number)", password: nil, admin: false)
             write.setMembership(.join, of: nid, in: RoomNID(1), event: EventNID(1), position: write.takePosition())
             write.changeDeviceList(of: nid)
-            write.topics.append(.deviceList(nid))
             names.insert(userID.string)
         }
         try await home.database.write(write)

@@ -89,7 +89,7 @@ extension Database {
     /// user's rooms only decides who is woken: the change itself is found by its position.
     public func announceDevices(of user: UserNID, in write: inout Write) async throws {
         let rooms = try await read { try await self.joinedRooms(of: user, $0) }
-        write.topics += [.user(user), .deviceList(user)] + rooms.map { .deviceListIn($0) }
+        write.topics += [.user(user)] + rooms.map { .deviceListIn($0) }
     }
 }
 
@@ -108,10 +108,14 @@ extension Write {
 
     /// Notes that a user's devices or cross-signing keys are others now. Who must hear of it:
     /// ``Database/announceDevices(of:in:)``.
-    public mutating func changeDeviceList(of user: UserNID) { run(Self.change, user.value, takePosition()) }
+    public mutating func changeDeviceList(of user: UserNID) {
+        run(Self.change, user.value, takePosition())
+        topics.append(.deviceList(user))
+    }
 
     /// The same, if the device has identity keys: others don't see devices without.
     mutating func changeDeviceList(of user: UserNID, ifHasKeys deviceID: String) {
         run(Self.changeIfKeys, user.value, takePosition(), .text(deviceID))
+        topics.append(.deviceList(user))
     }
 }

@@ -26,14 +26,16 @@ final class FederatedRooms: Sendable {
 
     func isIn(_ server: ServerName, _ room: Room) async throws -> Bool {
         let nid = try await database.number(ofServer: server)
+        if room.others?.contains(nid) == true { return true }
+        // It may have come in a moment ago, by way of another node.
         return try await database.joinedMembers(of: nid, in: room.nid) > 0
     }
 
     /// The other servers in a room, those with most members first.
     func servers(in room: Room) async throws -> [ServerName] {
-        let found = try await database.read { try await self.database.servers(in: room.nid, $0) }
-        let names = try await database.servers(found.map(\.server))
-        return found.compactMap { names[$0.server] }.filter { $0 != context.serverName }
+        let others = try await rooms.others(in: room)
+        let names = try await database.servers(others)
+        return others.compactMap { names[$0] }
     }
 
     /// The event that holds a key in the room's current state.

@@ -3,13 +3,11 @@ import MatrixCore
 
 /// From what was committed to the queues: which servers hear of which event, and of whose devices.
 extension FederationSender {
-    /// Hands what was committed out to the queues.
+    /// Hands what was committed out to the queues, as far as it was noted: what is known here of rooms is as new.
     func handOut() async {
         do {
-            while let after = state.withLock({ $0.isClosed ? nil : $0.handedOut }) {
-                let upTo = database.committedPosition
-                guard upTo > after else { return }
-                guard try await handOut(after: after, upTo: upTo) else { return }
+            while let range = state.withLock({ $0.toBeHandedOut }) {
+                guard try await handOut(after: range.lowerBound, upTo: range.upperBound) else { return }
             }
         } catch {
             logger.error("telling other servers is delayed", metadata: ["reason": "\(error)"])
@@ -18,20 +16,17 @@ extension FederationSender {
 
     /// - Returns: whether there may be more.
     private func handOut(after: Int64, upTo: Int64) async throws -> Bool {
-        let (events, users, destinations, end) = try await database.read { reader in
-            var events = try await self.database.outgoingEvents(
-                after: after, upTo: upTo, limit: Self.pageSize, reader)
-            var end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
-            let users = try await self.database.localUsersWithChangedDevices(
-                after: after, upTo: end, limit: Self.pageSize, reader)
-            if users.count == Self.pageSize {
-                end = users[users.count - 1].position
-                events.removeAll { $0.position > end }
-            }
-            var destinations: [EventNID: [ServerNID]] = [:]
-            for event in events { destinations[event.event] = try await self.destinations(of: event, reader) }
-            return (events, users, destinations, end)
+        var events = try await database.readOnce {
+            try await self.database.outgoingEvents(after: after, upTo: upTo, limit: Self.pageSize, $0)
         }
+        var end = events.count < Self.pageSize ? upTo : events[events.count - 1].position
+        let users = try await changedUsers(after: after, upTo: end)
+        if users.count == Self.pageSize {
+            end = users[users.count - 1].position
+            events.removeAll { $0.position > end }
+        }
+        var destinations: [EventNID: [ServerNID]] = [:]
+        for event in events { destinations[event.event] = try await self.destinations(of: event) }
         let names = try await database.servers(Array(Set(destinations.values.flatMap { $0 })))
         let updates = try await deviceUpdates(of: users)
         var concerned = Set<ServerName>()
@@ -54,17 +49,14 @@ extension FederationSender {
         }
         concerned.formUnion(try await noteToDevice())
         for server in concerned.sorted() { begin(server) }
-        try await noteRoomsOfOwn(Set(events.filter { destinations[$0.event]?.isEmpty == true }.map(\.room)))
         return true
     }
 
-    /// Notes which rooms no other server is in.
-    private func noteRoomsOfOwn(_ candidates: Set<RoomNID>) async throws {
-        for nid in candidates {
-            guard let room = rooms.inUse(nid), !room.isOnlyOwn else { continue }
-            let changes = room.audienceChanges
-            let servers = try await database.read { try await self.database.servers(in: nid, $0) }
-            if servers.allSatisfy({ $0.server == ownServer }) { room.foundOnlyOwn(at: changes) }
+    /// Those of this server's users whose devices have changed. Hardly ever there are any.
+    private func changedUsers(after: Int64, upTo: Int64) async throws -> [(user: UserNID, position: Int64)] {
+        if state.withLock({ $0.devicesChanged <= after }) { return [] }
+        return try await database.readOnce {
+            try await self.database.localUsersWithChangedDevices(after: after, upTo: upTo, limit: Self.pageSize, $0)
         }
     }
 
@@ -88,11 +80,11 @@ extension FederationSender {
     }
 
     /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
-    func destinations(of outgoing: Database.OutgoingEvent, _ reader: any Reader) async throws -> [ServerNID] {
-        var servers = try await database.servers(in: outgoing.room, reader).map(\.server)
+    func destinations(of outgoing: Database.OutgoingEvent) async throws -> [ServerNID] {
+        var servers = try await rooms.others(in: try await rooms.room(outgoing.room))
         // In the name of another server's user, who had invited a third-party identifier.
         var isMadeHere = false
-        guard let stored = try await database.events([outgoing.event], reader).first else { return [] }
+        guard let stored = try await database.events([outgoing.event]).first else { return [] }
         if let key = stored.stateKey, let name = try await database.stateKey(key),
             name.type == "m.room.member", let user = UserID(name.key)
         {
@@ -105,13 +97,11 @@ extension FederationSender {
                 if !servers.contains(server) { servers.append(server) }
             }
         }
-        var excluded: Set<ServerNID> = [ownServer]
-        if let sender = try await database.user(stored.sender), sender.server != context.serverName,
-            !isMadeHere
-        {
-            excluded.insert(try await database.number(ofServer: sender.server))
+        if let sender = try await database.user(stored.sender), sender.server != context.serverName, !isMadeHere {
+            let own = try await database.number(ofServer: sender.server)
+            servers.removeAll { $0 == own }
         }
-        return servers.filter { !excluded.contains($0) }
+        return servers
     }
 
     /// What is to be told of users whose devices have changed, and to whom (Server-Server API, "Device Management"). Without the

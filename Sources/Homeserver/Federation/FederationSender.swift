@@ -24,8 +24,9 @@ final class FederationSender: Sendable {
         var queues: [ServerName: FederationQueue] = [:]
         /// Everything up to here is in the queues; nil while another node tells.
         var handedOut: Int64?
-        /// The position up to which commits were noted.
-        var noted: Int64 = 0
+        /// The position up to which commits were noted, and of the last one that changed somebody's devices.
+        var noted: Int64
+        var devicesChanged: Int64
         var lease: Lease?
         /// The position that the database has as told.
         var settled: Int64 = 0
@@ -41,10 +42,16 @@ final class FederationSender: Sendable {
         /// Messages to devices of other servers were written since the queues were told of them.
         var hasNewToDevice = false
         var timer: Surroundings.Cancel?
+
+        /// Behind the first position, up to the second; nil if there is nothing, or another node tells.
+        var toBeHandedOut: ClosedRange<Int64>? {
+            guard !isClosed, let handedOut, noted > handedOut else { return nil }
+            return handedOut...noted
+        }
     }
 
     /// The lock protects the queues; nothing is awaited while it is held.
-    let state = Mutex(State())
+    let state: Mutex<State>
     private let news = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
     private let run: String
     private let pump = Mutex<Task<Void, Never>?>(nil)
@@ -72,6 +79,9 @@ final class FederationSender: Sendable {
         self.logger = logger
         run = Hex.encode(rooms.context.surroundings.randomBytes(8))
         ownServer = try await rooms.database.number(ofServer: rooms.context.serverName)
+        // What was committed before anybody noted it may be anything.
+        let position = rooms.database.committedPosition
+        state = Mutex(State(noted: position, devicesChanged: position))
     }
 
     // MARK: - Beginning and ending
@@ -183,17 +193,22 @@ final class FederationSender: Sendable {
     func note(_ commit: Commit) {
         var isForDevices = false
         var isForOthers = false
+        var changesDevices = false
         for topic in commit.topics {
             switch topic {
-            case .destination, .everything: isForDevices = true
-            case .deviceList: isForOthers = true
-            case .room(let room): if rooms.inUse(room)?.isOnlyOwn != true { isForOthers = true }
+            case .destination: isForDevices = true
+            case .deviceList: changesDevices = true
+            case .room(let room): if rooms.inUse(room)?.others?.isEmpty != true { isForOthers = true }
+            case .everything:
+                isForDevices = true
+                changesDevices = true
             default: continue
             }
         }
-        let isForSomebody = isForDevices || isForOthers
+        let isForSomebody = isForDevices || isForOthers || changesDevices
         state.withLock { state in
             if isForDevices { state.hasNewToDevice = true }
+            if changesDevices { state.devicesChanged = commit.position }
             // Where nothing waits before it.
             if !isForSomebody, state.handedOut == state.noted { state.handedOut = commit.position }
             state.noted = commit.position
@@ -441,18 +456,18 @@ final class FederationSender: Sendable {
             })
         else { return false }
         let nid = try await database.number(ofServer: server)
-        let (events, users, end) = try await database.read { reader in
+        let (found, users, end) = try await database.read { reader in
             let users = try await self.database.localUsersWithChangedDevices(
                 after: behind, upTo: upTo, limit: Self.pageSize, reader)
             let end = users.count < Self.pageSize ? upTo : users[users.count - 1].position
             let rooms = try await self.database.rooms(everWithMembersOf: nid, reader)
-            var events: [Database.OutgoingEvent] = []
-            for event in try await self.database.newestOutgoingEvents(
+            let found = try await self.database.newestOutgoingEvents(
                 in: rooms, after: behind, upTo: end, limit: Self.mostMissed, reader)
-            // Of rooms that it is out of now, it has to hear of that.
-            where try await self.destinations(of: event, reader).contains(nid) { events.append(event) }
-            return (events, users, end)
+            return (found, users, end)
         }
+        // Of rooms that it is out of now, it has to hear of that.
+        var events: [Database.OutgoingEvent] = []
+        for event in found where try await destinations(of: event).contains(nid) { events.append(event) }
         // Those who share no room with it are told nothing.
         let updates = try await deviceUpdates(of: users).filter { $0.servers.contains(server) }
         state.withLock { state in

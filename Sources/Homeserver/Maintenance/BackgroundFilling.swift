@@ -63,10 +63,7 @@ struct BackgroundFilling: Sendable {
                 }
                 return concerned
             }
-            for user in concerned {
-                write.changeDeviceList(of: user)
-                write.topics.append(.deviceList(user))
-            }
+            for user in concerned { write.changeDeviceList(of: user) }
             return accounts.last?.nid.rawValue
         }
     }

@@ -37,16 +37,16 @@ public final class Room: Sendable {
         }
     }
 
-    /// Whether what is sent into the room concerns other servers: seen once, and valid until somebody of theirs comes or goes.
+    /// Whom what is sent into the room concerns: seen once, and valid until somebody of another server comes or goes.
     private struct Audience {
-        var isOnlyOwn = false
+        var others: [ServerNID]?
         /// Counts what may have changed it.
         var changes = 0
         /// Writes under way that change it.
         var underWay = 0
 
         mutating func change() {
-            isOnlyOwn = false
+            others = nil
             changes += 1
         }
     }
@@ -76,16 +76,16 @@ public final class Room: Sendable {
         }
     }
 
-    /// Whether nothing that happens in the room concerns other servers.
-    var isOnlyOwn: Bool { state.withLock { $0.audience.isOnlyOwn } }
+    /// The other servers in the room, those with most members first; nil if nobody has looked yet.
+    var others: [ServerNID]? { state.withLock { $0.audience.others } }
 
-    /// What to give to ``foundOnlyOwn(at:)``; to be asked for before one looks.
+    /// What to give to ``found(_:at:)``; to be asked for before one looks.
     var audienceChanges: Int { state.withLock { $0.audience.changes } }
 
-    /// Somebody has looked, and no other server is in the room; counts if nothing has changed since.
-    func foundOnlyOwn(at changes: Int) {
+    /// Somebody has looked which other servers are in the room; counts if nothing has changed since.
+    func found(_ others: [ServerNID], at changes: Int) {
         state.withLock { state in
-            if state.audience.changes == changes, state.audience.underWay == 0 { state.audience.isOnlyOwn = true }
+            if state.audience.changes == changes, state.audience.underWay == 0 { state.audience.others = others }
         }
     }
 

@@ -223,6 +223,17 @@ public final class RoomRegistry: Sendable {
         return true
     }
 
+    /// The other servers with joined members in a room, those with most first.
+    func others(in room: Room) async throws -> [ServerNID] {
+        if let known = room.others { return known }
+        let changes = room.audienceChanges
+        let own = try await database.number(ofServer: context.serverName)
+        let others = try await database.readOnce { try await self.database.servers(in: room.nid, $0) }
+            .map(\.server).filter { $0 != own }
+        room.found(others, at: changes)
+        return others
+    }
+
     /// Reads, and hands out a draft whose reader is not used any more.
     func readUnchecked(_ body: (any Reader) async throws -> RoomDraft?) async throws -> RoomDraft? {
         var draft: RoomDraft?
@@ -288,7 +299,7 @@ public final class RoomRegistry: Sendable {
         let departures = changes.filter { $0.joined < 0 }
         let own = changes.isEmpty ? nil : try await database.number(ofServer: context.serverName)
         if let own, !departures.isEmpty { dropRemoteDevices(of: departures, room, own, &write) }
-        if let own { try await tellDevices(toForgottenAmong: changes, of: draft, own, &write) }
+        if let own { try await tellDevices(ofForgottenAmong: changes, of: draft, own, &write) }
         for added in draft.added where added.event.redactedBy != nil {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
@@ -332,26 +343,31 @@ public final class RoomRegistry: Sendable {
     /// Milliseconds by which others' clocks may be wrong.
     private static let clockError: Int64 = 3_600_000
 
-    /// A server turns out to be in a room since before this one was restored from a backup. It may know devices of users here as they
-    /// were in what is forgotten, and what has changed since wasn't told to it, so it has to ask again.
+    /// A server, or somebody here, turns out to be in a room since before this one was restored from a backup. Others may know devices
+    /// of users here as they were in what is forgotten, and what has changed since wasn't told to them, so they have to ask again.
     private func tellDevices(
-        toForgottenAmong changes: [RoomDraft.MembershipChange], of draft: RoomDraft, _ own: ServerNID,
+        ofForgottenAmong changes: [RoomDraft.MembershipChange], of draft: RoomDraft, _ own: ServerNID,
         _ write: inout Write
     ) async throws {
         guard let restored = context.restoredAt else { return }
         let room = draft.record.nid
-        var isForgotten = false
-        for change in changes where change.joined > 0 && change.server != own && !isForgotten {
+        var concerned: Set<UserNID> = []
+        var isServerForgotten = false
+        for change in changes where change.joined > 0 && (change.server == own || !isServerForgotten) {
             var join = draft.added[change.event]?.event
             if join == nil { join = try await database.events([change.event]).first }
             guard let join, join.originServerTS < restored + Self.clockError else { continue }
-            isForgotten = try await database.joinedMembers(of: change.server, in: room) == 0
+            if change.server == own {
+                concerned.insert(change.user)
+            } else {
+                isServerForgotten = try await database.joinedMembers(of: change.server, in: room) == 0
+            }
         }
-        if !isForgotten { return }
-        for user in try await database.read({ try await self.database.localUsers(in: room, .join, $0) }) {
-            write.changeDeviceList(of: user)
-            write.topics.append(.deviceList(user))
+        if isServerForgotten {
+            concerned.formUnion(
+                try await database.read { try await self.database.localUsers(in: room, .join, $0) })
         }
+        for user in concerned { write.changeDeviceList(of: user) }
     }
 
     /// Makes a room out of a draft that begins with its create event.
