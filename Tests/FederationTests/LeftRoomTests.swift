@@ -2,6 +2,7 @@ import MatrixCore
 import RoostTestSupport
 import Testing
 
+@testable import Database
 @testable import Homeserver
 
 @Suite("Rooms that a server has left")
@@ -110,6 +111,63 @@ struct LeftRoomTests {
         scene[0].clock.advance(by: 10_000)
         try await scene.eventually("who was in the room is told") { corrections().contains(evil.name) }
         #expect(corrections() == [evil.name])
+        await scene.close()
+    }
+
+    @Test(
+        "who comes back by way of a server that hasn't heard of the leave is in the room for all, or for nobody",
+        arguments: [false, true], [20, 1])
+    func backUnheard(isOutranked: Bool, partialFrom: Int) async throws {
+        let failing = FailingTransport()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = partialFrom }, wrap: { failing.between($0) })
+        let (first, second) = (scene[0].configuration.serverName, scene[1].configuration.serverName)
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        let both = Set([alice, bob].map(\.userID.string))
+        func members(_ index: Int) async throws -> Set<String> {
+            let answer = try await scene[index].homeserver.reading.joinedMembers(
+                of: room, for: index == 0 ? alice : bob)
+            return Set(try JSONDocument(parsing: answer).root["joined"]?.members.map(\.0) ?? [])
+        }
+        func comeBack() async throws {
+            try await scene[0].homeserver.memberships.join(room, reason: nil, via: [second], by: alice)
+        }
+        failing.fail { $0.destination == second && $0.target.contains("/v1/send/") }
+        if isOutranked {
+            // The leave comes behind these, and the join before them: where both meet, the leave counts.
+            _ = try await scene[0].homeserver.sending.setState(
+                .powerLevels, content: ["users": .object([alice.userID.string: 100]), "events_default": 0], in: room,
+                by: alice)
+        }
+        scene[0].clock.advance(by: 1_000)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        scene[0].clock.advance(by: 1_000)
+        if isOutranked {
+            await #expect(throws: MatrixError.self) { try await comeBack() }
+        } else {
+            try await comeBack()
+            #expect(try await members(0) == both)
+        }
+        failing.fail { _ in false }
+        try await scene.eventually("all has been told") {
+            scene.servers.allSatisfy { $0.homeserver.federation.sender.waiting.isEmpty }
+        }
+        if isOutranked {
+            try await scene.eventually("she is out of it") { try await members(1) == [bob.userID.string] }
+            try await comeBack()
+        }
+        for text in ["from alice", "once more"] {
+            try await scene[0].say(text, in: room, by: alice)
+            try await scene.eventually("bob reads it") {
+                try await scene.texts(in: room, for: bob, on: scene[1]).contains(text)
+            }
+        }
+        for index in 0...1 {
+            #expect(try await members(index) == both)
+            #expect(try await ConsistencyCheck(scene[index].homeserver.database).run().problems == [])
+        }
         await scene.close()
     }
 }

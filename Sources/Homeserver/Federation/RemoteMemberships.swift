@@ -215,13 +215,19 @@ final class RemoteMemberships: Sendable {
             }
             // It was heard of before the answer came, and whoever came in by that has left since.
             if try await draft.find([entry.eventID])[entry.eventID] != nil { return }
+            let members = Array(try await draft.find(entry.authEvents).values)
+            if !draft.tips.isEmpty, !draft.isPartial, try await !draft.leaves(unknownTo: kept + members).isEmpty {
+                try await Self.takeUp(entry, into: &draft, isWhole: servers == nil, knowing: kept, from: server)
+                return
+            }
             try await draft.endPartial()
             let before = try await draft.state(of: kept)
             try await draft.tellDevicesOfForgotten(in: kept)
             // What was known of the room before is history behind a gap.
             draft.forgetExtremities()
             switch try await Self.receive(entry, into: &draft, stateBefore: before, from: server) {
-            case .accepted: if let servers { draft.becomePartial(servers, via: server) }
+            case .accepted:
+                if let servers { draft.becomePartial(servers, via: server) }
             case .known, .softFailed, .rejected:
                 throw FederationFailure(server: server, reason: "the state that it tells of doesn't allow the join")
             }
@@ -287,7 +293,12 @@ final class RemoteMemberships: Sendable {
             reception = try await receive(join, into: &draft, stateBefore: before, from: server)
         }
         switch reception {
-        case .accepted, .known: break
+        case .known: break
+        case .accepted:
+            // It meets what the server hasn't heard yet.
+            if let user = join.stateMapKey, try await draft.state(user)?.eventID == join.eventID { break }
+            throw FederationFailure(
+                server: server, reason: "it hasn't heard of what keeps the user out; try again in a minute")
         case .softFailed, .rejected:
             throw FederationFailure(server: server, reason: "the room doesn't allow the join that it has let happen")
         }

@@ -9,6 +9,29 @@ extension RoomDraft {
         record.extremities = []
     }
 
+    /// Events by which people here have left the room, and of which a state of it doesn't know yet.
+    ///
+    /// - Parameter events: of the state.
+    func leaves(unknownTo events: [StoredEvent]) async throws -> [StoredEvent] {
+        let departed = try await context.database.departedLocalUsers(
+            of: record.nid, limit: Self.mostDeparted, reader)
+        let told = Dictionary(events.compactMap { event in event.stateKey.map { ($0, event.nid) } }) { $1 }
+        var unknown: [StoredEvent] = []
+        for leave in try await stored(Set(departed.map(\.event))) where leave.stateBefore != nil {
+            guard let key = leave.stateKey, let other = told[key] else { continue }
+            var earlier = leave.replaces
+            for _ in 0..<Self.mostEarlier where earlier != nil && earlier != other {
+                earlier = try await stored(Set([earlier].compactMap { $0 })).first?.replaces
+            }
+            if earlier == other { unknown.append(leave) }
+        }
+        return unknown
+    }
+
+    /// Users who are looked at, and member events of each.
+    private static let mostDeparted = 100
+    private static let mostEarlier = 100
+
     /// The room's version, as its create event has it. What was claimed before by an invitation counts for nothing.
     ///
     /// - Throws: `M_INVALID_PARAM` if the room is known with another version: nothing of it may be judged by two (A12).

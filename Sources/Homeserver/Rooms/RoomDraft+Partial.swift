@@ -92,13 +92,18 @@ extension RoomDraft {
         }
         let old = record.state
         var given: [EventNID: StateNID] = [:]
+        var unheard: [StoredEvent] = []
         for (nid, ids) in told.sorted(by: { $0.key < $1.key }) {
             let state = try await members(ofState: ids)
             given[nid] = try await self.state(of: state)
-            if nid == join { try await tellDevicesOfForgotten(in: state) }
+            guard nid == join else { continue }
+            unheard = try await leaves(unknownTo: state)
+            try await tellDevicesOfForgotten(in: state)
         }
         try await restate(numbers, events, given)
-        try await walk(from: entry, events.values.filter { ($0.position ?? 0) > (entry.position ?? 0) })
+        try await walk(
+            from: [restated[join] ?? entry] + unheard,
+            events.values.filter { ($0.position ?? 0) > (entry.position ?? 0) })
         try await endPartial()
         record.stateVersion += 1
         record.timelineVersion += 1
@@ -159,11 +164,8 @@ extension RoomDraft {
                 if let known = try given[nid] ?? (hasHole(before: event) ? event.stateBefore : nil) {
                     before = known
                 } else {
-                    var states: [StateNID] = []
-                    for previous in try await stored(Set(event.previous)) {
-                        states.append(try await self.state(after: restated[previous.nid] ?? previous))
-                    }
-                    before = try await merge(states)
+                    let previous = try await stored(Set(event.previous)).map { restated[$0.nid] ?? $0 }
+                    before = try await merge(try await states(after: previous))
                 }
                 var flags = event.flags
                 if flags.isDisjoint(with: .hidden),
@@ -186,9 +188,11 @@ extension RoomDraft {
 
     /// Goes through the timeline once more with the states that are now known, as the events came: takes up what follows from each,
     /// and soft-fails what wasn't allowed by what was current when it came.
-    private mutating func walk(from entry: StoredEvent, _ events: [StoredEvent]) async throws {
-        var ends = [restated[entry.nid] ?? entry]
-        var current = try await state(after: ends[0])
+    ///
+    /// - Parameter begin: the event by which this server came in, and what was sent from here before and hadn't been heard then.
+    private mutating func walk(from begin: [StoredEvent], _ events: [StoredEvent]) async throws {
+        var ends = begin
+        var current = try await merge(try await states(after: ends))
         for event in events.sorted(by: { ($0.position ?? 0) < ($1.position ?? 0) }) {
             guard let event = restated[event.nid], let before = event.stateBefore,
                 event.flags.isDisjoint(with: .hidden)
@@ -207,9 +211,7 @@ extension RoomDraft {
             if isUponAll {
                 current = try await state(after: event)
             } else {
-                var states: [StateNID] = []
-                for end in ends.reversed() { states.append(try await state(after: end)) }
-                current = try await merge(states)
+                current = try await merge(try await states(after: ends.reversed()))
             }
         }
         tips = try ends.map { Tip(nid: $0.nid, eventID: $0.eventID, depth: try parsed($0).depth) }

@@ -203,9 +203,7 @@ extension RoomDraft {
         if given == nil, !ground.previous.isEmpty, Set(ground.previous.map(\.nid)) == Set(record.extremities) {
             return record.state
         }
-        var states: [StateNID] = given.map { [$0] } ?? []
-        for previous in ground.previous { states.append(try await state(after: previous)) }
-        return try await merge(states)
+        return try await merge((given.map { [$0] } ?? []) + (try await states(after: ground.previous)))
     }
 
     /// Checks 4 and 5: by its auth events, and by the state before it.

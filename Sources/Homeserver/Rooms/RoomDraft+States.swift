@@ -48,6 +48,12 @@ extension RoomDraft {
         return try await change([key: stored.nid], in: before)
     }
 
+    mutating func states(after events: [StoredEvent]) async throws -> [StateNID] {
+        var states: [StateNID] = []
+        for event in events { states.append(try await state(after: event)) }
+        return states
+    }
+
     /// The state that consists of these events. What it has in common with the current one is shared with it.
     mutating func state(of events: [StoredEvent]) async throws -> StateNID {
         var changes: [StateKeyNID: EventNID?] = [:]

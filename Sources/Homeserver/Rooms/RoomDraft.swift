@@ -343,7 +343,7 @@ struct RoomDraft {
             guard extremities.count == kept.count else {
                 throw DatabaseError.corrupt("forward extremities of room \(record.roomID) are missing")
             }
-            for extremity in extremities { states.append(try await state(after: extremity)) }
+            states += try await self.states(after: extremities)
             record.state = try await merge(states)
         }
         guard record.state != before else { return }
