@@ -26,6 +26,8 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         // Pictures. libvips is loaded when the first one comes, see vips.c.
         .target(name: "CVips"),
+        // A commit's pages in one system call.
+        .target(name: "CSQLiteLog"),
         // Service records, which getaddrinfo doesn't know.
         .target(name: "CResolver", linkerSettings: [.linkedLibrary("resolv")]),
         // Password hashes of other servers.
@@ -37,7 +39,7 @@ let package = Package(
         .target(
             name: "Database",
             dependencies: [
-                "MatrixCore", "CSQLite", "CPostgreSQL",
+                "MatrixCore", "CSQLite", "CSQLiteLog", "CPostgreSQL",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),

@@ -51,4 +51,23 @@ struct HistoryGapTests {
         }
         await scene.close()
     }
+
+    @Test("what only a server has that has left the room is fetched from there, if the room doesn't keep it out")
+    func left() async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        try await scene[0].say("before bob came", in: room, by: alice)
+        try await scene[1].homeserver.memberships.join(
+            room, reason: nil, via: [scene[0].configuration.serverName], by: bob)
+        try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
+        try await scene.eventually("the leave is heard") {
+            let members = try await scene[1].homeserver.reading.joinedMembers(of: room, for: bob)
+            return !String(decoding: members, as: UTF8.self).contains("alice")
+        }
+        try await scene.eventually("it is fetched") {
+            try await scene[1].history(of: room, for: bob, page: 100).contains("before bob came")
+        }
+        await scene.close()
+    }
 }

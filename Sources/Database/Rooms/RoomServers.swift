@@ -8,6 +8,16 @@ extension Database {
         try await reader.query(Self.ofRoom, [room.value]) { (ServerNID($0.integer(0)), Int($0.integer(1))) }
     }
 
+    private static let formerOfRoom = Statement(
+        "SELECT server_nid FROM room_servers WHERE room_nid = $1 AND joined <= 0 ORDER BY server_nid DESC LIMIT $2")
+
+    /// Servers that had joined members in a room and have none any more. One range of one index.
+    public func formerServers(of room: RoomNID, limit: Int) async throws -> [ServerNID] {
+        try await readOnce {
+            try await $0.query(Self.formerOfRoom, [room.value, .integer(Int64(limit))]) { ServerNID($0.integer(0)) }
+        }
+    }
+
     private static let joinedOf = Statement("SELECT joined FROM room_servers WHERE room_nid = $1 AND server_nid = $2")
 
     /// How many joined members of a server a room has. One point read.

@@ -1,4 +1,5 @@
 import CSQLite
+import CSQLiteLog
 
 #if canImport(Glibc)
     import Glibc
@@ -14,7 +15,11 @@ final class SQLiteConnection: @unchecked Sendable {
     /// When the read under way must end, in nanoseconds of the monotonic clock; 0: no limit.
     fileprivate var deadline: UInt64 = 0
 
-    enum Mode { case readWrite, readOnly }
+    enum Mode {
+        case readWrite, readOnly
+        /// What a commit writes into the log goes there in one call. For connections that sync the log with each commit.
+        case gathering
+    }
 
     /// SQLITE_TRANSIENT: SQLite copies what is bound.
     private static let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
@@ -23,10 +28,10 @@ final class SQLiteConnection: @unchecked Sendable {
     init(path: String, mode: Mode) throws(DatabaseError) {
         var opened: OpaquePointer?
         let flags =
-            mode == .readWrite
-            ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
-            : SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX
-        let code = sqlite3_open_v2(path, &opened, flags, nil)
+            mode == .readOnly
+            ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX
+            : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
+        let code = sqlite3_open_v2(path, &opened, flags, mode == .gathering ? roost_gathering_vfs() : nil)
         guard code == SQLITE_OK, let opened else {
             let message = opened.map { String(cString: sqlite3_errmsg($0)) } ?? "out of memory"
             sqlite3_close_v2(opened)

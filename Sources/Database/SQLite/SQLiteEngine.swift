@@ -48,7 +48,7 @@ public final class SQLiteEngine: Engine {
     public init(path: String, options: Options = Options(), logger: Logger) async throws {
         self.path = path
         self.options = options
-        let connection = try SQLiteConnection(path: path, mode: .readWrite)
+        let connection = try SQLiteConnection(path: path, mode: options.isDurable ? .gathering : .readWrite)
         try connection.execute("PRAGMA page_size = \(options.pageSize)")
         try connection.execute("PRAGMA journal_mode = WAL")
         try connection.execute("PRAGMA synchronous = \(options.isDurable ? "FULL" : "OFF")")

@@ -38,6 +38,17 @@ final class FederatedRooms: Sendable {
         return others.compactMap { names[$0] }
     }
 
+    /// Servers that have left a room and aren't kept out of it: what they said there last nobody else may have.
+    func formerServers(of room: Room, limit: Int) async throws -> [ServerName] {
+        let former = try await database.formerServers(of: room.nid, limit: limit)
+        var servers: [ServerName] = []
+        for name in try await database.servers(former).values.sorted()
+        where name != context.serverName {
+            if try await allows(name, in: room) { servers.append(name) }
+        }
+        return servers
+    }
+
     /// The event that holds a key in the room's current state.
     func state(_ key: StateKey, of room: Room) async throws -> Event? {
         try await state(key, of: room, in: room.record.state)

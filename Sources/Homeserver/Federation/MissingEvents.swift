@@ -244,8 +244,9 @@ final class MissingEvents: Sendable {
             try await rooms.rooms.perform(in: room) { $0.write.closeGap(before: behind.nid, in: room.nid) }
             return true
         }
-        for server in try await rooms.servers(in: room).prefix(Self.mostServers) where !client.health.isResting(server)
-        {
+        var servers = Array(try await rooms.servers(in: room).prefix(Self.mostServers))
+        servers += try await rooms.formerServers(of: room, limit: Self.mostServers)
+        for server in servers where !client.health.isResting(server) {
             let query = gap.missing.prefix(20).map { ("v", $0.string) } + [("limit", String(min(max(limit, 20), 100)))]
             let path = FederationClient.path("/_matrix/federation/v1/backfill", room.roomID.string, query: query)
             guard let answer = try? await client.get(path, from: server) else { continue }

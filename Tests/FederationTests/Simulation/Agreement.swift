@@ -127,7 +127,7 @@ extension World {
             var lacking: [ServerName] = []
             var isHeld = false
             var isTakenUp = false
-            let isDeserted = deserted[room]?.contains(servers[saying.server].name) ?? false
+            let isDeserted = deserted[room]?[servers[saying.server].name] != nil
             for (server, _) in residents {
                 let stored = try await server.server!.homeserver.database.event(saying.event)
                 if let stored, !stored.flags.contains(.rejected) {
@@ -135,9 +135,10 @@ extension World {
                     if !stored.flags.contains(.softFailed) { isTakenUp = true }
                     continue
                 }
-                // A server that has left begins anew when it is let in again: who wasn't there, or has forgotten it with a backup,
-                // doesn't hear what it said before.
-                let wasThere = saying.hearers.contains(server.name) && !server.mayHaveForgotten(saying.at)
+                // A server that has left begins anew when it is let in again: who wasn't there, has left since, or has forgotten it
+                // with a backup, doesn't hear what it said before.
+                let hasLeft = deserted[room]?[server.name].map { $0 >= saying.at } ?? false
+                let wasThere = saying.hearers.contains(server.name) && !hasLeft && !server.mayHaveForgotten(saying.at)
                 if !isDeserted || saying.hearers.isEmpty || wasThere { lacking.append(server.name) }
             }
             // What all have soft-failed who were told of it is referred to by nobody: who wasn't there, or has forgotten it with a backup,

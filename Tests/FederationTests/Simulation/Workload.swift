@@ -79,7 +79,7 @@ extension World {
             try await home.memberships.leave(room, reason: nil, by: person.requester)
             let presence = Presence(room: room, user: person.userID)
             if try await !self.inhabitants(of: room, on: server).contains(server.name) {
-                self.deserted[room, default: []].insert(server.name)
+                self.deserted[room, default: [:]][server.name] = self.now
             }
             // A join that nobody has heard of may have come to others, and may come later than the leave.
             if self.unsureJoins[presence, default: 0] == 0 { self.left[presence] = self.now }
@@ -107,7 +107,7 @@ extension World {
             if try await inhabitants(of: room, on: one).contains(server.name) { return }
         }
         guard isThere(server) else { return }
-        deserted[room, default: []].insert(server.name)
+        deserted[room, default: [:]][server.name] = now
         for other in others where isThere(other) { setTopic(other, pick(other.people), in: room) }
         for (index, person) in server.people.enumerated() {
             let names = others.map(\.name)

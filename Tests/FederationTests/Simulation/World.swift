@@ -46,8 +46,8 @@ final class World: @unchecked Sendable {
     }
     /// Who has left, acknowledged, and not tried to come back since, and when.
     var left: [Presence: Int64] = [:]
-    /// Servers that have been out of a room with everybody on them, as they themselves knew.
-    var deserted: [RoomID: Set<ServerName>] = [:]
+    /// Servers that have been out of a room with everybody on them, as they themselves knew, and when they left it last.
+    var deserted: [RoomID: [ServerName: Int64]] = [:]
     /// Servers from which somebody came into a room that their server wasn't in, or tried to.
     var entered: [RoomID: Set<ServerName>] = [:]
     /// Joins that were begun and that nobody knows to have succeeded.
