@@ -165,15 +165,22 @@ extension DeviceKeyService {
     private static func withSignatures(
         _ added: [KeySignature], _ stored: [UInt8], _ unsigned: JSON? = nil, of owner: UserID, _ requester: Requester?
     ) -> JSON? {
-        guard let key = try? JSONDocument(parsing: stored).root, key.isObject, key.count > 0 else { return nil }
         guard added.isEmpty else {
-            var json = key.json
+            guard var json = try? JSONDocument(parsing: stored).root.json, json.objectValue?.isEmpty == false else {
+                return nil
+            }
             add(added, to: &json, of: owner, requester)
             json["unsigned"] = unsigned
             return json
         }
+        guard stored.count > 2, stored.first == UInt8(ascii: "{"), stored.last == UInt8(ascii: "}") else { return nil }
         guard let unsigned else { return .raw(stored) }
-        return .raw(key.raw.dropLast() + Array(#","unsigned":"#.utf8) + unsigned.encoded() + [UInt8(ascii: "}")])
+        var bytes = stored
+        bytes.removeLast()
+        bytes += #","unsigned":"#.utf8
+        bytes += unsigned.encoded()
+        bytes.append(UInt8(ascii: "}"))
+        return .raw(bytes)
     }
 
     /// Signatures stand by the user who has made them: the key's owner, or who asks.
