@@ -159,7 +159,8 @@ public final class Homeserver: Sendable {
         sending = SendingService(rooms: rooms, directory: directory)
         spaces = SpaceHierarchy(
             directory: directory, remote: RemoteSpaces(client: client, surroundings: surroundings))
-        search = SearchService(reading: reading, directory: directory)
+        indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
+        search = SearchService(reading: reading, directory: directory, indexing: indexing)
         pushers = PusherService(database: database, surroundings: surroundings)
         reports = ReportService(rooms: rooms)
         presence = PresenceService(
@@ -201,7 +202,6 @@ public final class Homeserver: Sendable {
         purging = PurgeService(rooms: rooms)
         delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
-        indexing = SearchIndexing(rooms: rooms, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         let serving = EventServing(federated: federated, reading: reading)

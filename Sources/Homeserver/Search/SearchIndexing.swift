@@ -43,6 +43,14 @@ final class SearchIndexing: Sendable {
         if concernsRooms { schedule() }
     }
 
+    /// Somebody has had to look through what is in the queue: it is taken over at once, and not once it has gathered for long enough.
+    func hurry() {
+        let timer = plan.withLock { plan in plan.isPlanned && !plan.isStopped ? plan.timer.take() : nil }
+        guard let timer else { return }
+        timer()
+        begin()
+    }
+
     /// Goes on with what is in the queue, and from now on with what comes.
     func start() { schedule() }
 

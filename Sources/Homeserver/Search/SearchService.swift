@@ -9,13 +9,15 @@ import MatrixCore
 public final class SearchService: Sendable {
     let reading: RoomReading
     private let directory: DirectoryService
+    private let indexing: SearchIndexing
     private var rooms: RoomRegistry { reading.rooms }
     private var context: RoomContext { reading.context }
     private var database: Database { reading.database }
 
-    init(reading: RoomReading, directory: DirectoryService) {
+    init(reading: RoomReading, directory: DirectoryService, indexing: SearchIndexing) {
         self.reading = reading
         self.directory = directory
+        self.indexing = indexing
     }
 
     /// Events that are looked at for one page: one of what the requester may not see ends with a token to go on from.
@@ -26,6 +28,8 @@ public final class SearchService: Sendable {
     static let mostCounted = 100
     /// Events of a room that were sent so lately that they aren't in the index yet, and are looked through one by one.
     static let mostQueued = 1_000
+    /// From so many of them on the index isn't let wait any longer.
+    private static let manyQueued = 50
 
     /// A room that is searched.
     struct Place {
@@ -89,7 +93,7 @@ public final class SearchService: Sendable {
     private func places(
         _ request: SearchRequest, for requester: Requester
     ) async throws -> ([RoomNID: Place], [SearchQueueEntry]) {
-        let memberships = try await database.read { try await self.database.memberships(of: requester.nid, $0) }
+        let memberships = try await database.readOnce { try await self.database.memberships(of: requester.nid, $0) }
         let own = memberships.filter { [.join, .leave, .ban].contains($0.membership) && !$0.forgotten }.map(\.room)
         let (counts, queued) = try await database.read { reader in
             (
@@ -97,6 +101,8 @@ public final class SearchService: Sendable {
                 try await self.database.searchQueue(of: own, limit: Self.mostQueued, reader)
             )
         }
+        // The next search doesn't have to look through them any more.
+        if queued.count >= Self.manyQueued { indexing.hurry() }
         let waiting = Set(queued.map(\.room))
         var places: [RoomNID: Place] = [:]
         for nid in own {

@@ -75,6 +75,19 @@ struct SearchTests {
         await server.close()
     }
 
+    @Test("many messages that a search had to look through are in the index before long, whatever the clock says")
+    func hurry() async throws {
+        let room = try await server.room(of: alice)
+        for number in 0..<60 { _ = try await say("needle \(number)", in: room, by: alice) }
+        #expect(try await found("needle 7", for: alice) == ["needle 7"])
+        for _ in 0..<2_000 where try await !server.homeserver.database.searchQueue(limit: 1).isEmpty {
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        #expect(try await server.homeserver.database.searchQueue(limit: 1).isEmpty)
+        #expect(try await found("needle 7", for: alice) == ["needle 7"])
+        await server.close()
+    }
+
     @Test("by rank or the newest first, filtered, page by page; each result once")
     func orders() async throws {
         let room = try await server.room(of: alice), other = try await server.room(of: alice)
