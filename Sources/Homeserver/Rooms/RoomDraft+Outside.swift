@@ -9,15 +9,18 @@ extension RoomDraft {
         record.extremities = []
     }
 
-    /// Events by which people here have left the room, and of which a state of it doesn't know yet.
+    /// Events by which people here have left the room lately, and of which a state of it doesn't know yet. Who hasn't heard of older ones
+    /// isn't waited for.
     ///
     /// - Parameter events: of the state.
     func leaves(unknownTo events: [StoredEvent]) async throws -> [StoredEvent] {
         let departed = try await context.database.departedLocalUsers(
             of: record.nid, limit: Self.mostDeparted, reader)
         let told = Dictionary(events.compactMap { event in event.stateKey.map { ($0, event.nid) } }) { $1 }
+        let hearing = context.surroundings.now() - Self.hearing
         var unknown: [StoredEvent] = []
-        for leave in try await stored(Set(departed.map(\.event))) where leave.stateBefore != nil {
+        for leave in try await stored(Set(departed.map(\.event)))
+        where leave.stateBefore != nil && leave.originServerTS > hearing {
             guard let key = leave.stateKey, let other = told[key] else { continue }
             var earlier = leave.replaces
             for _ in 0..<Self.mostEarlier where earlier != nil && earlier != other {
@@ -28,6 +31,8 @@ extension RoomDraft {
         return unknown
     }
 
+    /// Milliseconds for which it is taken into account that a leave may not have been heard of.
+    private static let hearing: Int64 = 3_600_000
     /// Users who are looked at, and member events of each.
     private static let mostDeparted = 100
     private static let mostEarlier = 100

@@ -59,8 +59,17 @@ extension World {
         guard let record = try await database.room(room) else { return [:] }
         let rows = try await database.read { reader in
             try await reader.query(
-                Statement("SELECT user_nid, membership FROM memberships WHERE room_nid = $1"), [record.nid.value]
-            ) { (UserNID($0.integer(0)), StoredMembership(rawValue: $0.integer(1)) ?? .leave) }
+                Statement(
+                    """
+                    SELECT m.user_nid, m.membership, e.flags FROM memberships m JOIN events e ON e.event_nid = m.event_nid
+                    WHERE m.room_nid = $1
+                    """), [record.nid.value]
+            ) { row -> (UserNID, StoredMembership) in
+                let isOutside = StoredEvent.Flags(rawValue: row.integer(2)).contains(.outlier)
+                let membership = StoredMembership(rawValue: row.integer(1)) ?? .leave
+                // An invitation whose answer got lost is one for the invited alone.
+                return (UserNID(row.integer(0)), membership == .invite && isOutside ? .leave : membership)
+            }
         }
         let names = try await database.users(rows.map(\.0))
         var members: [UserID: StoredMembership] = [:]
