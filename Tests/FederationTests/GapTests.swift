@@ -223,8 +223,10 @@ struct GapTests {
         await scene.scene.close()
     }
 
-    @Test("what is missing before a soft-failed event is found on going back from what was said upon it")
-    func behindSoftFailed() async throws {
+    @Test(
+        "what is missing before a soft-failed event is found on going back from what was said upon it, whatever else was",
+        arguments: [false, true])
+    func behindSoftFailed(isContinued: Bool) async throws {
         let scene = try await HostileScene()
         let (other, oscar, place) = try await joinedByAnother(scene)
         let early = try other.event("m.room.message", content: scene.message("early"), by: oscar, in: place)
@@ -253,6 +255,15 @@ struct GapTests {
         try await scene.evil.send([late.root.json], id: "late", to: scene.name)
         try await scene.scene.eventually("it is soft-failed") {
             try await scene.flags(of: late)?.contains(.softFailed) == true
+        }
+        if isContinued {
+            let more = try scene.evil.event(
+                "m.room.message", content: scene.message("more"), by: scene.mallory, in: scene.place,
+                previous: [late.eventID])
+            try await scene.evil.send([more.root.json], id: "more", to: scene.name)
+            try await scene.scene.eventually("it is soft-failed, too") {
+                try await scene.flags(of: more)?.contains(.softFailed) == true
+            }
         }
         let answer = try other.event(
             "m.room.message", content: scene.message("answer"), by: oscar, in: place,

@@ -241,7 +241,7 @@ final class MissingEvents: Sendable {
         let known = try await rooms.database.read { try await self.rooms.database.events(gap.missing, $0) }
         if gap.missing.allSatisfy({ known[$0]?.stateBefore != nil }) {
             // It has come by another way.
-            try await rooms.rooms.perform(in: room) { $0.write.closeGap(before: behind.nid, in: room.nid) }
+            try await renew(gap, before: behind, in: room)
             return true
         }
         var servers = Array(try await rooms.servers(in: room).prefix(Self.mostServers))
@@ -292,18 +292,18 @@ final class MissingEvents: Sendable {
                 if case .accepted? = reception { came = true }
             }
         }
-        if came {
-            let left = try await rooms.database.read { try await self.rooms.database.events(gap.missing, $0) }
-            let missing = gap.missing.filter { left[$0]?.stateBefore == nil }
-            try await rooms.rooms.perform(in: room) { draft in
-                if missing.isEmpty {
-                    draft.write.closeGap(before: behind.nid, in: room.nid)
-                } else {
-                    draft.write.put(Gap(room: room.nid, before: behind.nid, missing: missing))
-                }
-            }
-        }
+        if came { try await renew(gap, before: behind, in: room) }
         return came
+    }
+
+    /// Notes what of a gap is still missing.
+    private func renew(_ gap: Gap, before behind: StoredEvent, in room: Room) async throws {
+        let here = try await rooms.database.read { try await self.rooms.database.events(gap.missing, $0) }
+            .filter { $0.value.stateBefore != nil }
+        let missing = gap.missing.filter { here[$0] == nil }
+        try await rooms.rooms.perform(in: room) { draft in
+            try await draft.renewGap(before: behind, missing: missing, come: Array(here.values))
+        }
     }
 
     private func takeBefore(

@@ -71,20 +71,33 @@ extension RoomDraft {
     }
 
     /// Notes what is missing right before an event. Nobody goes back to what has no place in the timeline: what is missing before such
-    /// an event is missing before those that were sent upon it.
+    /// an event is missing before those that were sent upon it, and the first of them that has a place takes it over.
     private mutating func noteGap(before stored: StoredEvent, _ ground: Ground) async throws {
         var missing = ground.missing.previous
+        let isShown = stored.flags.isDisjoint(with: .hidden)
         for previous in ground.previous where !previous.flags.isDisjoint(with: [.softFailed, .rejected]) {
             var behind = gaps[previous.nid]
             if behind == nil { behind = try await context.database.gaps(before: [previous], reader).first?.missing }
             guard let behind, !behind.isEmpty else { continue }
             missing += behind.filter { !missing.contains($0) }
+            guard isShown else { continue }
             write.closeGap(before: previous.nid, in: record.nid)
             gaps[previous.nid] = []
         }
         if missing.isEmpty { return }
         write.put(Gap(room: record.nid, before: stored.nid, missing: missing))
         gaps[stored.nid] = missing
+    }
+
+    /// Of what was missing before an event some has come.
+    ///
+    /// - Parameters:
+    ///   - missing: what is still to come.
+    ///   - come: what has. Where it has no place in the timeline, what is missing before it is missing here.
+    mutating func renewGap(before behind: StoredEvent, missing: [EventID], come: [StoredEvent]) async throws {
+        write.closeGap(before: behind.nid, in: record.nid)
+        gaps[behind.nid] = []
+        try await noteGap(before: behind, Ground(previous: come, missing: Missing(previous: missing)))
     }
 
     /// The event behind a gap that the event belongs into: it is history that comes late, neither news nor an end of the graph.
