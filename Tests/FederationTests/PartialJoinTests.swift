@@ -434,4 +434,83 @@ struct PartialJoinTests {
         #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["from now"])
         await scene.close()
     }
+
+    @Test("keep what somebody said who came, spoke and left before the members were known")
+    func passing() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let first = scene[0].configuration.serverName
+        let there = scene[1].homeserver
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob"), dora = try await scene[1].user("dora")
+        let room = try await scene[0].room(of: alice)
+        try await scene[0].homeserver.memberships.invite(dora.userID, to: room, reason: nil, by: alice)
+        try await there.memberships.join(room, reason: nil, via: [first], by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        try await there.memberships.join(room, reason: nil, via: [first], by: dora)
+        try await scene[1].say("from dora", in: room, by: dora)
+        try await there.memberships.leave(room, reason: nil, by: dora)
+        try await scene[1].say("from bob", in: room, by: bob)
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["from dora", "from bob"])
+        let record = try #require(try await there.database.room(room))
+        #expect(record.extremities.count == 1)
+        #expect(try await there.database.membership(of: dora.nid, in: record.nid)?.membership == .leave)
+        try await scene[1].say("and more", in: room, by: bob)
+        try await scene.eventually("alice reads all of it") {
+            try await scene.texts(in: room, for: alice, on: scene[0]) == ["from dora", "from bob", "and more"]
+        }
+        #expect(try await ConsistencyCheck(there.database).run().problems == [])
+        await scene.close()
+    }
+
+    @Test("take back what a redaction did whose sender had no right to it, and show nothing of a hidden reply")
+    func undone() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
+        let first = scene[0].configuration.serverName, second = scene[1].configuration.serverName
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice, version: "11")
+        let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
+        let mallory = evil.user("mallory")
+        let place = try await evil.join(room, as: mallory, at: first)
+        let levels = try await scene[0].homeserver.sending.setState(
+            .powerLevels,
+            content: ["users": .object([alice.userID.string: 100, mallory.string: 50]), "users_default": 0], in: room,
+            by: alice)
+        try await scene[0].homeserver.memberships.remove(mallory, from: room, .ban, reason: nil, by: alice)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        let said = try await scene[1].say("needle", in: room, by: bob)
+        #expect(try await isPartial(room, on: scene[1]))
+        let stored = try #require(try await scene[0].homeserver.database.event(levels))
+        var known = place
+        known.state[.powerLevels] = try Event(receiving: stored.json, version: place.version)
+        answerForAuthChains(of: evil, known, on: scene)
+        let redaction = try evil.event(
+            "m.room.redaction", content: ["redacts": .string(said.string)], by: mallory, in: known,
+            previous: [said])
+        let reply = try evil.event(
+            "m.room.message",
+            content: [
+                "msgtype": "m.text", "body": "reply",
+                "m.relates_to": ["rel_type": "m.thread", "event_id": .string(said.string)],
+            ], by: mallory, in: known, previous: [said])
+        try await evil.send([redaction.root.json, reply.root.json], id: "undone", to: second)
+        try await scene.eventually("they are taken for what they seem to be") {
+            let stored = try await scene[1].homeserver.database.event(said)
+            let other = try await scene[1].homeserver.database.event(reply.eventID)
+            return stored?.redactedBy != nil && other != nil
+        }
+        held[1].letGo()
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        #expect(try await scene.texts(in: room, for: bob, on: scene[1]) == ["needle"])
+        let event = try await scene[1].homeserver.reading.event(said, in: room, for: bob)
+        let shown = try JSONDocument(parsing: event).root
+        #expect(shown["content"]?["body"]?.isString("needle") == true)
+        #expect(shown["unsigned"]?["m.relations"]?["m.thread"] == nil)
+        await scene.close()
+    }
 }

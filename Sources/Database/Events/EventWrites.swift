@@ -66,6 +66,22 @@ extension Write {
         run(Self.planOverwrite, key, .integer(due))
     }
 
+    private static let forgetRedaction = Statement("DELETE FROM redactions WHERE target_key = $1 AND event_nid = $2")
+    private static let dropOverwrite = Statement(
+        """
+        DELETE FROM overwrites WHERE event_nid IN (SELECT event_nid FROM events WHERE event_key = $1 AND redacted_by = $2)
+        """)
+    private static let unmarkRedacted = Statement(
+        "UPDATE events SET redacted_by = NULL WHERE event_key = $1 AND redacted_by = $2")
+
+    /// A redaction has no effect after all. What its target's bytes were overwritten with stays.
+    public mutating func takeBack(redaction: EventNID, of target: EventID) {
+        let key = SQLValue.blob(StoredEvent.key(of: target))
+        for statement in [Self.forgetRedaction, Self.dropOverwrite, Self.unmarkRedacted] {
+            run(statement, key, redaction.value)
+        }
+    }
+
     /// Plans to overwrite the bytes of an event that came after its redaction.
     public mutating func planOverwrite(of event: EventID, at due: Int64) {
         run(Self.planOverwrite, .blob(StoredEvent.key(of: event)), .integer(due))

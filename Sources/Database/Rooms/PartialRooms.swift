@@ -61,10 +61,10 @@ extension Write {
     private static let drop = Statement("DELETE FROM partial_rooms WHERE room_nid = $1")
     private static let restate = Statement(
         """
-        UPDATE events SET state_before = $2, state_after = $3, replaces = $4, flags = $5,
-            position = CASE WHEN $6 <> 0 THEN NULL ELSE position END
-        WHERE event_nid = $1
+        UPDATE events SET state_before = $2, state_after = $3, replaces = $4, flags = $5 WHERE event_nid = $1
         """)
+    private static let hide = Statement("UPDATE events SET position = NULL WHERE event_nid = $1")
+    private static let unnotify = Statement("DELETE FROM notifications WHERE room_nid = $1 AND event_nid = $2")
 
     public mutating func put(_ partial: PartialRoom) {
         run(
@@ -75,13 +75,16 @@ extension Write {
     public mutating func dropPartial(_ room: RoomNID) { run(Self.drop, room.value) }
 
     /// Gives an event other states, once more is known of the room.
-    ///
-    /// - Parameter isHidden: whether it is not part of the room's history after all.
-    public mutating func restate(_ event: StoredEvent, isHidden: Bool) {
+    public mutating func restate(_ event: StoredEvent) {
         run(
             Self.restate, event.nid.value, .optional(event.stateBefore?.rawValue),
-            .optional(event.stateAfter?.rawValue), .optional(event.replaces?.rawValue), .integer(event.flags.rawValue),
-            .flag(isHidden))
+            .optional(event.stateAfter?.rawValue), .optional(event.replaces?.rawValue), .integer(event.flags.rawValue))
         topics.append(.event(event.nid))
+    }
+
+    /// An event is not part of the room's history after all, and nobody is notified of it.
+    public mutating func hide(_ event: EventNID, in room: RoomNID) {
+        run(Self.hide, event.value)
+        run(Self.unnotify, room.value, event.value)
     }
 }

@@ -81,7 +81,7 @@ extension FederationSender {
 
     /// The servers that hear of an event: those in its room, and for somebody who is out of it now theirs.
     func destinations(of outgoing: Database.OutgoingEvent) async throws -> [ServerNID] {
-        var servers = try await rooms.others(in: try await rooms.room(outgoing.room))
+        var servers = try await rooms.others(in: outgoing.room)
         // In the name of another server's user, who had invited a third-party identifier.
         var isMadeHere = false
         guard let stored = try await database.events([outgoing.event]).first else { return [] }

@@ -87,6 +87,12 @@ final class FederationSender: Sendable {
     // MARK: - Beginning and ending
 
     func start() {
+        // Nor was what was committed until somebody listened.
+        let position = database.committedPosition
+        state.withLock { state in
+            state.noted = max(state.noted, position)
+            state.devicesChanged = max(state.devicesChanged, position)
+        }
         let task = Task { [weak self, stream = news.stream] in
             await self?.tick()
             for await _ in stream {

@@ -89,6 +89,9 @@ public final class Room: Sendable {
         }
     }
 
+    /// Somebody of another server may have come or gone.
+    func changeAudience() { state.withLock { $0.audience.change() } }
+
     /// A write begins by which somebody of another server comes or goes.
     func beginAudienceChange() {
         state.withLock { state in

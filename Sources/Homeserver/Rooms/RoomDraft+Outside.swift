@@ -21,7 +21,7 @@ extension RoomDraft {
         var unknown: [StoredEvent] = []
         for leave in try await stored(Set(departed.map(\.event)))
         where leave.stateBefore != nil && leave.originServerTS > hearing {
-            guard let key = leave.stateKey, let other = told[key] else { continue }
+            guard let key = leave.stateKey, let other = told[key], other != leave.nid else { continue }
             var earlier = leave.replaces
             for _ in 0..<Self.mostEarlier where earlier != nil && earlier != other {
                 earlier = try await stored(Set([earlier].compactMap { $0 })).first?.replaces

@@ -97,10 +97,12 @@ extension RoomDraft {
             let state = try await members(ofState: ids)
             given[nid] = try await self.state(of: state)
             guard nid == join else { continue }
-            unheard = try await leaves(unknownTo: state)
+            // Who came in since and has left is in the timeline.
+            unheard = try await leaves(unknownTo: state).filter { events[$0.nid] == nil }
             try await tellDevicesOfForgotten(in: state)
         }
         try await restate(numbers, events, given)
+        if let before = given[join] { unheard = try await restate(unheard, upon: before) }
         try await walk(
             from: [restated[join] ?? entry] + unheard,
             events.values.filter { ($0.position ?? 0) > (entry.position ?? 0) })
@@ -181,9 +183,40 @@ extension RoomDraft {
                 }
                 let fresh = event.restated(before: before, after: after, replaces: replaces, flags: flags)
                 restated[nid] = fresh
-                write.restate(fresh, isHidden: flags != event.flags)
+                write.restate(fresh)
+                if flags != event.flags { try await hide(fresh) }
             }
         }
+    }
+
+    /// Takes back what an event has done that is not part of the room's history after all.
+    private mutating func hide(_ stored: StoredEvent) async throws {
+        write.hide(stored.nid, in: record.nid)
+        let event = try parsed(stored)
+        if let (parent, _) = Self.relation(of: event) {
+            write.unrelate(stored.nid)
+            if let known = try await context.database.event(parent) { outdated.append(known.nid) }
+        }
+        guard event.type == "m.room.redaction", let target = event.redacts else { return }
+        write.takeBack(redaction: stored.nid, of: target)
+        guard let known = try await context.database.event(target), known.redactedBy == stored.nid else { return }
+        write.enqueueForSearch(known.nid, in: record.nid)
+        outdated.append(known.nid)
+    }
+
+    /// What was sent from here before this server came in: what followed from it then may have lacked members, too.
+    private mutating func restate(_ leaves: [StoredEvent], upon before: StateNID) async throws -> [StoredEvent] {
+        var fresh: [StoredEvent] = []
+        for leave in leaves {
+            guard let key = leave.stateKey else { continue }
+            let again = leave.restated(
+                before: before, after: try await change([key: leave.nid], in: before),
+                replaces: try await tree.event(for: key, in: before, reader), flags: leave.flags)
+            restated[leave.nid] = again
+            write.restate(again)
+            fresh.append(again)
+        }
+        return fresh
     }
 
     /// Goes through the timeline once more with the states that are now known, as the events came: takes up what follows from each,
@@ -192,7 +225,8 @@ extension RoomDraft {
     /// - Parameter begin: the event by which this server came in, and what was sent from here before and hadn't been heard then.
     private mutating func walk(from begin: [StoredEvent], _ events: [StoredEvent]) async throws {
         var ends = begin
-        var current = try await merge(try await states(after: ends))
+        var merged = try await states(after: ends)
+        var current = try await merge(merged)
         for event in events.sorted(by: { ($0.position ?? 0) < ($1.position ?? 0) }) {
             guard let event = restated[event.nid], let before = event.stateBefore,
                 event.flags.isDisjoint(with: .hidden)
@@ -202,7 +236,8 @@ extension RoomDraft {
                     before: before, after: event.stateAfter, replaces: event.replaces,
                     flags: event.flags.union(.softFailed))
                 restated[event.nid] = refused
-                write.restate(refused, isHidden: true)
+                write.restate(refused)
+                try await hide(refused)
                 continue
             }
             ends.removeAll { event.previous.contains($0.nid) }
@@ -211,7 +246,10 @@ extension RoomDraft {
             if isUponAll {
                 current = try await state(after: event)
             } else {
-                current = try await merge(try await states(after: ends.reversed()))
+                // A message leaves the states as they were.
+                let states = try await states(after: ends.reversed())
+                if states != merged { current = try await merge(states) }
+                merged = states
             }
         }
         tips = try ends.map { Tip(nid: $0.nid, eventID: $0.eventID, depth: try parsed($0).depth) }

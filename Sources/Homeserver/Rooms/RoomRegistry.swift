@@ -26,7 +26,11 @@ public final class RoomRegistry: Sendable {
 
     /// A room by its ID; nil if this server doesn't know it.
     func room(_ roomID: RoomID) async throws -> Room? {
-        if let room = active.withLock({ $0.byID[roomID] }) { return try await upToDate(room) }
+        let known = active.withLock { active in
+            // Both tables or neither: what is told of a room is told by its number.
+            active.byID[roomID].flatMap { active.byNumber[$0.nid] === $0 ? $0 : nil }
+        }
+        if let known { return try await upToDate(known) }
         return try await database.room(roomID).map { try remember($0) }
     }
 
@@ -227,11 +231,21 @@ public final class RoomRegistry: Sendable {
     func others(in room: Room) async throws -> [ServerNID] {
         if let known = room.others { return known }
         let changes = room.audienceChanges
-        let own = try await database.number(ofServer: context.serverName)
-        let others = try await database.readOnce { try await self.database.servers(in: room.nid, $0) }
-            .map(\.server).filter { $0 != own }
+        let others = try await readOthers(in: room.nid)
         room.found(others, at: changes)
         return others
+    }
+
+    /// The same of a room that need not be in use, and isn't because of that.
+    func others(in nid: RoomNID) async throws -> [ServerNID] {
+        if let room = inUse(nid) { return try await others(in: room) }
+        return try await readOthers(in: nid)
+    }
+
+    private func readOthers(in nid: RoomNID) async throws -> [ServerNID] {
+        let own = try await database.number(ofServer: context.serverName)
+        return try await database.readOnce { try await self.database.servers(in: nid, $0) }
+            .map(\.server).filter { $0 != own }
     }
 
     /// Reads, and hands out a draft whose reader is not used any more.
@@ -311,7 +325,11 @@ public final class RoomRegistry: Sendable {
             draft.isPartial || draft.before?.partialJoin != nil || changes.contains { $0.server != own }
         let inUse = isForOthers ? active.withLock { $0.byNumber[room] } : nil
         inUse?.beginAudienceChange()
-        defer { inUse?.endAudienceChange() }
+        defer {
+            inUse?.endAudienceChange()
+            // It may have been loaded anew meanwhile.
+            if isForOthers, let now = self.inUse(room), now !== inUse { now.changeAudience() }
+        }
         let first = try await database.write(write).firstPosition + Int64(firstOwn)
         var offset: Int64 = 0
         var bumped: Int64?
