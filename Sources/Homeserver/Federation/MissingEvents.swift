@@ -244,21 +244,25 @@ final class MissingEvents: Sendable {
             try await renew(gap, before: behind, in: room)
             return true
         }
-        var servers = Array(try await rooms.servers(in: room).prefix(Self.mostServers))
-        servers += try await rooms.formerServers(of: room, limit: Self.mostServers)
-        for server in servers where !client.health.isResting(server) {
+        let present = Array(try await rooms.servers(in: room).prefix(Self.mostServers))
+        let former = try await rooms.formerServers(of: room, limit: Self.mostServers)
+        for server in present + former where !client.health.isResting(server) {
             let query = gap.missing.prefix(20).map { ("v", $0.string) } + [("limit", String(min(max(limit, 20), 100)))]
             let path = FederationClient.path("/_matrix/federation/v1/backfill", room.roomID.string, query: query)
             guard let answer = try? await client.get(path, from: server) else { continue }
             let views = answer["pdus"]?.elements.prefix(100).map { $0 } ?? []
             let events = try await intake.check(views, in: room.roomID, room.version).compactMap { try? $0.get() }
-            if try await takeUp(events, before: behind, gap, in: room, from: server) { return true }
+            // Who isn't there any more is believed about events, which their servers have signed, and about no state.
+            let asked = present.contains(server) ? server : present.first
+            if try await takeUp(events, before: behind, gap, in: room, from: server, stateOf: asked) { return true }
         }
         return false
     }
 
+    /// - Parameter witness: who is asked first for the state before an event, where it doesn't follow from what is here; nil for nobody.
     private func takeUp(
-        _ events: [Event], before behind: StoredEvent, _ gap: Gap, in room: Room, from server: ServerName
+        _ events: [Event], before behind: StoredEvent, _ gap: Gap, in room: Room, from server: ServerName,
+        stateOf witness: ServerName?
     ) async throws -> Bool {
         let known = try await rooms.database.read { try await self.rooms.database.events(events.map(\.eventID), $0) }
         let new = EventIntake.sorted(
@@ -285,7 +289,8 @@ final class MissingEvents: Sendable {
                 if !missing.auth.isEmpty { try await fetchAuthChain(of: event, in: room, from: server) }
                 var state: [EventID]?
                 if !missing.previous.isEmpty {
-                    guard let fetched = try? await fetchState(before: event, in: room, from: server) else { continue }
+                    guard let witness, let fetched = try? await fetchState(before: event, in: room, from: witness)
+                    else { continue }
                     state = fetched
                 }
                 let reception = try? await takeBefore(event, behind, at: position, in: room, state: state)
