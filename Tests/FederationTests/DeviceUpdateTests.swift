@@ -228,9 +228,15 @@ struct DeviceUpdateTests {
         try await scene.backUp(scene.here)
         try await scene.here.homeserver.memberships.join(scene.room, reason: nil, via: [], by: anna)
         try await scene.change(2, of: anna)
-        try await scene.eventually("her devices are known") { try await scene.known(of: anna) != nil }
+        try await scene.eventually("her devices are known, after all that was told of them") {
+            let isKnown = try await scene.known(of: anna) != nil
+            return isKnown && scene.network.exchanges.contains { $0.target.contains("/user/devices/%40anna") }
+        }
         await scene.here.close()
         try await scene.restoreHere()
+        try await scene.eventually("those of whom it knows have been told") {
+            try await scene.here.homeserver.database.backgroundMigration("restored devices") == nil
+        }
         try await scene.there.say("anna is still here", in: scene.room, by: scene.bob)
         try await scene.eventually("that she has none now is heard") { try await scene.known(of: anna) == nil }
         await scene.close()
