@@ -209,14 +209,12 @@ final class RemoteMemberships: Sendable {
                         at: now)
                 }
             }
-            if isInside, !draft.tips.isEmpty {
-                try await Self.takeUp(entry, into: &draft, isWhole: servers == nil, knowing: kept, from: server)
-                return
-            }
-            // It was heard of before the answer came, and whoever came in by that has left since.
-            if try await draft.find([entry.eventID])[entry.eventID] != nil { return }
+            // If it was heard of before the answer came, whoever came in by that has left since.
+            if !isInside, try await draft.find([entry.eventID])[entry.eventID] != nil { return }
             let members = Array(try await draft.find(entry.authEvents).values)
-            if !draft.tips.isEmpty, !draft.isPartial, try await !draft.leaves(unknownTo: kept + members).isEmpty {
+            let mayBeAhead = !isInside && !draft.isPartial
+            let isAhead = mayBeAhead ? try await !draft.leaves(unknownTo: kept + members).isEmpty : false
+            if !draft.tips.isEmpty, isInside || isAhead {
                 try await Self.takeUp(entry, into: &draft, isWhole: servers == nil, knowing: kept, from: server)
                 return
             }
@@ -274,8 +272,8 @@ final class RemoteMemberships: Sendable {
     /// Servers of a room that are taken note of until its members are known.
     private static let mostNamed = 20_000
 
-    /// Takes up the join of a user into a room that this server is in: another server has let them in, or knew whether they may, or
-    /// somebody else here came in meanwhile.
+    /// Takes up the join of a user into a room that this server is in, or of which it knows what the other one doesn't: that has let them
+    /// in, or knew whether they may, or somebody else here came in meanwhile.
     ///
     /// - Parameters:
     ///   - isWhole: whether the events are all of the state before the join.
@@ -284,21 +282,30 @@ final class RemoteMemberships: Sendable {
         _ join: Event, into draft: inout RoomDraft, isWhole: Bool, knowing events: [StoredEvent],
         from server: ServerName
     ) async throws {
+        guard let user = join.stateMapKey else { return }
+        let before = try await draft.state(user)
         let reception: RoomDraft.Reception
         do { reception = try await draft.receive(join) } catch is RoomDraft.Missing {
             // What it was sent upon isn't what is known here: the state there is that of the answer.
             guard isWhole || draft.isPartial else { throw MembersOmitted() }
-            let before =
+            let state =
                 draft.isPartial ? try await draft.state(with: events) : try await draft.state(of: events)
-            reception = try await receive(join, into: &draft, stateBefore: before, from: server)
+            reception = try await receive(join, into: &draft, stateBefore: state, from: server)
         }
         switch reception {
         case .known: break
         case .accepted:
             // It meets what the server hasn't heard yet.
-            if let user = join.stateMapKey, try await draft.state(user)?.eventID == join.eventID { break }
-            throw FederationFailure(
-                server: server, reason: "it hasn't heard of what keeps the user out; try again in a minute")
+            guard try await draft.state(user)?.eventID == join.eventID else {
+                throw FederationFailure(
+                    server: server, reason: "it hasn't heard of what keeps the user out; try again in a minute")
+            }
+            // Others take the user to have been there all the while, and weren't told what their devices have become.
+            if let before, !join.authEvents.contains(before.eventID),
+                let nid = try await draft.context.database.existingNumber(ofUser: join.sender)
+            {
+                draft.write.changeDeviceList(of: nid)
+            }
         case .softFailed, .rejected:
             throw FederationFailure(server: server, reason: "the room doesn't allow the join that it has let happen")
         }

@@ -23,8 +23,10 @@ extension RoomDraft {
         where leave.stateBefore != nil && leave.originServerTS > hearing {
             guard let key = leave.stateKey, let other = told[key], other != leave.nid else { continue }
             var earlier = leave.replaces
-            for _ in 0..<Self.mostEarlier where earlier != nil && earlier != other {
-                earlier = try await stored(Set([earlier].compactMap { $0 })).first?.replaces
+            var steps = 0
+            while let nid = earlier, nid != other, steps < Self.mostEarlier {
+                earlier = try await stored([nid]).first?.replaces
+                steps += 1
             }
             if earlier == other { unknown.append(leave) }
         }
