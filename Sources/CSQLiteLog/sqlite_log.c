@@ -4,115 +4,95 @@
 #include <stdlib.h>
 #include <string.h>
 
-/// Bytes that are put together at most: as many as SQLite's files for Unix take at once (`seekAndWriteFd`).
+/// Bytes that are put together at most: as many as SQLite's files for Unix take at once (`seekAndWriteFd`), which is two pages of
+/// the largest kind there is.
 enum { MOST = 0x1ffff };
 
 /// An open log. The usual file stands behind it, in the same allocation.
 struct log {
     sqlite3_file base;
     sqlite3_file *file;
+    /// Room for as many as there may be, from the first one on.
     unsigned char *bytes;
-    /// Where the bytes belong, how many there are, and for how many there is room.
+    /// Where they belong, and how many there are.
     sqlite3_int64 offset;
     int count;
-    int room;
 };
+
+static sqlite3_file *behind(sqlite3_file *file) { return ((struct log *)file)->file; }
 
 static sqlite3_vfs *usual;
 
-static int hand_over(struct log *log) {
+static int hand_over(sqlite3_file *file) {
+    struct log *log = (struct log *)file;
     if (log->count == 0) return SQLITE_OK;
     int count = log->count;
     // Where that fails the commit does, and nobody looks at what is behind the last one.
     log->count = 0;
-    return log->file->pMethods->xWrite(log->file, log->bytes, count, log->offset);
+    return behind(file)->pMethods->xWrite(behind(file), log->bytes, count, log->offset);
 }
 
 static int log_close(sqlite3_file *file) {
     struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    int closed = log->file->pMethods->xClose(log->file);
+    int code = hand_over(file);
+    int closed = behind(file)->pMethods->xClose(behind(file));
     free(log->bytes);
     log->bytes = NULL;
     return code != SQLITE_OK ? code : closed;
 }
 
-static int log_read(sqlite3_file *file, void *bytes, int count, sqlite3_int64 offset) {
-    struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    return code != SQLITE_OK ? code : log->file->pMethods->xRead(log->file, bytes, count, offset);
-}
-
 static int log_write(sqlite3_file *file, const void *bytes, int count, sqlite3_int64 offset) {
     struct log *log = (struct log *)file;
-    int follows = offset == log->offset + log->count && count <= MOST - log->count;
-    if (!follows) {
-        int code = hand_over(log);
+    if (offset != log->offset + log->count || count > MOST - log->count) {
+        int code = hand_over(file);
         if (code != SQLITE_OK) return code;
-        if (count > MOST) return log->file->pMethods->xWrite(log->file, bytes, count, offset);
+        if (count > MOST) return behind(file)->pMethods->xWrite(behind(file), bytes, count, offset);
         log->offset = offset;
     }
-    if (log->count + count > log->room) {
-        int room = log->room == 0 ? 1 << 16 : log->room;
-        while (room < log->count + count) room *= 2;
-        if (room > MOST) room = MOST;
-        unsigned char *grown = realloc(log->bytes, (size_t)room);
-        if (grown == NULL) return SQLITE_IOERR_NOMEM;
-        log->bytes = grown;
-        log->room = room;
-    }
+    if (log->bytes == NULL) log->bytes = malloc(MOST);
+    if (log->bytes == NULL) return SQLITE_IOERR_NOMEM;
     memcpy(log->bytes + log->count, bytes, (size_t)count);
     log->count += count;
     return SQLITE_OK;
 }
 
+static int log_read(sqlite3_file *file, void *bytes, int count, sqlite3_int64 offset) {
+    int code = hand_over(file);
+    return code != SQLITE_OK ? code : behind(file)->pMethods->xRead(behind(file), bytes, count, offset);
+}
+
 static int log_truncate(sqlite3_file *file, sqlite3_int64 size) {
-    struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    return code != SQLITE_OK ? code : log->file->pMethods->xTruncate(log->file, size);
+    int code = hand_over(file);
+    return code != SQLITE_OK ? code : behind(file)->pMethods->xTruncate(behind(file), size);
 }
 
 static int log_sync(sqlite3_file *file, int flags) {
-    struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    return code != SQLITE_OK ? code : log->file->pMethods->xSync(log->file, flags);
+    int code = hand_over(file);
+    return code != SQLITE_OK ? code : behind(file)->pMethods->xSync(behind(file), flags);
 }
 
 static int log_size(sqlite3_file *file, sqlite3_int64 *size) {
-    struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    return code != SQLITE_OK ? code : log->file->pMethods->xFileSize(log->file, size);
-}
-
-static int log_lock(sqlite3_file *file, int level) {
-    struct log *log = (struct log *)file;
-    return log->file->pMethods->xLock(log->file, level);
-}
-
-static int log_unlock(sqlite3_file *file, int level) {
-    struct log *log = (struct log *)file;
-    return log->file->pMethods->xUnlock(log->file, level);
-}
-
-static int log_is_reserved(sqlite3_file *file, int *is_reserved) {
-    struct log *log = (struct log *)file;
-    return log->file->pMethods->xCheckReservedLock(log->file, is_reserved);
+    int code = hand_over(file);
+    return code != SQLITE_OK ? code : behind(file)->pMethods->xFileSize(behind(file), size);
 }
 
 static int log_control(sqlite3_file *file, int operation, void *argument) {
-    struct log *log = (struct log *)file;
-    int code = hand_over(log);
-    return code != SQLITE_OK ? code : log->file->pMethods->xFileControl(log->file, operation, argument);
+    int code = hand_over(file);
+    return code != SQLITE_OK ? code : behind(file)->pMethods->xFileControl(behind(file), operation, argument);
 }
 
-static int log_sector_size(sqlite3_file *file) {
-    struct log *log = (struct log *)file;
-    return log->file->pMethods->xSectorSize(log->file);
+static int log_lock(sqlite3_file *file, int level) { return behind(file)->pMethods->xLock(behind(file), level); }
+
+static int log_unlock(sqlite3_file *file, int level) { return behind(file)->pMethods->xUnlock(behind(file), level); }
+
+static int log_is_reserved(sqlite3_file *file, int *answer) {
+    return behind(file)->pMethods->xCheckReservedLock(behind(file), answer);
 }
+
+static int log_sector_size(sqlite3_file *file) { return behind(file)->pMethods->xSectorSize(behind(file)); }
 
 static int log_characteristics(sqlite3_file *file) {
-    struct log *log = (struct log *)file;
-    return log->file->pMethods->xDeviceCharacteristics(log->file);
+    return behind(file)->pMethods->xDeviceCharacteristics(behind(file));
 }
 
 static const sqlite3_io_methods methods = {

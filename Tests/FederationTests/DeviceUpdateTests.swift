@@ -33,10 +33,7 @@ struct DeviceUpdateTests {
         let (scene, alice) = try await scene()
         let (first, away) = (scene[0], scene[2].configuration.serverName)
         scene.network.cut(away)
-        let keys: JSON = [
-            "device_keys": SigningTestKey(seed: 1).deviceKeys(of: alice.userID.string, alice.deviceID)
-        ]
-        _ = try await first.homeserver.deviceKeys.upload(keys.view, for: alice)
+        try await first.changeKeys(of: alice, to: 1)
         let other = scene[1].configuration.serverName
         try await scene.eventually("who is there has been told") {
             updates(scene, to: other) == 1 && updates(scene, to: away) > 0
@@ -96,26 +93,11 @@ struct DeviceUpdateTests {
             return server
         }
 
-        /// - Parameter user: alice, unless it is somebody else here.
-        func change(_ seed: UInt64, of user: Requester? = nil) async throws {
-            let user = user ?? alice
-            let keys: JSON = [
-                "device_keys": SigningTestKey(seed: seed).deviceKeys(of: user.userID.string, user.deviceID)
-            ]
-            _ = try await here.homeserver.deviceKeys.upload(keys.view, for: user)
-        }
+        func change(_ seed: UInt64) async throws { try await here.changeKeys(of: alice, to: seed) }
 
-        /// The keys of the user's device as bob sees them.
-        func known(of user: Requester? = nil) async throws -> [UInt8]? {
-            let user = user ?? alice
-            let asked: JSON = [user.userID.string: []]
-            let answer = try await there.homeserver.deviceKeys.query(asked.view, for: bob)
-            return try answer["device_keys"]?[user.userID.string]?[user.deviceID]?["keys"]?.canonical()
-        }
-
+        /// Whether bob sees these keys of alice's device.
         func isKnown(_ seed: UInt64) async throws -> Bool {
-            let keys = SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)
-            return try await known() == keys["keys"]?.canonical()
+            try await there.knowsKeys(of: alice, seed, for: bob)
         }
 
         func backUp(_ server: TestServer) async throws {
@@ -227,9 +209,9 @@ struct DeviceUpdateTests {
         let anna = try await scene.here.user("anna")
         try await scene.backUp(scene.here)
         try await scene.here.homeserver.memberships.join(scene.room, reason: nil, via: [], by: anna)
-        try await scene.change(2, of: anna)
+        try await scene.here.changeKeys(of: anna, to: 2)
         try await scene.eventually("her devices are known, after all that was told of them") {
-            let isKnown = try await scene.known(of: anna) != nil
+            let isKnown = try await scene.there.keys(of: anna, for: scene.bob) != nil
             return isKnown && scene.network.exchanges.contains { $0.target.contains("/user/devices/%40anna") }
         }
         await scene.here.close()
@@ -238,7 +220,9 @@ struct DeviceUpdateTests {
             try await scene.here.homeserver.database.backgroundMigration("restored devices") == nil
         }
         try await scene.there.say("anna is still here", in: scene.room, by: scene.bob)
-        try await scene.eventually("that she has none now is heard") { try await scene.known(of: anna) == nil }
+        try await scene.eventually("that she has none now is heard") {
+            try await scene.there.keys(of: anna, for: scene.bob) == nil
+        }
         await scene.close()
     }
 

@@ -134,23 +134,9 @@ struct LeftRoomTests {
         func comeBack() async throws {
             try await scene[0].homeserver.memberships.join(room, reason: nil, via: [second], by: alice)
         }
-        /// Gives alice's device other keys.
-        func change(_ seed: UInt64) async throws {
-            let keys = SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)
-            let upload: JSON = ["device_keys": keys]
-            _ = try await scene[0].homeserver.deviceKeys.upload(upload.view, for: alice)
-        }
-        /// Whether bob sees these.
-        func isKnown(_ seed: UInt64) async throws -> Bool {
-            let asked: JSON = [alice.userID.string: []]
-            let answer = try await scene[1].homeserver.deviceKeys.query(asked.view, for: bob)
-            let known = answer["device_keys"]?[alice.userID.string]?[alice.deviceID]?["keys"]
-            let keys = SigningTestKey(seed: seed).deviceKeys(of: alice.userID.string, alice.deviceID)["keys"]
-            return try known?.canonical() == keys?.canonical()
-        }
-        try await change(1)
+        try await scene[0].changeKeys(of: alice, to: 1)
         try await scene.eventually("her device is known, after all that was told of it") {
-            let isKnown = try await isKnown(1)
+            let isKnown = try await scene[1].knowsKeys(of: alice, 1, for: bob)
             return isKnown && scene.network.exchanges.contains { $0.target.contains("/user/devices/%40alice") }
         }
         failing.fail { $0.destination == second && $0.target.contains("/v1/send/") }
@@ -163,7 +149,7 @@ struct LeftRoomTests {
         scene[0].clock.advance(by: 1_000)
         try await scene[0].homeserver.memberships.leave(room, reason: nil, by: alice)
         scene[0].clock.advance(by: 1_000)
-        try await change(2)
+        try await scene[0].changeKeys(of: alice, to: 2)
         if isOutranked {
             await #expect(throws: MatrixError.self) { try await comeBack() }
         } else {
@@ -184,7 +170,9 @@ struct LeftRoomTests {
                 try await scene.texts(in: room, for: bob, on: scene[1]).contains(text)
             }
         }
-        try await scene.eventually("what her device has become meanwhile is known") { try await isKnown(2) }
+        try await scene.eventually("what her device has become meanwhile is known") {
+            try await scene[1].knowsKeys(of: alice, 2, for: bob)
+        }
         for index in 0...1 {
             #expect(try await members(index) == both)
             #expect(try await ConsistencyCheck(scene[index].homeserver.database).run().problems == [])

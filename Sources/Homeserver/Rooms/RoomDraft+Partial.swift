@@ -200,8 +200,13 @@ extension RoomDraft {
         guard event.type == "m.room.redaction", let target = event.redacts else { return }
         write.takeBack(redaction: stored.nid, of: target)
         guard let known = try await context.database.event(target), known.redactedBy == stored.nid else { return }
-        write.enqueueForSearch(known.nid, in: record.nid)
         outdated.append(known.nid)
+        if let other = try await waitingRedaction(of: try parsed(known)) {
+            // It did nothing because this one had come before it.
+            write.redact(target, by: other, overwriteAt: context.surroundings.now() + context.keepRedacted)
+        } else {
+            write.enqueueForSearch(known.nid, in: record.nid)
+        }
     }
 
     /// What was sent from here before this server came in: what followed from it then may have lacked members, too.

@@ -265,7 +265,7 @@ extension RoomDraft {
     }
 
     /// The redaction that came before the event, if one applies to it.
-    private mutating func waitingRedaction(of event: Event) async throws -> EventNID? {
+    mutating func waitingRedaction(of event: Event) async throws -> EventNID? {
         var numbers = try await context.database.redactions(of: event.eventID, reader)
         numbers += waitingRedactions[event.eventID] ?? []
         for nid in numbers.sorted() {
