@@ -13,6 +13,25 @@ struct PartialJoinTests {
         return held.add(inner, holding: { members.isMeant($0) })
     }
 
+    /// Two servers and a room of the first, whose members the second one, when it comes in, isn't going to get before the test lets it.
+    private struct HeldStart {
+        let held = HeldTransports()
+        let scene: FederationScene
+        let first = ServerName(unchecked: "hs1.example")
+        let alice: Requester
+        let bob: Requester
+        let room: RoomID
+
+        init() async throws {
+            let held = held
+            scene = try await FederationScene(
+                2, configure: { $0.federation.partialFrom = 1 }, wrap: { PartialJoinTests.hold(held, $0) })
+            alice = try await scene[0].user("alice")
+            bob = try await scene[1].user("bob")
+            room = try await scene[0].room(of: alice, version: "11")
+        }
+    }
+
     private func isPartial(_ room: RoomID, on server: TestServer) async throws -> Bool {
         try await server.homeserver.database.room(room)?.partialJoin != nil
     }
@@ -212,14 +231,10 @@ struct PartialJoinTests {
 
     @Test("take up what a member says who isn't known yet, also where it belongs before what has come")
     func late() async throws {
-        let held = HeldTransports()
-        let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
-        let first = scene[0].configuration.serverName
-        let alice = try await scene[0].user("alice")
-        let bob = try await scene[1].user("bob")
+        let start = try await HeldStart()
+        let (held, scene, room) = (start.held, start.scene, start.room)
+        let (first, alice, bob) = (start.first, start.alice, start.bob)
         let dora = try await scene[1].user("dora")
-        let room = try await scene[0].room(of: alice, version: "11")
         let other = HostileServer("other.example", on: scene.network, clock: scene[0].clock)
         let oscar = other.user("oscar")
         let place = try await other.join(room, as: oscar, at: first)
@@ -318,13 +333,9 @@ struct PartialJoinTests {
 
     @Test("take back what somebody said who had no right to, once that is known")
     func banned() async throws {
-        let held = HeldTransports()
-        let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
-        let first = scene[0].configuration.serverName
-        let alice = try await scene[0].user("alice")
-        let bob = try await scene[1].user("bob")
-        let room = try await scene[0].room(of: alice, version: "11")
+        let start = try await HeldStart()
+        let (held, scene, room) = (start.held, start.scene, start.room)
+        let (first, alice, bob) = (start.first, start.alice, start.bob)
         let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
         let mallory = evil.user("mallory")
         let place = try await evil.join(room, as: mallory, at: first)
@@ -400,13 +411,9 @@ struct PartialJoinTests {
 
     @Test("believe no event that names a join from behind what it was sent upon")
     func fromBehind() async throws {
-        let held = HeldTransports()
-        let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
-        let first = scene[0].configuration.serverName
-        let alice = try await scene[0].user("alice")
-        let bob = try await scene[1].user("bob")
-        let room = try await scene[0].room(of: alice, version: "11")
+        let start = try await HeldStart()
+        let (held, scene, room) = (start.held, start.scene, start.room)
+        let (first, bob) = (start.first, start.bob)
         try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
         #expect(try await isPartial(room, on: scene[1]))
         let before = try await newest(in: room, on: scene[1])
@@ -437,14 +444,11 @@ struct PartialJoinTests {
 
     @Test("keep what somebody said who came, spoke and left before the members were known")
     func passing() async throws {
-        let held = HeldTransports()
-        let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
-        let first = scene[0].configuration.serverName
+        let start = try await HeldStart()
+        let (held, scene, room) = (start.held, start.scene, start.room)
+        let (first, alice, bob) = (start.first, start.alice, start.bob)
         let there = scene[1].homeserver
-        let alice = try await scene[0].user("alice")
-        let bob = try await scene[1].user("bob"), dora = try await scene[1].user("dora")
-        let room = try await scene[0].room(of: alice)
+        let dora = try await scene[1].user("dora")
         try await scene[0].homeserver.memberships.invite(dora.userID, to: room, reason: nil, by: alice)
         try await there.memberships.join(room, reason: nil, via: [first], by: bob)
         #expect(try await isPartial(room, on: scene[1]))
@@ -468,12 +472,10 @@ struct PartialJoinTests {
 
     @Test("take back what a redaction did whose sender had no right to it, and show nothing of a hidden reply")
     func undone() async throws {
-        let held = HeldTransports()
-        let scene = try await FederationScene(
-            2, configure: { $0.federation.partialFrom = 1 }, wrap: { Self.hold(held, $0) })
-        let first = scene[0].configuration.serverName, second = scene[1].configuration.serverName
-        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
-        let room = try await scene[0].room(of: alice, version: "11")
+        let start = try await HeldStart()
+        let (held, scene, room) = (start.held, start.scene, start.room)
+        let (first, alice, bob) = (start.first, start.alice, start.bob)
+        let second = scene[1].configuration.serverName
         let evil = HostileServer("evil.example", on: scene.network, clock: scene[0].clock)
         let mallory = evil.user("mallory")
         let place = try await evil.join(room, as: mallory, at: first)
