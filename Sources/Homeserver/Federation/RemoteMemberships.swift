@@ -283,14 +283,14 @@ final class RemoteMemberships: Sendable {
         from server: ServerName
     ) async throws {
         guard let user = join.stateMapKey else { return }
-        let before = try await draft.state(user)
+        let known = try await draft.state(user)
         let reception: RoomDraft.Reception
         do { reception = try await draft.receive(join) } catch is RoomDraft.Missing {
             // What it was sent upon isn't what is known here: the state there is that of the answer.
             guard isWhole || draft.isPartial else { throw MembersOmitted() }
-            let state =
+            let before =
                 draft.isPartial ? try await draft.state(with: events) : try await draft.state(of: events)
-            reception = try await receive(join, into: &draft, stateBefore: state, from: server)
+            reception = try await receive(join, into: &draft, stateBefore: before, from: server)
         }
         switch reception {
         case .known: break
@@ -301,7 +301,7 @@ final class RemoteMemberships: Sendable {
                     server: server, reason: "it hasn't heard of what keeps the user out; try again in a minute")
             }
             // Others take the user to have been there all the while, and weren't told what their devices have become.
-            if let before, !join.authEvents.contains(before.eventID),
+            if let known, !join.authEvents.contains(known.eventID),
                 let nid = try await draft.context.database.existingNumber(ofUser: join.sender)
             {
                 draft.write.changeDeviceList(of: nid)
