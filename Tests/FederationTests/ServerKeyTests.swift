@@ -1,9 +1,9 @@
-import Homeserver
 import MatrixCore
 import RoostTestSupport
 import Testing
 
 @testable import Database
+@testable import Homeserver
 
 @Suite("Keys of other servers")
 struct ServerKeyTests {
@@ -29,6 +29,31 @@ struct ServerKeyTests {
         }
         #expect(statuses == [200, 200, 200, 200, 200])
         #expect(held[0].held.count == 1)
+        await scene.close()
+    }
+
+    @Test("a key that somebody else has had come while others were waited for is as good")
+    func meanwhile() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(
+            1, wrap: { held.add($0) { $0.target == "/_matrix/key/v2/server" && $0.destination.string < "s26" } })
+        let keys = scene[0].homeserver.federation.keys
+        // More than are asked at once: the last one has to wait.
+        let servers = (10...26).map { HostileServer("s\($0).example", on: scene.network, clock: scene[0].clock) }
+        let room = RoomID(unchecked: "!room:s10.example")
+        let events = try servers.map { server in
+            try EventTemplate(
+                version: .v11, roomID: room, sender: server.user("u"), type: "m.room.message", content: [:],
+                prevEvents: [], authEvents: [], depth: 1, originServerTS: scene[0].clock.now
+            ).signed(by: server.key, as: server.name)
+        }
+        async let lookup = keys.keys(for: events)
+        try await scene.eventually("the first ones are asked") { held[0].held.count == 16 }
+        let last = try #require(servers.last)
+        _ = try await keys.key(last.key.keyID, of: last.name, at: scene[0].clock.now)
+        held[0].letGo()
+        let find = try await lookup
+        for server in servers { #expect(find(server.name, server.key.keyID) != nil) }
         await scene.close()
     }
 

@@ -48,7 +48,7 @@ final class ServerKeyRing: Sendable {
         if server == client.serverName { return try await ownKey(keyID) }
         let known = try await keys(of: server)[keyID]
         if let known, known.validUntil ?? 0 >= time { return known }
-        guard try await fetch(server) else { return known }
+        try await fetch(server)
         return try await keys(of: server)[keyID]
     }
 
@@ -80,7 +80,9 @@ final class ServerKeyRing: Sendable {
                 missing.append(server)
             }
         }
-        for server in try await fetchAll(missing) { found[server] = try await keys(of: server) }
+        try await fetchAll(missing)
+        // Also where nothing came now: somebody else may have had it come since it was looked for.
+        for server in missing { found[server] = try await keys(of: server) }
         let keys = found
         return { keys[$0]?[$1] }
     }
@@ -102,8 +104,13 @@ final class ServerKeyRing: Sendable {
         for key in stored {
             keys[key.keyID] = VerifyKey(keyID: key.keyID, publicKey: key.publicKey, validUntil: key.validUntil)
         }
-        remember(keys, of: server)
-        return keys
+        let read = keys
+        return state.withLock { state in
+            // What has come while the database was asked is newer.
+            if let known = state.keys[server] { return known }
+            state.keys.insert(read, for: server, size: 1)
+            return read
+        }
     }
 
     private func remember(_ keys: [String: VerifyKey], of server: ServerName) {
@@ -113,28 +120,21 @@ final class ServerKeyRing: Sendable {
     // MARK: - Fetching
 
     /// Fetches the keys of several servers at the same time.
-    ///
-    /// - Returns: those of which something came.
-    private func fetchAll(_ servers: [ServerName]) async throws -> [ServerName] {
-        try await withThrowingTaskGroup(of: ServerName?.self) { group in
+    private func fetchAll(_ servers: [ServerName]) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
             var rest = servers.sorted()[...]
-            var found: [ServerName] = []
             func next() {
                 guard let server = rest.popFirst() else { return }
-                group.addTask { try await self.fetch(server) ? server : nil }
+                group.addTask { try await self.fetch(server) }
             }
             for _ in 0..<Self.atOnce { next() }
-            while let done = try await group.next() {
-                if let done { found.append(done) }
-                next()
-            }
-            return found
+            while try await group.next() != nil { next() }
         }
     }
 
     /// Asks a server for its keys, and the notaries if it doesn't answer.
-    private func fetch(_ server: ServerName) async throws -> Bool {
-        try await together(on: server, \.askingAnybody) {
+    private func fetch(_ server: ServerName) async throws {
+        _ = try await together(on: server, \.askingAnybody) {
             let outcome = try await self.fetchFromItself(server)
             guard case .failed = outcome else { return outcome }
             for notary in self.notaries where notary != server {
@@ -144,7 +144,7 @@ final class ServerKeyRing: Sendable {
                 }
             }
             return .failed
-        } == .came
+        }
     }
 
     /// Asks a server for its keys, unless it was asked just now.
