@@ -27,4 +27,30 @@ struct ConversationTests {
         }
         await scene.close()
     }
+
+    @Test("what was said in a server's first moments is told also if it crashes before anybody has taken it")
+    func firstMoments() async throws {
+        let held = HeldTransports()
+        let scene = try await FederationScene(2, wrap: { held.add($0) { $0.target.contains("/v1/send/") } })
+        held[1].letGo()
+        let first = scene[0].configuration.serverName
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice)
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene[0].say("hello", in: room, by: alice)
+        // The first one goes no further than this.
+        let again = try await TestServer(
+            directory: scene[0].directory, clock: ManualSurroundings(seed: 9, now: scene[0].clock.now),
+            transport: scene.network.transport(of: first)
+        ) { $0.serverName = first }
+        scene.network.connect(again.homeserver)
+        try await again.homeserver.startJobs()
+        try await scene.eventually("bob reads it") {
+            again.clock.advance(by: 200)
+            return try await scene.texts(in: room, for: bob, on: scene[1]).contains("hello")
+        }
+        await again.close()
+        held[0].letGo()
+        await scene.close()
+    }
 }

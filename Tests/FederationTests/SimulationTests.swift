@@ -6,35 +6,39 @@ import Testing
 /// healed, they have to agree; see docs/federation.md.
 @Suite("Rooms of several servers, by seeds")
 struct SimulationTests {
-    /// `ROOST_SIMULATE_SEEDS=100-400` runs others than those that always run.
-    private static let seeds: ClosedRange<UInt64> = {
-        let ends = getenv("ROOST_SIMULATE_SEEDS").map {
-            String(cString: $0).split(separator: "-").compactMap { UInt64($0) }
-        }
-        guard let ends, let first = ends.first, let last = ends.last, first <= last else { return 1...300 }
-        return first...last
+    private static func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+    /// `ROOST_SIMULATE_SEEDS=100-400` runs others than those that always run, and `ROOST_SIMULATE_EMPHASIS=returns` those of that kind.
+    private static let runs: [(seed: UInt64, emphasis: World.Emphasis)] = {
+        let named = setting("ROOST_SIMULATE_EMPHASIS").flatMap { World.Emphasis(rawValue: $0) }
+        let ends = setting("ROOST_SIMULATE_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
+        if ends.count == 2, ends[0] <= ends[1] { return (ends[0]...ends[1]).map { ($0, named ?? .nothing) } }
+        let emphases = named.map { [$0] } ?? World.Emphasis.allCases
+        return emphases.flatMap { emphasis in (1...(emphasis == .nothing ? 300 : 60)).map { ($0, emphasis) } }
     }()
     private static let atOnce = 2
 
     struct Outcome: Sendable {
         let seed: UInt64
+        let emphasis: World.Emphasis
         var problems: [String] = []
         var log: [String] = []
 
         /// Writes what happened into the directory that `ROOST_SIMULATE_LOG` names.
         func write() {
-            guard let directory = getenv("ROOST_SIMULATE_LOG"),
-                let file = fopen("\(String(cString: directory))/\(seed).log", "w")
+            let name = emphasis == .nothing ? "\(seed).log" : "\(emphasis)-\(seed).log"
+            guard let directory = SimulationTests.setting("ROOST_SIMULATE_LOG"),
+                let file = fopen("\(directory)/\(name)", "w")
             else { return }
             for line in log { fputs("\(line)\n", file) }
             fclose(file)
         }
     }
 
-    static func run(_ seed: UInt64) async -> Outcome {
+    static func run(_ seed: UInt64, _ emphasis: World.Emphasis) async -> Outcome {
         do {
             return try await SimulatedThread.run { thread in
-                let world = World(seed: seed, thread: thread)
+                let world = World(seed: seed, emphasis: emphasis, thread: thread)
                 do {
                     try await world.run()
                 } catch {
@@ -44,34 +48,38 @@ struct SimulationTests {
                 world.note(
                     "\(world.servers.count) servers, \(world.network.exchanges.count) requests, \(thread.cpuMilliseconds) ms of CPU"
                 )
-                return Outcome(seed: seed, problems: world.problems, log: world.log)
+                return Outcome(seed: seed, emphasis: emphasis, problems: world.problems, log: world.log)
             }
         } catch {
-            return Outcome(seed: seed, problems: ["\(error)"])
+            return Outcome(seed: seed, emphasis: emphasis, problems: ["\(error)"])
         }
     }
 
     @Test("servers agree when all is healed, and nothing acknowledged is missing anywhere")
     func converge() async {
-        print("simulating the seeds \(Self.seeds.lowerBound) to \(Self.seeds.upperBound)")
-        let stopsEarly = getenv("ROOST_SIMULATE_UNTIL_FAILURE") != nil
+        print("simulating \(Self.runs.count) runs")
+        let stopsEarly = Self.setting("ROOST_SIMULATE_UNTIL_FAILURE") != nil
         await withTaskGroup(of: Outcome.self) { group in
-            var seeds = Self.seeds.makeIterator()
+            var runs = Self.runs.makeIterator()
             var isFailed = false
-            for _ in 0..<Self.atOnce { if let seed = seeds.next() { group.addTask { await Self.run(seed) } } }
+            func begin() {
+                if let (seed, emphasis) = runs.next() { group.addTask { await Self.run(seed, emphasis) } }
+            }
+            for _ in 0..<Self.atOnce { begin() }
             for await outcome in group {
                 if !outcome.problems.isEmpty {
                     isFailed = true
                     Issue.record(
                         """
-                        seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
+                        \(outcome.emphasis) seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
                         To repeat it: SWIFT_DETERMINISTIC_HASHING=1 ROOST_SIMULATE_SEEDS=\(outcome.seed)-\(outcome.seed) \
-                        ROOST_SIMULATE_LOG=/tmp swift test --skip-build --filter SimulationTests
+                        ROOST_SIMULATE_EMPHASIS=\(outcome.emphasis) ROOST_SIMULATE_LOG=/tmp swift test --skip-build \
+                        --filter SimulationTests
                         """)
                 }
                 outcome.write()
                 if isFailed, stopsEarly { continue }
-                if let seed = seeds.next() { group.addTask { await Self.run(seed) } }
+                begin()
             }
         }
     }

@@ -160,8 +160,10 @@ final class FederationSender: Sendable {
         let text = try await database.setting("federation_settled")
         var settled = text.flatMap { Int64(String(decoding: $0, as: UTF8.self)) }
         if settled == nil {
-            // Nobody has been told anything yet, and everything from now on will be.
-            settled = database.committedPosition
+            // Nobody has been told anything yet, and everything from now on will be, also if this life ends before the next note.
+            let position = database.committedPosition
+            try await note(settled: position, lease)
+            settled = position
         }
         let failing = try await database.failingDestinations()
         let awaited = try await database.serversAwaitingToDevice()
@@ -542,13 +544,17 @@ final class FederationSender: Sendable {
         }
         guard let position else { return }
         do {
-            var write = Write()
-            write.settleFederation(at: position)
-            if let lease { write.require(lease) }
-            try await database.write(write)
+            try await note(settled: position, lease)
             state.withLock { $0.settled = position }
         } catch {
             logger.debug("noting what was told failed", metadata: ["reason": "\(error)"])
         }
+    }
+
+    private func note(settled position: Int64, _ lease: Lease?) async throws {
+        var write = Write()
+        write.settleFederation(at: position)
+        if let lease { write.require(lease) }
+        try await database.write(write)
     }
 }

@@ -8,6 +8,10 @@ extension World {
     /// Has one thing go wrong, or one that went wrong be mended.
     func harm() async throws {
         let server = pick(servers)
+        if emphasis == .restores, chance(50) {
+            if server.backup == nil { try await backUp(server) } else { try await restore(server) }
+            return
+        }
         switch number(0..<22) {
         case 0, 1:
             note("the network is cut at \(server.name)")
@@ -85,6 +89,7 @@ extension World {
             for other in servers where other.server != nil { askForDevices(other, other.people[0]) }
             try await advance(by: 2_000)
         }
+        if emphasis == .restores { try await happen(without: server) }
         note("\(server.name) is restored to what it was at \(at)")
         let clock = ManualSurroundings(seed: seed &+ UInt64(server.life), now: now + server.skew)
         try await end(server, crashes: true)
@@ -106,6 +111,23 @@ extension World {
         try await start(server)
         // What it has forgotten of others they have to tell it, also if they have left meanwhile.
         if chance(40) { depart(pick(servers), from: pick(rooms)) }
+    }
+
+    /// Has much happen elsewhere that a server is told and is going to forget, and bad weather afterwards.
+    private func happen(without server: SimulatedServer) async throws {
+        let others = servers.filter { $0.index != server.index && $0.server != nil && !$0.hasCrashed }
+        for other in others where other.server != nil {
+            for person in other.people {
+                if chance(50) { changeDevices(other, person) }
+                for _ in 0..<number(0..<4) { mark(other, person, in: pick(rooms)) }
+            }
+        }
+        try await advance(by: Int64(number(500..<5_000)))
+        let drawn = [number(0..<30), number(0..<30)]
+        faults.change { weather in
+            weather.lost = drawn[0]
+            weather.unanswered = drawn[1]
+        }
     }
 
     /// Nothing is wrong any more.

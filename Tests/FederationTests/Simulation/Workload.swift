@@ -13,8 +13,9 @@ extension World {
         if there.isEmpty { return }
         let server = pick(there)
         let person = pick(server.people)
-        var place = number(0..<Self.deeds.reduce(0) { $0 + $1.weight })
-        for deed in Self.deeds {
+        let deeds = Self.deeds + (Self.emphasised[emphasis] ?? [])
+        var place = number(0..<deeds.reduce(0) { $0 + $1.weight })
+        for deed in deeds {
             place -= deed.weight
             if place < 0 { return deed.begin(self, server, person) }
         }
@@ -30,6 +31,14 @@ extension World {
         (1, { world, server, _ in world.comeBack(server, to: world.pick(world.rooms)) }),
         (2, { $0.read($1, $2) }), (2, { $0.type($1, $2) }), (5, { $0.sendToDevice($1, $2) }), (3, { $0.sync($1, $2) }),
         (5, { $0.changeDevices($1, $2) }), (5, { $0.askForDevices($1, $2) }),
+    ]
+
+    private static let emphasised: [Emphasis: [Deed]] = [
+        .restores: [
+            (10, { world, server, person in world.mark(server, person, in: world.pick(world.rooms)) }),
+            (10, { $0.changeDevices($1, $2) }), (10, { $0.askForDevices($1, $2) }),
+        ],
+        .returns: [(20, { world, server, _ in world.comeBack(server, to: world.pick(world.rooms)) })],
     ]
 
     private func anybody() -> UserID {
@@ -56,6 +65,34 @@ extension World {
             _ = try await home.sending.setState(
                 StateKey("m.room.topic"), content: ["topic": .string(topic)], in: room, by: person.requester)
         }
+    }
+
+    /// Sets a part of a room's state that nobody sets again: who misses it once misses it for good.
+    func mark(_ server: SimulatedServer, _ person: Person, in room: RoomID) {
+        let home = server.server!.homeserver
+        marks += 1
+        let key = StateKey("org.example.mark", "\(marks)")
+        begin("\(person.userID) sets \(key) of \(room)", on: server) {
+            _ = try await home.sending.setState(key, content: [:], in: room, by: person.requester)
+        }
+    }
+
+    func letEverybodyMark(_ room: RoomID, as person: Person, on server: SimulatedServer) async throws {
+        try await setPowerLevels(of: room, by: person.requester, on: server) { levels in
+            var events = levels["events"] ?? [:]
+            events["org.example.mark"] = 0
+            levels["events"] = events
+        }
+    }
+
+    private func setPowerLevels(
+        of room: RoomID, by requester: Requester, on server: SimulatedServer, _ change: (inout JSON) -> Void
+    ) async throws {
+        guard let home = server.server?.homeserver else { return }
+        let state = try await home.reading.state(of: room, key: .powerLevels, wholeEvent: false, for: requester)
+        var levels = try JSONDocument(parsing: state).root.json
+        change(&levels)
+        _ = try await home.sending.setState(.powerLevels, content: levels, in: room, by: requester)
     }
 
     private func join(_ server: SimulatedServer, _ person: Person, _ room: RoomID, via: [ServerName]) {
@@ -108,7 +145,10 @@ extension World {
         }
         guard isThere(server) else { return }
         deserted[room, default: [:]][server.name] = now
-        for other in others where isThere(other) { setTopic(other, pick(other.people), in: room) }
+        for other in others where isThere(other) {
+            let person = pick(other.people)
+            if emphasis == .returns { mark(other, person, in: room) } else { setTopic(other, person, in: room) }
+        }
         for (index, person) in server.people.enumerated() {
             let names = others.map(\.name)
             let first = names.isEmpty ? 0 : index % names.count
@@ -146,19 +186,16 @@ extension World {
     }
 
     private func setPower(_ server: SimulatedServer, _ person: Person) {
-        let home = server.server!.homeserver
         let room = pick(rooms)
         // Never the one who lies: what that one does by right is no lie.
         let target = pick(pick(servers).people).userID
         let level = pick([0, 50, 50, 100, 100])
         begin("\(person.userID) gives \(target) \(level) in \(room)", on: server) {
-            let state = try await home.reading.state(
-                of: room, key: .powerLevels, wholeEvent: false, for: person.requester)
-            var levels = try JSONDocument(parsing: state).root.json
-            var users = levels["users"] ?? [:]
-            users[target.string] = .integer(Int64(level))
-            levels["users"] = users
-            _ = try await home.sending.setState(.powerLevels, content: levels, in: room, by: person.requester)
+            try await self.setPowerLevels(of: room, by: person.requester, on: server) { levels in
+                var users = levels["users"] ?? [:]
+                users[target.string] = .integer(Int64(level))
+                levels["users"] = users
+            }
         }
     }
 

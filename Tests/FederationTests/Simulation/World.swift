@@ -10,7 +10,17 @@ import Synchronization
 /// Several homeservers, the people on them, and the network between them, as a seed says. Everything in it happens on one simulated
 /// thread, and time passes only when ``advance(by:)`` says so.
 final class World: @unchecked Sendable {
+    /// What happens more often than otherwise.
+    enum Emphasis: String, CaseIterable {
+        case nothing
+        /// Servers are restored from backups while much happens that they don't know of then.
+        case restores
+        /// People of a server leave a room all together and come back at once, by way of servers that know different things.
+        case returns
+    }
+
     let seed: UInt64
+    let emphasis: Emphasis
     let thread: SimulatedThread
     let network = TestNetwork()
     let clock: ManualSurroundings
@@ -19,6 +29,8 @@ final class World: @unchecked Sendable {
     /// Whether rooms are joined without their members, however few they are.
     let isPartial: Bool
     var random: SeededGenerator
+    /// How many states were set that nothing replaces.
+    var marks = 0
     var servers: [SimulatedServer] = []
     var rooms: [RoomID] = []
     var byzantine: ByzantineServer?
@@ -70,8 +82,9 @@ final class World: @unchecked Sendable {
     private var begun = 0
     private let start: Int64 = 1_700_000_000_000
 
-    init(seed: UInt64, thread: SimulatedThread) {
+    init(seed: UInt64, emphasis: Emphasis = .nothing, thread: SimulatedThread) {
         self.seed = seed
+        self.emphasis = emphasis
         self.thread = thread
         random = SeededGenerator(seed: seed)
         clock = ManualSurroundings(seed: seed, now: start)
@@ -140,6 +153,7 @@ final class World: @unchecked Sendable {
         }
         let home = servers[0].server!
         rooms = [try await home.room(of: servers[0].people[0].requester, version: version)]
+        if emphasis != .nothing { try await letEverybodyMark(rooms[0], as: servers[0].people[0], on: servers[0]) }
         for server in servers.dropFirst() {
             let joined = await finish("\(server.people[0].userID) joins first") {
                 try await server.server!.homeserver.memberships.join(
