@@ -181,6 +181,8 @@ public struct ConsistencyCheck: Sendable {
         var entries: [StateEntry] = []
         var stateEvents: [StoredEvent] = []
         var members: [UserNID: EventNID]
+        /// Those of them who have left.
+        var left: Set<UserNID>
         /// The servers of those who are joined.
         var joined: [ServerName]
         var counted: [(server: ServerNID, joined: Int)]
@@ -202,15 +204,16 @@ public struct ConsistencyCheck: Sendable {
 
     private func find(_ nid: RoomNID, _ reader: any Reader) async throws -> Found? {
         guard let room = try await reader.first(Self.room, [nid.value], { try RoomRecord(row: $0) }) else { return nil }
+        let members = try await reader.query(Self.members, [nid.value]) {
+            (user: UserNID($0.integer(0)), membership: StoredMembership(rawValue: $0.integer(1)), event: $0.integer(2))
+        }
         var found = Found(
             room: room, lastState: try await reader.first(Self.lastState, [nid.value]) { $0.integer(0) },
             highestRow: try await reader.first(Self.highestRow, [nid.value]) { $0.integer(0) } ?? 0,
             deepest: try await reader.first(Self.deepest, [nid.value]) { $0.integer(0) } ?? 0,
             tips: try await database.events(room.extremities, reader),
-            members: Dictionary(
-                uniqueKeysWithValues: try await reader.query(Self.members, [nid.value]) {
-                    (UserNID($0.integer(0)), EventNID($0.integer(2)))
-                }),
+            members: Dictionary(uniqueKeysWithValues: members.map { ($0.user, EventNID($0.event)) }),
+            left: Set(members.filter { $0.membership == .leave }.map(\.user)),
             joined: try await reader.query(Self.joined, [nid.value]) { UserID(unchecked: $0.text(0)).server },
             counted: try await database.servers(in: nid, reader),
             named: try await database.partialRoom(nid, reader)?.servers ?? [])
@@ -257,6 +260,8 @@ public struct ConsistencyCheck: Sendable {
         for user in Set(found.members.keys).union(expected.keys) where found.members[user] != expected[user] {
             // Until its members are known, the state doesn't say what those are who were in the room before.
             if found.room.partialJoin != nil, expected[user] == nil { continue }
+            // Where the room was taken up anew by way of servers that know nothing of somebody, that one has left it.
+            if found.left.contains(user), expected[user] == nil { continue }
             others.append(found.members[user] ?? EventNID(0))
         }
         // Invitations and knocks that came while this server was not in the room stand beside its state.

@@ -145,6 +145,7 @@ extension World {
         }
         guard isThere(server) else { return }
         deserted[room, default: [:]][server.name] = now
+        if emphasis == .returns { estrange(others) }
         for other in others where isThere(other) {
             let person = pick(other.people)
             if emphasis == .returns { mark(other, person, in: room) } else { setTopic(other, person, in: room) }
@@ -154,6 +155,14 @@ extension World {
             let first = names.isEmpty ? 0 : index % names.count
             join(server, person, room, via: Array(names[first...] + names[..<first]))
         }
+    }
+
+    /// Has servers not hear of one another for some seconds.
+    private func estrange(_ servers: [SimulatedServer]) {
+        for one in servers {
+            for other in servers where other.index != one.index { network.cut(from: one.name, to: other.name) }
+        }
+        _ = clock.surroundings.after(Int64(number(2_000..<8_000))) { [unowned self] in network.mendAll() }
     }
 
     /// Has whoever made the first room ban somebody.
