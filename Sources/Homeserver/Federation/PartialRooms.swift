@@ -28,8 +28,12 @@ public final class PartialRooms: Sendable {
         return room
     }
 
-    /// Milliseconds until a fetch that failed is tried again, and for which somebody waits for the members.
+    /// Milliseconds until a fetch that failed is tried again: after the first time, doubled each time, up to the second; and where all
+    /// have answered that they can't tell, because they have forgotten the join, or don't take this server to be in the room.
     private static let retry: Int64 = 15_000
+    private static let longestRetry: Int64 = 300_000
+    private static let hopelessRetry: Int64 = 3_600_000
+    /// Milliseconds for which somebody waits for the members.
     private static let patience: Int64 = 60_000
     /// Servers that are asked in turn, and rooms that are fetched at the same time.
     private static let mostServers = 10
@@ -40,6 +44,8 @@ public final class PartialRooms: Sendable {
     private struct State {
         var waiting: [RoomNID] = []
         var running: Set<RoomNID> = []
+        /// How long those rest, in milliseconds, that couldn't be fetched.
+        var rests: [RoomNID: Int64] = [:]
         var isClosed = false
         /// What is done in a room that has become whole.
         var whole: @Sendable (RoomNID) -> Void = { _ in }
@@ -96,16 +102,24 @@ public final class PartialRooms: Sendable {
 
     private func work(_ nid: RoomNID) async {
         let isDone: Bool
+        var isHopeless = false
         do { isDone = try await fetch(nid) } catch {
             logger.warning("a room's members can't be fetched yet", metadata: ["reason": "\(error)"])
             isDone = false
+            isHopeless = error is NobodyTells
         }
-        let (next, whole, isClosed) = state.withLock { state in
+        let (next, rest, whole, isClosed) = state.withLock { state in
             state.running.remove(nid)
-            return (state.waiting.isEmpty ? nil : state.waiting.removeFirst(), state.whole, state.isClosed)
+            let rest = min(2 * (state.rests[nid] ?? Self.retry / 2), Self.longestRetry)
+            state.rests[nid] = isDone ? nil : rest
+            return (state.waiting.isEmpty ? nil : state.waiting.removeFirst(), rest, state.whole, state.isClosed)
         }
         if isClosed { return }
-        if isDone { whole(nid) } else { _ = surroundings.after(Self.retry) { [weak self] in self?.begin(nid) } }
+        if isDone {
+            whole(nid)
+        } else {
+            _ = surroundings.after(isHopeless ? Self.hopelessRetry : rest) { [weak self] in self?.begin(nid) }
+        }
         if let next { begin(next) }
     }
 
@@ -141,15 +155,22 @@ public final class PartialRooms: Sendable {
     private func state(
         before event: StoredEvent, in room: Room, of servers: ArraySlice<ServerName>
     ) async throws -> [EventID] {
-        var failure = FederationFailure(server: federated.context.serverName, reason: "nobody could be asked")
+        var failure: (any Error)?
+        var isHopeless = true
         for server in servers {
             do { return try await missing.fetchState(at: event.eventID, in: room, of: server) } catch let error
                 as FederationFailure
             {
-                failure = error
+                failure = failure ?? error
+                isHopeless = isHopeless && [403, 404].contains(error.status)
             }
         }
-        throw failure
+        throw isHopeless ? NobodyTells() : failure ?? NobodyTells()
+    }
+
+    /// Nobody in the room knows the state before a join.
+    private struct NobodyTells: Error, CustomStringConvertible {
+        var description: String { "nobody in the room can tell the state before the join" }
     }
 
     /// Returns when all members of a room are known.

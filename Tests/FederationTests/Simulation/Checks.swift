@@ -168,9 +168,11 @@ extension World {
 
     /// Nothing waits any more, and when nothing happens nobody says anything.
     private func checkQueues() async throws {
-        // What the one who lies keeps back is waited for, for an hour; that isn't simulated each time.
-        let isWaiting = byzantine != nil && seed % 4 != 0
-        try await advance(by: byzantine == nil || isWaiting ? 120_000 : 4_200_000)
+        // What the one who lies keeps back, or a restored server has forgotten, is waited for, for an hour; that isn't simulated each
+        // time.
+        let mayWait = byzantine != nil || emphasis == .restores
+        let isWaiting = mayWait && seed % 4 != 0
+        try await advance(by: !mayWait || isWaiting ? 120_000 : 4_200_000)
         let before = network.exchanges.count
         try await advance(by: isWaiting ? 0 : 120_000)
         let later = network.exchanges.dropFirst(before)
