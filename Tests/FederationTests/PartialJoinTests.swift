@@ -1,6 +1,7 @@
 import Homeserver
 import MatrixCore
 import RoostTestSupport
+import Synchronization
 import Testing
 
 @testable import Database
@@ -207,6 +208,31 @@ struct PartialJoinTests {
                 == Set([alice, bob, carol].map(\.userID.string)))
         await again.close()
         for index in [0, 2] { await scene[index].close() }
+    }
+
+    @Test("are asked for once an hour where nobody can tell the members")
+    func forgotten() async throws {
+        let isForgotten = Mutex(true), asked = Mutex(0)
+        let scene = try await FederationScene(2, configure: { $0.federation.partialFrom = 1 })
+        scene.network.forge { request in
+            guard request.target.contains("/v1/state_ids/") else { return nil }
+            asked.withLock { $0 += 1 }
+            let body = #"{"errcode":"M_NOT_FOUND","error":"There is no such event."}"#
+            return isForgotten.withLock { $0 } ? ServerResponse(status: 404, body: Array(body.utf8)) : nil
+        }
+        let alice = try await scene[0].user("alice"), bob = try await scene[1].user("bob")
+        let room = try await scene[0].room(of: alice), first = scene[0].configuration.serverName
+        try await scene[1].homeserver.memberships.join(room, reason: nil, via: [first], by: bob)
+        try await scene.eventually("the members are asked for") { asked.withLock { $0 } > 0 }
+        for _ in 0..<60 {
+            scene[1].clock.advance(by: 30_000)
+            try await Task.sleep(for: .milliseconds(3))
+        }
+        #expect(asked.withLock { $0 } == 1)
+        isForgotten.withLock { $0 = false }
+        scene[1].clock.advance(by: 1_800_000)
+        try await scene.eventually("the room is whole") { try await !isPartial(room, on: scene[1]) }
+        await scene.close()
     }
 
     @Test("aren't whole while one of the members' events hasn't come")

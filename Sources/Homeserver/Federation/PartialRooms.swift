@@ -83,7 +83,10 @@ public final class PartialRooms: Sendable {
     /// Goes on with what another node has begun and not finished.
     private func takeOver() async {
         let old = surroundings.now() - Self.lookEvery
-        for partial in (try? await database.partialRooms()) ?? [] where partial.since < old { begin(partial.room) }
+        for partial in (try? await database.partialRooms()) ?? [] where partial.since < old {
+            let rests = state.withLock { $0.rests[partial.room] != nil }
+            if !rests { begin(partial.room) }
+        }
     }
 
     /// Begins to fetch a room's members, unless that goes on already.
