@@ -172,7 +172,7 @@ extension RoomRegistry {
     }
 
     /// How far one who is a member, or was, may read; nil for who never was.
-    private func access(_ membership: RoomMembership, to room: Room) async throws -> RoomAccess? {
+    func access(_ membership: RoomMembership, to room: Room) async throws -> RoomAccess? {
         if membership.forgotten { return nil }
         switch membership.membership {
         case .join: return RoomAccess(leftAt: nil, membership: .join)

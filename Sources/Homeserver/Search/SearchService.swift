@@ -28,6 +28,9 @@ public final class SearchService: Sendable {
     static let mostCounted = 100
     /// Events of a room that were sent so lately that they aren't in the index yet, and are looked through one by one.
     static let mostQueued = 1_000
+    /// Rooms in which a word isn't counted before it is looked for, and rooms that are asked about one by one.
+    private static let mostUncounted = 3
+    private static let mostNamed = 10
     /// From so many of them on the index isn't let wait any longer.
     private static let manyQueued = 50
 
@@ -93,23 +96,37 @@ public final class SearchService: Sendable {
     private func places(
         _ request: SearchRequest, for requester: Requester
     ) async throws -> ([RoomNID: Place], [SearchQueueEntry]) {
-        let memberships = try await database.readOnce { try await self.database.memberships(of: requester.nid, $0) }
-        let own = memberships.filter { [.join, .leave, .ban].contains($0.membership) && !$0.forgotten }.map(\.room)
-        let (counts, queued) = try await database.read { reader in
-            (
-                try await self.database.searchCounts(of: request.words, in: own, reader),
-                try await self.database.searchQueue(of: own, limit: Self.mostQueued, reader)
-            )
+        let own = try await memberships(request, of: requester)
+            .filter { [.join, .leave, .ban].contains($0.membership) && !$0.forgotten }
+        let numbers = own.map(\.room)
+        // Of a single word nothing has to be known to begin with the rarest; in many rooms it shows which needn't be looked at.
+        var counts: [RoomNID: [Int]] = [:]
+        let queued: [SearchQueueEntry]
+        let isCounted = request.words.count > 1 || numbers.count > Self.mostUncounted
+        if isCounted {
+            (counts, queued) = try await database.read { reader in
+                (
+                    try await self.database.searchCounts(of: request.words, in: numbers, reader),
+                    try await self.database.searchQueue(of: numbers, limit: Self.mostQueued, reader)
+                )
+            }
+        } else {
+            queued = try await database.readOnce {
+                try await self.database.searchQueue(of: numbers, limit: Self.mostQueued, $0)
+            }
         }
         // The next search doesn't have to look through them any more.
         if queued.count >= Self.manyQueued { indexing.hurry() }
         let waiting = Set(queued.map(\.room))
         var places: [RoomNID: Place] = [:]
-        for nid in own {
-            let counts = counts[nid] ?? []
+        for membership in own {
+            let nid = membership.room
+            let counts = counts[nid] ?? [Int](repeating: 1, count: request.words.count)
             guard waiting.contains(nid) || counts.allSatisfy({ $0 > 0 }) else { continue }
             let room = try await rooms.room(nid)
-            guard request.filter.admits(room.roomID), let access = try await access(room, requester) else { continue }
+            guard request.filter.admits(room.roomID), let access = try await rooms.access(membership, to: room) else {
+                continue
+            }
             let encryption = StateKey("m.room.encryption")
             if try await directory.contents(room, [encryption])[encryption] != nil { continue }
             let order = request.words.indices.sorted { counts[$0] < counts[$1] }
@@ -118,14 +135,19 @@ public final class SearchService: Sendable {
         return (places, queued.filter { places[$0.room] != nil })
     }
 
-    /// nil for rooms that the requester was only invited to.
-    private func access(_ room: Room, _ requester: Requester) async throws -> RoomAccess? {
-        do {
-            let access = try await rooms.readable(room.roomID, by: requester).1
-            return access.isPeeking ? nil : access
-        } catch let error as MatrixError where error.code == .forbidden {
-            return nil
+    /// The requester's memberships, of the rooms that a request names, if it names some.
+    private func memberships(_ request: SearchRequest, of requester: Requester) async throws -> [RoomMembership] {
+        guard let names = request.filter.rooms, names.count <= Self.mostNamed else {
+            return try await database.readOnce { try await self.database.memberships(of: requester.nid, $0) }
         }
+        var memberships: [RoomMembership] = []
+        for name in names {
+            guard let roomID = RoomID(name.string), let room = try await rooms.room(roomID),
+                let membership = try await database.membership(of: requester.nid, in: room.nid)
+            else { continue }
+            memberships.append(membership)
+        }
+        return memberships
     }
 
     // MARK: - Looking
