@@ -16,6 +16,8 @@ public final class NetworkFaults: Sendable {
         public var lost = 0
         public var unanswered = 0
         public var repeated = 0
+        /// Of a hundred questions for events of a room that somebody lacks, those that are lost besides.
+        public var lostQuestions = 0
         /// Servers that take requests and never do anything about them.
         public var hanging: Set<ServerName> = []
         /// Servers that take up to `longDelay` for each answer.
@@ -47,6 +49,8 @@ public final class NetworkFaults: Sendable {
         var answer: Int64?
     }
 
+    private static let questions = ["/v1/get_missing_events/", "/v1/event/"]
+
     private func fate(of request: ServerRequest) -> Fate {
         state.withLock { state in
             let weather = state.weather
@@ -57,7 +61,10 @@ public final class NetworkFaults: Sendable {
             let isSlow = weather.slow.contains(request.destination)
             let answer = isSlow ? delay(weather.longDelay) : delay(weather.delay)
             let repetition = chance(weather.repeated) ? arrival + delay(weather.longDelay) : nil
-            let isLost = chance(weather.lost) || weather.hanging.contains(request.destination)
+            var isLost = chance(weather.lost) || weather.hanging.contains(request.destination)
+            if weather.lostQuestions > 0, Self.questions.contains(where: request.target.contains) {
+                isLost = chance(weather.lostQuestions) || isLost
+            }
             return Fate(
                 arrival: isLost ? nil : arrival, repetition: repetition,
                 answer: chance(weather.unanswered) ? nil : answer)

@@ -123,10 +123,11 @@ extension World {
             }
         }
         try await advance(by: Int64(number(500..<5_000)))
-        let drawn = [number(0..<30), number(0..<30)]
+        let drawn = [number(0..<20), number(0..<20), number(0..<70)]
         faults.change { weather in
             weather.lost = drawn[0]
             weather.unanswered = drawn[1]
+            weather.lostQuestions = drawn[2]
         }
     }
 
