@@ -164,6 +164,7 @@ public final class SearchService: Sendable {
         let fresh = try await database.events(queued.map(\.event), reader)
             .filter { sieve.mayBeResult($0) }
             .map { SearchHit(timestamp: $0.originServerTS, event: $0.nid) }
+        let unindexed = Set(fresh)
         var active = Array(places.keys)
         var found: [Found] = []
         var beyond = 0
@@ -180,21 +181,23 @@ public final class SearchService: Sendable {
             let horizon = full.compactMap(\.value.last).max()
             let known = Set(byRoom.values.joined()).union(fresh.filter { $0 < cursor })
             let hits = known.filter { $0 >= horizon ?? $0 }.sorted(by: >)
-            let candidates = try await sieve.candidates(for: hits)
+            let candidates = try await sieve.candidates(for: hits, unindexed: unindexed)
             for hit in hits {
                 if beyond == Self.mostCounted { return (found, beyond, end) }
                 let isFull = found.count == wanted
                 let last = cursor
                 cursor = hit
                 examined += 1
-                guard let candidate = candidates[hit], let result = try await sieve.result(candidate, hit) else {
-                    continue
-                }
+                guard let candidate = candidates[hit], let membership = try await sieve.membership(at: candidate.event)
+                else { continue }
                 if isFull {
                     end = end ?? last
                     beyond += 1
                 } else {
-                    found.append(result)
+                    found.append(
+                        Found(
+                            hit: hit, event: candidate.event, place: candidate.place, rank: sieve.rank(of: candidate),
+                            membership: membership))
                 }
             }
             guard horizon != nil else { return (found, beyond, end) }
@@ -216,8 +219,8 @@ private struct Sieve {
     /// An event that has the words.
     struct Candidate {
         let event: StoredEvent
+        let parsed: Event
         let place: SearchService.Place
-        let rank: Double
     }
 
     init(
@@ -237,39 +240,49 @@ private struct Sieve {
     }
 
     /// Those of the hits that have the words where they are wanted, whoever may see them; all are read at once.
-    func candidates(for hits: [SearchHit]) async throws -> [SearchHit: Candidate] {
+    ///
+    /// - Parameter unindexed: those of them that didn't come out of the index, which knows that the words are there.
+    func candidates(
+        for hits: [SearchHit], unindexed: Set<SearchHit>
+    ) async throws -> [SearchHit: Candidate] {
         let context = service.reading.context
         let events = try await context.database.events(hits.map(\.event), reader)
         let pruned = try await context.erasures.pruned(events, for: requester.nid, reader)
+        let isAnywhere = request.keys.count == SearchWords.Key.allCases.count
+        let wanted = Set(request.words)
         var candidates: [SearchHit: Candidate] = [:]
-        for stored in events where mayBeResult(stored) && !pruned.contains(stored.nid) {
+        for stored in events where stored.redactedBy == nil && !pruned.contains(stored.nid) {
             guard let place = places[stored.room] else { continue }
-            let event = try context.parse(stored, place.room.version)
-            let texts = SearchWords.texts(type: event.type, content: event.content, keys: request.keys)
-            let words = texts.flatMap { SearchWords.split($0) }
-            let wanted = Set(request.words)
-            guard wanted.isSubset(of: words),
-                try await request.filter.admits(stored, context, place.room.version)
-            else { continue }
-            // A message that is about nothing else comes before a long one that mentions it.
-            let rank = Double(words.count { wanted.contains($0) }) / Double(words.count)
             let hit = SearchHit(timestamp: stored.originServerTS, event: stored.nid)
-            candidates[hit] = Candidate(event: stored, place: place, rank: rank)
+            let event = try context.parse(stored, place.room.version)
+            if !isAnywhere || unindexed.contains(hit) {
+                guard mayBeResult(stored), wanted.isSubset(of: words(of: event)) else { continue }
+            }
+            guard try await request.filter.admits(stored, context, place.room.version) else { continue }
+            candidates[hit] = Candidate(event: stored, parsed: event, place: place)
         }
         return candidates
     }
 
-    /// The result that a candidate is; nil if the requester may not see it.
-    mutating func result(_ candidate: Candidate, _ hit: SearchHit) async throws -> SearchService.Found? {
-        let room = candidate.event.room
-        if visibilities[room] == nil {
-            visibilities[room] = try await service.reading.visibility(
-                candidate.place.room, candidate.place.access, requester, reader)
+    private func words(of event: Event) -> [[UInt8]] {
+        SearchWords.texts(type: event.type, content: event.content, keys: request.keys).flatMap {
+            SearchWords.split($0)
         }
-        guard try await visibilities[room]?.allows(candidate.event) == true,
-            let membership = try await visibilities[room]?.membership(at: candidate.event)
-        else { return nil }
-        return SearchService.Found(
-            hit: hit, event: candidate.event, place: candidate.place, rank: candidate.rank, membership: membership)
+    }
+
+    /// A message that is about nothing else comes before a long one that mentions it.
+    func rank(of candidate: Candidate) -> Double {
+        let words = words(of: candidate.parsed)
+        return Double(words.count { request.words.contains($0) }) / Double(max(words.count, 1))
+    }
+
+    /// What the requester was in the room at an event; nil if they may not see it.
+    mutating func membership(at event: StoredEvent) async throws -> Membership? {
+        if visibilities[event.room] == nil, let place = places[event.room] {
+            visibilities[event.room] = try await service.reading.visibility(
+                place.room, place.access, requester, reader)
+        }
+        guard try await visibilities[event.room]?.allows(event) == true else { return nil }
+        return try await visibilities[event.room]?.membership(at: event)
     }
 }
