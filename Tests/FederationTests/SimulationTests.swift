@@ -28,7 +28,7 @@ struct SimulationTests {
 
         /// Writes what happened into the directory that `ROOST_SIMULATE_LOG` names.
         func write() {
-            let name = emphasis == .nothing ? "\(seed).log" : "\(emphasis)-\(seed).log"
+            let name = emphasis == .nothing ? "\(seed).log" : "\(emphasis.rawValue)-\(seed).log"
             guard let directory = SimulationTests.setting("ROOST_SIMULATE_LOG"),
                 let file = fopen("\(directory)/\(name)", "w")
             else { return }
@@ -73,9 +73,9 @@ struct SimulationTests {
                     isFailed = true
                     Issue.record(
                         """
-                        \(outcome.emphasis) seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
+                        \(outcome.emphasis.rawValue) seed \(outcome.seed): \(outcome.problems.prefix(10).joined(separator: "\n"))
                         To repeat it: SWIFT_DETERMINISTIC_HASHING=1 ROOST_SIMULATE_SEEDS=\(outcome.seed)-\(outcome.seed) \
-                        ROOST_SIMULATE_EMPHASIS=\(outcome.emphasis) ROOST_SIMULATE_LOG=/tmp swift test --skip-build \
+                        ROOST_SIMULATE_EMPHASIS=\(outcome.emphasis.rawValue) ROOST_SIMULATE_LOG=/tmp swift test --skip-build \
                         --filter SimulationTests
                         """)
                 }
