@@ -183,7 +183,9 @@ extension World {
         }
         for server in servers {
             let database = server.server!.homeserver.database
-            for table in (isWaiting ? [] : ["staged_events"]) + ["destinations", "outgoing_to_device", "search_queue"] {
+            // What waits may be tried again at any time, and then has words for the index.
+            let settled = isWaiting ? [] : ["staged_events", "search_queue"]
+            for table in settled + ["destinations", "outgoing_to_device"] {
                 let count = try await database.read { reader in
                     try await reader.first(Statement("SELECT count(*) FROM \(table)"), []) { $0.integer(0) }
                 }

@@ -12,6 +12,7 @@ extension World {
             if server.backup == nil { try await backUp(server) } else { try await restore(server) }
             return
         }
+        if emphasis == .crashes, chance(50) { return try await crashWhileTelling(server) }
         switch number(0..<22) {
         case 0, 1:
             note("the network is cut at \(server.name)")
@@ -111,6 +112,24 @@ extension World {
         try await start(server)
         // What it has forgotten of others they have to tell it, also if they have left meanwhile.
         if chance(40) { depart(pick(servers), from: pick(rooms)) }
+    }
+
+    /// Has a server crash some seconds after the devices of somebody there have changed, while another server that knows them lets it wait.
+    private func crashWhileTelling(_ server: SimulatedServer) async throws {
+        let others = servers.filter { $0.index != server.index && $0.server != nil && !$0.hasCrashed }
+        guard server.server != nil, !server.hasCrashed, !others.isEmpty else { return }
+        let other = pick(others)
+        askForDevices(other, other.people[0])
+        try await advance(by: 1_000)
+        guard server.server != nil, !server.hasCrashed else { return }
+        note("\(other.name) hangs for a while")
+        faults.change { $0.hanging.insert(other.name) }
+        changeDevices(server, pick(server.people))
+        try await advance(by: Int64(number(4_000..<15_000)))
+        note("\(server.name) is killed")
+        try await end(server, crashes: true)
+        faults.change { $0.hanging.remove(other.name) }
+        try await comeBack(server)
     }
 
     /// Has much happen elsewhere that a server is told and is going to forget, and bad weather afterwards.

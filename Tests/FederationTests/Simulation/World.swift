@@ -17,6 +17,8 @@ final class World: @unchecked Sendable {
         case restores
         /// People of a server leave a room all together and come back at once, by way of servers that know different things.
         case returns
+        /// Servers crash while they are telling others something that is told once.
+        case crashes
     }
 
     let seed: UInt64
