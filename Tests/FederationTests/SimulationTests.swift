@@ -15,7 +15,7 @@ struct SimulationTests {
         if ends.count == 2, ends[0] <= ends[1] { return (ends[0]...ends[1]).map { ($0, named ?? .nothing) } }
         let emphases = named.map { [$0] } ?? World.Emphasis.allCases
         return (1...300).flatMap { seed in
-            emphases.filter { $0 == .nothing || seed <= 60 }.map { (seed, $0) }
+            emphases.filter { seed <= ($0 == .nothing ? 300 : $0 == .restores ? 50 : 15) }.map { (seed, $0) }
         }
     }()
     private static let atOnce = 2

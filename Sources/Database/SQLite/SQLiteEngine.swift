@@ -38,7 +38,8 @@ public final class SQLiteEngine: Engine {
 
     private let path: String
     private let options: Options
-    private let readers: Mutex<[SQLiteConnection]>
+    /// Connections that nobody reads with at the moment; nil once this is closed: who reads then does so with a connection of its own.
+    private let readers: Mutex<[SQLiteConnection]?>
     private let writer: SQLiteWriter
     private let queue: WorkThread<Pending>
     /// Held while writing in place.
@@ -105,7 +106,7 @@ public final class SQLiteEngine: Engine {
     private static let idleReaders = 8
 
     private func borrow() throws -> SQLiteConnection {
-        let connection = try readers.withLock { $0.popLast() } ?? SQLiteConnection(path: path, mode: .readOnly)
+        let connection = try readers.withLock { $0?.popLast() } ?? SQLiteConnection(path: path, mode: .readOnly)
         connection.limitReads(nanoseconds: options.readLimitNanoseconds)
         return connection
     }
@@ -142,7 +143,9 @@ public final class SQLiteEngine: Engine {
 
     private func giveBack(_ connection: SQLiteConnection) {
         connection.limitReads(nanoseconds: nil)
-        readers.withLock { if $0.count < Self.idleReaders { $0.append(connection) } }
+        readers.withLock { idle in
+            if let count = idle?.count, count < Self.idleReaders { idle?.append(connection) }
+        }
     }
 
     private static let integrityCheck = Statement("PRAGMA integrity_check")
@@ -165,7 +168,7 @@ public final class SQLiteEngine: Engine {
         await queue.close()
         inPlace.withLock { $0 = true }
         await checkpointer.close()
-        readers.withLock { $0.removeAll() }
+        readers.withLock { $0 = nil }
         writer.finish()
     }
 }
