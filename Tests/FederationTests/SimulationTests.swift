@@ -14,8 +14,8 @@ struct SimulationTests {
         let ends = setting("ROOST_SIMULATE_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
         if ends.count == 2, ends[0] <= ends[1] { return (ends[0]...ends[1]).map { ($0, named ?? .nothing) } }
         let emphases = named.map { [$0] } ?? World.Emphasis.allCases
-        return (1...300).flatMap { seed in
-            emphases.filter { seed <= ($0 == .nothing ? 300 : $0 == .restores ? 50 : 15) }.map { (seed, $0) }
+        return (1...World.Emphasis.nothing.seeds).flatMap { seed in
+            emphases.filter { seed <= $0.seeds }.map { (seed, $0) }
         }
     }()
     private static let atOnce = 2

@@ -165,7 +165,8 @@ public final class PartialRooms: Sendable {
                 as FederationFailure
             {
                 failure = failure ?? error
-                isHopeless = isHopeless && [403, 404].contains(error.status)
+                // Not what stands before a server that is being restarted says, but the server itself.
+                isHopeless = isHopeless && ["M_FORBIDDEN", "M_NOT_FOUND"].contains(error.code)
             }
         }
         throw isHopeless ? NobodyTells() : failure ?? NobodyTells()

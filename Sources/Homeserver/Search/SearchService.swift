@@ -256,7 +256,7 @@ private struct Sieve {
             let hit = SearchHit(timestamp: stored.originServerTS, event: stored.nid)
             let event = try context.parse(stored, place.room.version)
             if !isAnywhere || unindexed.contains(hit) {
-                guard mayBeResult(stored), wanted.isSubset(of: words(of: event)) else { continue }
+                guard wanted.isSubset(of: words(of: event)) else { continue }
             }
             guard try await request.filter.admits(stored, context, place.room.version) else { continue }
             candidates[hit] = Candidate(event: stored, parsed: event, place: place)

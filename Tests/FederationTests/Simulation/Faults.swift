@@ -135,7 +135,7 @@ extension World {
     /// Has much happen elsewhere that a server is told and is going to forget, and bad weather afterwards.
     private func happen(without server: SimulatedServer) async throws {
         let others = servers.filter { $0.index != server.index && $0.server != nil && !$0.hasCrashed }
-        for other in others where other.server != nil {
+        for other in others {
             for person in other.people {
                 if chance(50) { changeDevices(other, person) }
                 for _ in 0..<number(0..<4) { mark(other, person, in: pick(rooms)) }

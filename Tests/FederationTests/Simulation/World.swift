@@ -19,6 +19,15 @@ final class World: @unchecked Sendable {
         case returns
         /// Servers crash while they are telling others something that is told once.
         case crashes
+
+        /// How many seeds of it always run, from the first on.
+        var seeds: UInt64 {
+            switch self {
+            case .nothing: 300
+            case .restores: 50
+            case .returns, .crashes: 15
+            }
+        }
     }
 
     let seed: UInt64
