@@ -38,7 +38,7 @@ struct FixtureTests {
         }
     }
 
-    @Test("are opened, upgraded and whole, and go on", arguments: [1, 2, 3, 4])
+    @Test("are opened, upgraded and whole, and go on", arguments: [1, 2, 3, 4, 5])
     func opened(schema: Int) async throws {
         let directory = TemporaryDirectory()
         try await place(schema, in: directory)

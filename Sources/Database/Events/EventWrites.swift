@@ -14,7 +14,7 @@ extension Write {
     public mutating func insert(_ event: StoredEvent, position: SQLValue) {
         run(
             Self.insertEvent, event.nid.value, .blob(StoredEvent.key(of: event.eventID)),
-            .identifier(event.eventID.string),
+            .blob(PackedEventID.pack(event.eventID)),
             event.room.value, position, .integer(event.orderDepth), event.type.value, event.sender.value,
             .optional(event.stateKey?.rawValue), .optional(event.stateBefore?.rawValue), .integer(event.flags.rawValue),
             .integer(event.originServerTS), .optional(event.redactedBy?.rawValue), .optional(event.replaces?.rawValue),
@@ -23,7 +23,8 @@ extension Write {
             .blob(PackedNumbers.pack(event.previous.map(\.rawValue))),
             .blob(PackedNumbers.pack(event.auth.map(\.rawValue))),
             event.transactionKey.map(SQLValue.identifier) ?? .null,
-            .blob(StoredEvent.packCuts(event.cuts)), .blob(event.json), .optional(event.notifying?.rawValue),
+            .blob(StoredEvent.packCuts(event.cuts)), .blob(PackedEvent.pack(event.json)),
+            .optional(event.notifying?.rawValue),
             .optional(event.stateAfter?.rawValue))
     }
 
@@ -97,7 +98,7 @@ extension Write {
 
     /// Remembers what a client's transaction made; a second one with the same key fails as a constraint.
     public mutating func rememberTransaction(_ key: [UInt8], of user: UserNID, made event: EventID, at time: Int64) {
-        run(Self.insertTransaction, user.value, .blob(key), .identifier(event.string), .integer(time))
+        run(Self.insertTransaction, user.value, .blob(key), .blob(PackedEventID.pack(event)), .integer(time))
     }
 }
 
@@ -108,7 +109,9 @@ extension Database {
     /// The event that a client's transaction made before.
     public func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
         try await readOnce { reader in
-            try await reader.first(Self.transaction, [user.value, .blob(key)]) { EventID(unchecked: $0.text(0)) }
+            try await reader.first(Self.transaction, [user.value, .blob(key)]) {
+                PackedEventID.unpack($0.blob(0))
+            }
         }
     }
 }

@@ -39,10 +39,10 @@ extension Database {
     // Relations are those of one room: an event of another one that names the parent says nothing about it.
     private static let edits = Statement(
         """
-        SELECT e.event_nid, e.json FROM relations r JOIN events e ON e.event_nid = r.event_nid
+        SELECT e.event_nid, e.json, e.origin_server_ts, e.event_id FROM relations r JOIN events e ON e.event_nid = r.event_nid
         WHERE r.parent_key = $1 AND r.rel_type = $2 AND e.sender_nid = $3 AND e.type_nid = $4 AND e.position IS NOT NULL
             AND r.room_nid = $5 AND e.state_key_nid IS NULL
-        ORDER BY e.origin_server_ts DESC, e.event_id DESC LIMIT 10
+        ORDER BY e.origin_server_ts DESC LIMIT 10
         """)
     private static let latestOfType = Statement(
         """
@@ -80,7 +80,7 @@ extension Database {
             summary.thread = (latest, count, participates)
         }
         summary.references = try await reader.query(Self.referring, [key, .identifier("m.reference"), room]) {
-            EventID(unchecked: $0.text(0))
+            PackedEventID.unpack($0.blob(0))
         }
         return summary
     }
@@ -89,8 +89,15 @@ extension Database {
         guard event.mayBeEdited else { return nil }
         let edits = try await reader.query(
             Self.edits, [key, .identifier("m.replace"), event.sender.value, event.type.value, event.room.value]
-        ) { (nid: EventNID($0.integer(0)), json: $0.blob(1)) }
-        return edits.first { StoredEvent.isEdit($0.json) }?.nid
+        ) {
+            (
+                nid: EventNID($0.integer(0)), json: try PackedEvent.unpack($0.blob(1)), timestamp: $0.integer(2),
+                eventID: PackedEventID.unpack($0.blob(3))
+            )
+        }
+        // Of those of the same time the last by its ID.
+        return edits.sorted { ($1.timestamp, $1.eventID) < ($0.timestamp, $0.eventID) }
+            .first { StoredEvent.isEdit($0.json) }?.nid
     }
 
     private static let childrenBackwards = Statement(

@@ -104,7 +104,7 @@ public final class StoredEvent: Sendable {
 
     convenience init(row: any Row) throws {
         self.init(
-            nid: EventNID(row.integer(0)), eventID: EventID(unchecked: row.text(1)), room: RoomNID(row.integer(2)),
+            nid: EventNID(row.integer(0)), eventID: PackedEventID.unpack(row.blob(1)), room: RoomNID(row.integer(2)),
             position: row.optionalInteger(3), orderDepth: row.integer(4), type: EventTypeNID(row.integer(5)),
             sender: UserNID(row.integer(6)), stateKey: row.optionalInteger(7).map { StateKeyNID($0) },
             stateBefore: row.optionalInteger(8).map { StateNID($0) }, flags: Flags(rawValue: row.integer(9)),
@@ -113,7 +113,7 @@ public final class StoredEvent: Sendable {
             chain: row.optionalInteger(13).map { ChainPlace(chain: $0, place: row.integer(14)) },
             previous: try PackedNumbers.unpack(row.blob(15)).map { EventNID($0) },
             auth: try PackedNumbers.unpack(row.blob(16)).map { EventNID($0) }, transactionKey: row.optionalText(17),
-            cuts: try Self.unpackCuts(row.blob(18)), json: row.blob(19),
+            cuts: try Self.unpackCuts(row.blob(18)), json: try PackedEvent.unpack(row.blob(19)),
             notifying: row.optionalInteger(20).map { NotifyingMark(rawValue: $0) },
             stateAfter: row.optionalInteger(21).map { StateNID($0) })
     }

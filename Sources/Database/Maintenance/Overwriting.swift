@@ -26,7 +26,7 @@ extension Write {
 
     /// Replaces the bytes of an event by its pruned form, and forgets the plan.
     public mutating func overwrite(_ event: EventNID, plannedAt due: Int64, json: [UInt8], cuts: [Range<Int>]) {
-        run(Self.overwrite, event.value, .blob(json), .blob(StoredEvent.packCuts(cuts)))
+        run(Self.overwrite, event.value, .blob(PackedEvent.pack(json)), .blob(StoredEvent.packCuts(cuts)))
         topics.append(.event(event))
         run(Self.done, .integer(due), event.value)
     }

@@ -62,7 +62,7 @@ extension Database {
             return try await reader.query(purge.before == nil ? Self.someOfRoom : Self.someMessages, values) {
                 (
                     nid: EventNID($0.integer(0)), key: $0.blob(1), chain: $0.optionalInteger(2),
-                    timestamp: $0.integer(3), json: $0.blob(4)
+                    timestamp: $0.integer(3), json: try PackedEvent.unpack($0.blob(4))
                 )
             }
         }

@@ -11,7 +11,7 @@ struct Migration: Sendable {
 
 /// All steps, in order.
 enum Migrations {
-    static let all: [Migration] = [.first, .second, .third, .fourth, .fifth]
+    static let all: [Migration] = [.first, .second, .third, .fourth, .fifth, .sixth]
 
     /// The schema that this binary was made for.
     static var current: Int { all.last!.version }

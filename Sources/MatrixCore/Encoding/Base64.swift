@@ -11,27 +11,44 @@ public enum Base64 {
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
     public static func encode(_ bytes: some Collection<UInt8>, alphabet: Alphabet = .standard) -> String {
-        let characters = alphabet == .standard ? standardCharacters : urlSafeCharacters
-        return String(unsafeUninitializedCapacity: (bytes.count * 4 + 2) / 3) { output in
-            var written = 0
-            var buffer: UInt32 = 0
-            var bits = 0
-            for byte in bytes {
-                buffer = buffer << 8 | UInt32(byte)
-                bits += 8
-                while bits >= 6 {
-                    bits -= 6
-                    output[written] = characters.utf8Start[Int(buffer >> UInt32(bits) & 63)]
-                    written += 1
-                }
-                buffer &= 1 << UInt32(bits) - 1
+        func encode(_ input: UnsafeBufferPointer<UInt8>) -> String {
+            String(unsafeUninitializedCapacity: characters(of: input.count)) { output in
+                write(input, alphabet: alphabet, to: output)
             }
-            if bits > 0 {
-                output[written] = characters.utf8Start[Int(buffer << UInt32(6 - bits) & 63)]
+        }
+        return bytes.withContiguousStorageIfAvailable(encode) ?? Array(bytes).withUnsafeBufferPointer(encode)
+    }
+
+    /// How many characters so many bytes take.
+    public static func characters(of bytes: Int) -> Int { (bytes * 4 + 2) / 3 }
+
+    /// Writes the characters of `input` to the beginning of `output`, which has room for them.
+    ///
+    /// - Returns: how many they are.
+    @discardableResult
+    public static func write(
+        _ input: UnsafeBufferPointer<UInt8>, alphabet: Alphabet, to output: UnsafeMutableBufferPointer<UInt8>
+    ) -> Int {
+        let characters = (alphabet == .standard ? standardCharacters : urlSafeCharacters).utf8Start
+        precondition(output.count >= Self.characters(of: input.count))
+        var read = 0
+        var written = 0
+        func put(_ group: UInt32, _ count: UInt32) {
+            for place in 0..<count {
+                output[written] = characters[Int(group >> (18 - 6 * place) & 63)]
                 written += 1
             }
-            return written
         }
+        while read + 3 <= input.count {
+            put(UInt32(input[read]) << 16 | UInt32(input[read + 1]) << 8 | UInt32(input[read + 2]), 4)
+            read += 3
+        }
+        switch input.count - read {
+        case 2: put(UInt32(input[read]) << 16 | UInt32(input[read + 1]) << 8, 3)
+        case 1: put(UInt32(input[read]) << 16, 2)
+        default: break
+        }
+        return written
     }
 
     /// Accepts both alphabets, with and without padding, as the appendix recommends.
@@ -62,7 +79,8 @@ public enum Base64 {
         return bytes
     }
 
-    @inline(__always) private static func value(of character: UInt8) -> UInt32? {
+    /// What a character of either alphabet stands for.
+    @inline(__always) public static func value(of character: UInt8) -> UInt32? {
         switch character {
         case 0x41...0x5A: UInt32(character) - 0x41
         case 0x61...0x7A: UInt32(character) - 0x61 + 26
