@@ -114,6 +114,51 @@ struct PostgreSQLTests {
         }
     }
 
+    /// Waits for what comes by itself, for a minute at most.
+    private static func until(_ condition: () -> Bool) async throws {
+        for _ in 0..<6_000 where !condition() { try await Task.sleep(for: .milliseconds(10)) }
+        try #require(condition())
+    }
+
+    private static func alone(_ engine: PostgreSQLEngine) async throws { try await until { engine.solitude != nil } }
+
+    @Test("a node knows when it is alone; one that comes waits until the others know that they aren't")
+    func solitude() async throws {
+        try await with(1) { nodes in
+            let first = nodes.engines[0]
+            try await Self.alone(first)
+            let before = try #require(first.solitude)
+            // Nobody has to wait for whoever isn't there.
+            try await first.nobodyElseRemembers()
+            #expect(first.solitude == before)
+
+            let second = try await PostgreSQLEngine(url: nodes.url, logger: quiet)
+            try await second.nobodyElseRemembers()
+            #expect(first.solitude == nil && second.solitude == nil)
+            try await first.nobodyElseRemembers()
+            await second.close()
+            try await Self.alone(first)
+            #expect(first.solitude != before)
+        }
+    }
+
+    @Test("a node that others don't see trusts nothing")
+    func unseen() async throws {
+        try await with(1) { nodes in
+            let first = nodes.engines[0]
+            try await Self.alone(first)
+            let before = try #require(first.solitude)
+            try await PostgreSQLAdministration.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                at: nodes.url)
+            try await Self.until { first.solitude != before }
+            // It was out of sight: what it says is over is over everywhere only when the others have had time to see it.
+            try await first.nobodyElseRemembers()
+            try await Self.alone(first)
+            #expect(first.solitude != before)
+        }
+    }
+
     @Test("what was committed while a node did not listen, it is told later")
     func lostListener() async throws {
         try await with(2) { nodes in

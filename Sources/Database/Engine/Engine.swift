@@ -82,6 +82,16 @@ public protocol Engine: Sendable {
     /// Whether other nodes may write into the same database.
     var isShared: Bool { get }
 
+    /// A number that stays the same for as long as certainly no other node writes into the database; nil while one may. What was read
+    /// under a number holds under the same number, but for what this node has written itself.
+    var solitude: Int? { get }
+
+    /// Returns when no other node trusts any more what it has read before this was called. Whoever ends a right waits for it
+    /// after the write.
+    ///
+    /// - Throws: ``DatabaseError/unavailable(_:)`` if that takes too long.
+    func nobodyElseRemembers() async throws
+
     /// Waits until ``committedPosition`` has come to a position that another node has given out.
     ///
     /// - Returns: false if nobody has committed such a position.
@@ -100,6 +110,12 @@ public protocol Engine: Sendable {
 
     /// Finishes what was begun and closes the database.
     func close() async
+}
+
+/// Of an engine that belongs to one process.
+extension Engine {
+    public var solitude: Int? { isShared ? nil : 0 }
+    public func nobodyElseRemembers() async throws {}
 }
 
 extension Engine {

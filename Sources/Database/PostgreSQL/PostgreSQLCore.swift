@@ -41,7 +41,10 @@ final class PostgreSQLCore: @unchecked Sendable {
                     do {
                         let connection = try PostgreSQLConnection(
                             url: url, purpose: purpose, lockMilliseconds: limits.lockMilliseconds)
-                        if purpose == .listening { try connection.execute("LISTEN roost") }
+                        if purpose == .listening {
+                            try connection.execute("LISTEN roost")
+                            try PostgreSQLPresence.announce(on: connection)
+                        }
                         try connection.startPipeline()
                         outcome = .success(connection)
                     } catch { outcome = .failure((error as? DatabaseError) ?? .closed) }

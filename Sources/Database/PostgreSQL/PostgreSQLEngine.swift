@@ -47,6 +47,7 @@ public final class PostgreSQLEngine: Engine {
             try PostgreSQLSchema.prepare(connection)
             // Listens before it asks how far things are: nothing falls in between.
             try connection.execute("LISTEN roost")
+            try PostgreSQLPresence.announce(on: connection)
             let rows = try connection.execute("SELECT coalesce(max(position), 0) FROM changes")
             try connection.startPipeline()
             guard case .integer(let position)? = rows.first?.first else {
@@ -75,6 +76,17 @@ public final class PostgreSQLEngine: Engine {
     public var committedPosition: Int64 { core.feed.published.load(ordering: .acquiring) }
 
     public var isShared: Bool { true }
+
+    public var solitude: Int? { core.feed.presence.solitude }
+
+    public func nobodyElseRemembers() async throws {
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            let isOpen = core.loop.submit { [core] in
+                core.feed.presence.settle { continuation.resume(with: $0.mapError { $0 }) }
+            }
+            if !isOpen { continuation.resume(throwing: DatabaseError.closed) }
+        }
+    }
 
     public func onCommit(_ observer: CommitObserver) {
         core.feed.observers.withLock { $0.append(observer) }

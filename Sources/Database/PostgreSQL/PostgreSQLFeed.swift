@@ -40,6 +40,7 @@ final class PostgreSQLFeed {
     private var lastPruned: Int64 = 0
     private var mustCompare = true
 
+    let presence = PostgreSQLPresence()
     let published: Atomic<Int64>
     /// Called for what is committed, in order. The lock protects the list; the closures only take note.
     let observers = Mutex<[CommitObserver]>([])
@@ -194,6 +195,7 @@ final class PostgreSQLFeed {
             mustReadAgain = false
             mustCompare = true
             connection.onNotification = { [unowned self] payload in heard(payload) }
+            presence.arrived()
             // What was committed while nobody listened.
             catchUp()
         }
@@ -203,6 +205,7 @@ final class PostgreSQLFeed {
     private func heard(_ payload: String) {
         let parts = payload.split(separator: " ")
         guard parts.count == 2, let at = Int64(parts[0]), let node = Int64(parts[1]) else { return }
+        if node != core.node { presence.heardOther() }
         // What this node has committed it hears of by the answer to its COMMIT.
         if at > position, node != core.node || MonotonicTime.nanoseconds() < uncertainUntil { catchUp() }
     }
@@ -212,6 +215,7 @@ final class PostgreSQLFeed {
             core.loop.connections[connection.socket] = nil
             self.connection = nil
             isReading = false
+            presence.left()
             settle()
         }
         if connection == nil, !isConnecting, !core.isClosing, now >= retryAt {
@@ -229,7 +233,8 @@ final class PostgreSQLFeed {
             one.answer()
             return true
         }
-        let next = min(waiting.map(\.deadline).min() ?? .max, own.map(\.deadline).min() ?? .max)
+        var next = min(waiting.map(\.deadline).min() ?? .max, own.map(\.deadline).min() ?? .max)
+        next = min(next, presence.tend(now, connection))
         return connection == nil && !isConnecting ? min(next, retryAt) : next
     }
 
@@ -239,6 +244,7 @@ final class PostgreSQLFeed {
         for one in left { one.answer() }
         for one in waiting { one.answer(.failure(.closed)) }
         waiting = []
+        presence.close()
         connection = nil
     }
 }

@@ -3,6 +3,7 @@ enum PostgreSQLSchema {
     /// Numbers of the advisory locks: "Roost" in ASCII, and what the lock is over.
     static let positionLock: Int64 = 0x52_6f6f_7374_0001
     static let migrationLock: Int64 = 0x52_6f6f_7374_0002
+    static let presenceLock: Int64 = 0x52_6f6f_7374_0003
 
     /// Beside the first schema.
     private static let first = [

@@ -4,9 +4,10 @@ import Synchronization
 
 /// Finds out whose access token a request carries (Client-Server API, "Using access tokens").
 ///
-/// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``forgetAll()`` drops them
+/// Tokens are stored as hashes. Those used lately are kept in memory by their hash; ``sessionsEnded()`` drops them
 /// when a session ends, before the end is acknowledged. Where several nodes share the database, a session may end on another one, and
-/// its end must hold here at once, not when this node happens to hear of it: then each request asks the database.
+/// its end must hold here at once, not when this node happens to hear of it: while another one may be there, each request asks the
+/// database.
 public final class AccessTokens: Sendable {
     private let database: Database
     private let surroundings: Surroundings
@@ -14,6 +15,8 @@ public final class AccessTokens: Sendable {
     private struct Known: Sendable {
         var requester: Requester
         var expiresTS: Int64?
+        /// ``Engine/solitude`` from before it was read.
+        var solitude: Int?
     }
 
     private struct Cache {
@@ -40,30 +43,32 @@ public final class AccessTokens: Sendable {
 
     /// Whose token it is, if that is in memory and may be trusted; nil if it has to be looked up.
     public func known(_ token: String) throws -> Requester? {
-        if database.engine.isShared { return nil }
+        guard let solitude = database.engine.solitude else { return nil }
         let hash = Self.hash(token)
-        return try cache.withLock { $0.byHash[hash] }.map(check)
+        guard let known = cache.withLock({ $0.byHash[hash] }), known.solitude == solitude else { return nil }
+        return try check(known)
     }
 
     /// - Throws: `M_UNKNOWN_TOKEN` if it is nobody's, with `soft_logout` if it has expired.
     public func requester(for token: String) async throws -> Requester {
         let hash = Self.hash(token)
+        let solitude = database.engine.solitude
         let (known, generation) = cache.withLock { ($0.byHash[hash], $0.generation) }
-        if let known, !database.engine.isShared { return try check(known) }
+        if let known, solitude != nil, known.solitude == solitude { return try check(known) }
         guard let owner = try await database.owner(ofToken: hash), let userID = try await database.user(owner.user)
         else { throw MatrixError.unknownToken() }
         let found = Known(
             requester: Requester(
                 nid: owner.user, userID: userID, deviceID: owner.deviceID, isAdmin: owner.isAdmin,
                 standing: owner.standing),
-            expiresTS: owner.expiresTS)
+            expiresTS: owner.expiresTS, solitude: solitude)
         if let spent = owner.spendsRefreshToken {
             // The client has received this token: those before it are over (Client-Server API, "Refreshing access tokens").
             _ = try check(found)
             var write = Write()
             write.spendRefreshToken(spent)
             try await database.write(write)
-            forgetAll()
+            try await sessionsEnded()
             return found.requester
         }
         cache.withLock { if $0.generation == generation { $0.byHash.insert(found, for: hash, size: 1) } }
@@ -77,11 +82,12 @@ public final class AccessTokens: Sendable {
         return known.requester
     }
 
-    /// Sessions have ended, or what their users may do has changed: nothing read before holds any longer.
-    func forgetAll() {
+    /// Sessions have ended, or what their users may do has changed: once this returns, nothing read before holds any longer on any node.
+    func sessionsEnded() async throws {
         cache.withLock { cache in
             cache.byHash.removeAll()
             cache.generation += 1
         }
+        try await database.engine.nobodyElseRemembers()
     }
 }

@@ -36,7 +36,7 @@ extension AccountService {
         var write = Write()
         write.setAdmin(admin, of: account.nid)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
         return account.userID
     }
 
@@ -61,7 +61,7 @@ extension AccountService {
         write.deleteAllDevices(of: account.nid)
         try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
         return account.userID
     }
 

@@ -32,7 +32,7 @@ public final class DeactivationService: Sendable {
         write.deleteKeysOfAccount(of: account.nid)
         try await database.announceDevices(of: account.nid, in: &write)
         try await database.write(write)
-        accounts.tokens.forgetAll()
+        try await accounts.tokens.sessionsEnded()
         let rooms = try await database.read { try await self.database.memberships(of: account.nid, $0) }
         let requester = Requester(nid: account.nid, userID: account.userID, deviceID: "")
         for membership in rooms where [.join, .invite, .knock].contains(membership.membership) {

@@ -66,7 +66,7 @@ public final class DeviceService: Sendable {
         } catch DatabaseError.conflict {
             throw MatrixError(.unknown, "This authentication session has been used; begin anew.", status: 400)
         }
-        accounts.tokens.forgetAll()
+        try await accounts.tokens.sessionsEnded()
         return .done
     }
 
@@ -83,7 +83,7 @@ public final class DeviceService: Sendable {
         var write = Write()
         try await work(&write)
         try await database.write(write)
-        accounts.tokens.forgetAll()
+        try await accounts.tokens.sessionsEnded()
         return .done
     }
 

@@ -30,7 +30,7 @@ extension AccountService {
         do { try await database.write(write) } catch DatabaseError.conflict {
             throw MatrixError.notFound("There is no user \(user).")
         }
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
     }
 
     /// The devices of a user, with when and from where they were seen last (`GET /admin/whois/{userId}`).

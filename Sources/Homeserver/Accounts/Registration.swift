@@ -141,7 +141,7 @@ extension AccountService {
         write.upgradeGuest(guest.nid, passwordHash: hash)
         finish(&write, guest.nid)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
         return (guest.nid, guest.userID)
     }
 

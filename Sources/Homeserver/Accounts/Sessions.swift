@@ -76,7 +76,7 @@ extension AccountService {
         }
         try await database.write(write)
         // The device may have had another token before.
-        if request.deviceID != nil { tokens.forgetAll() }
+        if request.deviceID != nil { try await tokens.sessionsEnded() }
         return session
     }
 
@@ -111,7 +111,7 @@ extension AccountService {
             // It was spent between the two looks.
             throw MatrixError.unknownToken(softLogout: true)
         }
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
         return Session(
             userID: account.userID, deviceID: token.deviceID, accessToken: access, refreshToken: refresh,
             expiresInMS: tokenLifetime)
@@ -121,7 +121,7 @@ extension AccountService {
         var write = Write()
         write.endTokens(of: token.deviceID, of: token.user)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
     }
 
     // MARK: - Tokens for one sign-in
@@ -161,7 +161,7 @@ extension AccountService {
         write.endBriefTokens(of: requester.nid)
         try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
     }
 
     /// Ends all sessions of the requester (`POST /logout/all`).
@@ -170,6 +170,6 @@ extension AccountService {
         write.deleteAllDevices(of: requester.nid)
         try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
-        tokens.forgetAll()
+        try await tokens.sessionsEnded()
     }
 }

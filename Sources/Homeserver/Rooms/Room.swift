@@ -21,6 +21,8 @@ public final class Room: Sendable {
         /// Counts what other nodes have done in the room, and how far the record knows of it.
         var changesElsewhere = 0
         var knownChanges = 0
+        /// ``Engine/solitude`` from before the record was read last.
+        var solitude: Int?
         var isBusy = false
         var waiting: [RoomJob] = []
         var audience = Audience()
@@ -112,12 +114,18 @@ public final class Room: Sendable {
         state.withLock { $0.changesElsewhere == $0.knownChanges ? nil : $0.changesElsewhere }
     }
 
-    /// Takes over what was read after `changes` had been told.
-    func refreshed(_ record: RoomRecord, changes: Int) {
+    /// Takes over what was read after `changes` had been told, under a ``Engine/solitude``.
+    func refreshed(_ record: RoomRecord, changes: Int, solitude: Int? = nil) {
         state.withLock { state in
             state.take(record)
             state.knownChanges = max(state.knownChanges, changes)
+            if let solitude { state.solitude = solitude }
         }
+    }
+
+    /// Whether the record was read under a solitude, and nobody else has done anything since.
+    func isKnown(under solitude: Int) -> Bool {
+        state.withLock { $0.solitude == solitude && $0.changesElsewhere == $0.knownChanges }
     }
 
     /// Jobs of a batch at most, and jobs that may wait.

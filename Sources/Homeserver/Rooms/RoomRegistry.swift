@@ -68,8 +68,12 @@ public final class RoomRegistry: Sendable {
     /// there before the job was asked for here counts.
     private func refresh(_ room: Room) async throws {
         guard database.engine.isShared else { return }
+        let solitude = database.engine.solitude
+        if let solitude, room.isKnown(under: solitude) { return }
         let changes = room.unknownChanges ?? 0
-        if let record = try await database.room(room.nid) { room.refreshed(record, changes: changes) }
+        if let record = try await database.room(room.nid) {
+            room.refreshed(record, changes: changes, solitude: solitude)
+        }
     }
 
     private func remember(_ record: RoomRecord) throws -> Room {

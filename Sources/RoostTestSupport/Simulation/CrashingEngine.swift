@@ -62,6 +62,8 @@ public final class CrashingEngine: Engine {
     public var committedPosition: Int64 { inner.committedPosition }
     public func onCommit(_ observer: CommitObserver) { inner.onCommit(observer) }
     public var isShared: Bool { inner.isShared }
+    public var solitude: Int? { inner.solitude }
+    public func nobodyElseRemembers() async throws { try await inner.nobodyElseRemembers() }
     public func reach(_ position: Int64) async throws -> Bool { try await inner.reach(position) }
     public func damage() async throws -> [String] { try await inner.damage() }
     public func copy(to path: String) async throws { try await inner.copy(to: path) }
