@@ -1,5 +1,11 @@
 import MatrixCore
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 /// The bytes of an event as a row holds them: about half of its JSON, from which that comes back byte for byte.
 ///
 /// Hashes, signatures and ciphertexts are kept as what their Base64 stands for, numbers in binary, and what events have in common
@@ -37,9 +43,17 @@ enum PackedEvent {
     /// The bytes to store for a JSON text. What doesn't come back as it was, or gets no smaller, is stored as it is.
     static func pack(_ json: [UInt8]) -> [UInt8] {
         guard json.first == 0x7B, json.count < mostBytes else { return json }
-        var packer = EventPacker(json)
-        guard let packed = packer.pack(), packed.count < json.count, (try? unpack(packed)) == json else { return json }
+        let attempt = json.withUnsafeBufferPointer { json in
+            var packer = EventPacker(json)
+            return packer.pack()
+        }
+        guard let packed = attempt, packed.count < json.count, comesBack(packed, as: json) else { return json }
         return packed
+    }
+
+    private static func comesBack(_ packed: [UInt8], as json: [UInt8]) -> Bool {
+        guard let back = try? unpack(packed), back.count == json.count else { return false }
+        return memcmp(back, json, json.count) == 0
     }
 
     /// The JSON that was packed.
@@ -51,7 +65,7 @@ enum PackedEvent {
         let json = [UInt8](unsafeUninitializedCapacity: Int(length)) { output, count in
             count = Int(length)
             isWhole = bytes.withUnsafeBufferPointer { input in
-                var unpacker = EventUnpacker(input: input, index: index, output: output)
+                var unpacker = EventUnpacker(input, from: index, to: output)
                 return unpacker.unpack()
             }
             // Nothing of what was not written is handed out.
@@ -63,59 +77,51 @@ enum PackedEvent {
 
     private static var damaged: DatabaseError { .corrupt("the packed bytes of an event are unreadable") }
 
-    /// What each byte of packed bytes is.
-    enum Meaning: UInt8 {
-        case text, frequent, fragment, base64, number, copy, nothing
-    }
-
-    static let meanings: [Meaning] = (0...255).map { (byte: Int) -> Meaning in
-        switch UInt8(byte) {
-        case 0x00..<fragment: .frequent
-        case fragment: .fragment
-        case standard, urlSafe, standard32, urlSafe32, standard64: .base64
-        case number: .number
-        case copy: .copy
-        case 0xF5...0xFF: .nothing
-        default: .text
-        }
+    /// Whether a byte stands for itself.
+    @inline(__always) static func isText(_ byte: UInt8) -> Bool {
+        byte > fragment && byte < standard || byte > urlSafe && byte < standard32
     }
 }
 
 private struct EventPacker {
-    /// The value of each character of either alphabet of Base64, and what all others have.
-    private static let values = (0...255).map { Base64.value(of: UInt8($0)).map(UInt8.init) ?? other }
-    private static let other: UInt8 = 0xFF
-
-    let json: [UInt8]
+    let json: UnsafeBufferPointer<UInt8>
+    let fragments = PackedEventFragments.table
+    let values = Base64.values
     var index = 0
-    var output: [UInt8] = []
+    var output: [UInt8]
     /// Names of servers and users that have come, and may come again: where they begin, and how long they are.
     var names: [(start: Int, count: Int)] = []
 
-    init(_ json: [UInt8]) {
+    private static let mostNames = 6
+
+    init(_ json: UnsafeBufferPointer<UInt8>) {
         self.json = json
+        output = []
         output.reserveCapacity(json.count)
         output.append(PackedEvent.mark)
         Varint.append(UInt64(json.count), to: &output)
+        names.reserveCapacity(Self.mostNames)
     }
 
     /// - Returns: nil if the text has bytes that canonical JSON can't have.
     mutating func pack() -> [UInt8]? {
+        var before: UInt8 = 0
         while index < json.count {
             let byte = json[index]
-            switch byte {
-            // " , [ ] { }
-            case 0x22, 0x2C, 0x5B, 0x5D, 0x7B, 0x7D:
-                if packFragment() { continue }
-            // What stands behind a full stop is the end of a type.
-            case 0x61...0x7A where index > 0 && json[index - 1] == 0x2E:
-                if packFragment() { continue }
-            default: break
+            let isPacked =
+                switch byte {
+                // " , [ ] { }
+                case 0x22, 0x2C, 0x5B, 0x5D, 0x7B, 0x7D: packFragment()
+                // What stands behind a full stop is the end of a type.
+                case 0x61...0x7A where before == 0x2E: packFragment()
+                default: Self.begins(before) && (packName(behind: before) || packNumber() || packBase64())
+                }
+            if !isPacked {
+                guard PackedEvent.isText(byte) else { return nil }
+                output.append(byte)
+                index += 1
             }
-            if index > 0, Self.begins(json[index - 1]), packName() || packBase64() || packNumber() { continue }
-            guard PackedEvent.meanings[Int(byte)] == .text else { return nil }
-            output.append(byte)
-            index += 1
+            before = json[index - 1]
         }
         return output
     }
@@ -130,27 +136,27 @@ private struct EventPacker {
     }
 
     private mutating func packFragment() -> Bool {
-        guard let number = PackedEventFragments.longest(in: json, at: index) else { return false }
+        guard let (number, count) = fragments.longest(in: json, at: index) else { return false }
         if number < PackedEvent.fragment {
             output.append(UInt8(number))
         } else {
-            output += [PackedEvent.fragment, UInt8(number - Int(PackedEvent.fragment))]
+            output.append(PackedEvent.fragment)
+            output.append(UInt8(number - Int(PackedEvent.fragment)))
         }
-        index += PackedEventFragments.all[number].count
+        index += count
         return true
     }
 
     /// A server's name or a user's, up to the end of its string: the first time it is remembered.
-    private mutating func packName() -> Bool {
-        let mark = json[index - 1]
-        for name in names where name.start + name.count <= index && matches(name) {
+    private mutating func packName(behind mark: UInt8) -> Bool {
+        for name in names where matches(name) {
             output.append(PackedEvent.copy)
             Varint.append(UInt64(index - name.start), to: &output)
             Varint.append(UInt64(name.count), to: &output)
             index += name.count
             return true
         }
-        guard mark == 0x40 || mark == 0x3A, names.count < 6 else { return false }
+        guard mark == 0x40 || mark == 0x3A, names.count < Self.mostNames else { return false }
         var end = index
         while end < json.count, end - index < 255, json[end] != 0x22, json[end] != 0x5C { end += 1 }
         if end - index > 4, end < json.count, json[end] == 0x22 { names.append((index, end - index)) }
@@ -158,32 +164,31 @@ private struct EventPacker {
     }
 
     private func matches(_ name: (start: Int, count: Int)) -> Bool {
-        guard index + name.count < json.count, json[index + name.count] == 0x22 else { return false }
-        for offset in 0..<name.count where json[name.start + offset] != json[index + offset] { return false }
-        return true
+        let end = index + name.count
+        guard name.start + name.count <= index, end < json.count, json[end] == 0x22 else { return false }
+        return memcmp(json.baseAddress! + name.start, json.baseAddress! + index, name.count) == 0
     }
 
     private mutating func packBase64() -> Bool {
         var end = index
         var hasStandard = false
         var hasURLSafe = false
-        scan: while end < json.count, Self.values[Int(json[end])] != Self.other {
-            switch json[end] {
-            case 0x2B, 0x2F:
-                if hasURLSafe { break scan }
-                hasStandard = true
-            case 0x2D, 0x5F:
-                if hasStandard { break scan }
-                hasURLSafe = true
-            default: break
+        while end < json.count {
+            let value = values[json[end]]
+            if value >= 62 {
+                // + and / are of one alphabet, - and _ of the other.
+                if value == Base64.Values.none { break }
+                let isStandard = json[end] == 0x2B || json[end] == 0x2F
+                if isStandard ? hasURLSafe : hasStandard { break }
+                if isStandard { hasStandard = true } else { hasURLSafe = true }
             }
             end += 1
         }
         var count = end - index
-        if count % 4 == 1 { count -= 1 }
         guard count >= 16 else { return false }
+        if count % 4 == 1 { count -= 1 }
         // Bits behind the last byte don't come back: where there are any, the last group stays text.
-        let last = Self.values[Int(json[index + count - 1])]
+        let last = values[json[index + count - 1]]
         if (count % 4 == 2 && last & 15 != 0) || (count % 4 == 3 && last & 3 != 0) { count -= count % 4 }
         let bytes = count * 3 / 4
         switch (bytes, hasURLSafe, hasStandard) {
@@ -194,16 +199,7 @@ private struct EventPacker {
             output.append(hasURLSafe ? PackedEvent.urlSafe : PackedEvent.standard)
             Varint.append(UInt64(bytes), to: &output)
         }
-        var buffer: UInt32 = 0
-        var bits: UInt32 = 0
-        for position in index..<index + count {
-            buffer = buffer << 6 | UInt32(Self.values[Int(json[position])])
-            bits += 6
-            if bits >= 8 {
-                bits -= 8
-                output.append(UInt8(truncatingIfNeeded: buffer >> bits))
-            }
-        }
+        Base64.append(UnsafeBufferPointer(rebasing: json[index..<index + count]), to: &output)
         index += count
         return true
     }
@@ -216,8 +212,8 @@ private struct EventPacker {
             value = value * 10 + UInt64(json[end] - 0x30)
             end += 1
         }
-        // Of up to four digits, the bytes would be as many.
-        guard end - index >= 5 else { return false }
+        // Of up to four digits, the bytes would be as many; digits before letters are Base64 as a rule.
+        guard end - index >= 5, end == json.count || values[json[end]] == Base64.Values.none else { return false }
         output.append(PackedEvent.number)
         Varint.append(value, to: &output)
         index = end
@@ -254,36 +250,39 @@ private struct EventUnpacker {
     let input: UnsafeBufferPointer<UInt8>
     var index: Int
     let output: UnsafeMutableBufferPointer<UInt8>
+    let fragments = PackedEventFragments.table
     var written = 0
+
+    init(_ input: UnsafeBufferPointer<UInt8>, from index: Int, to output: UnsafeMutableBufferPointer<UInt8>) {
+        self.input = input
+        self.index = index
+        self.output = output
+    }
 
     mutating func unpack() -> Bool {
         while index < input.count {
             let byte = input[index]
-            switch PackedEvent.meanings[Int(byte)] {
-            case .text:
+            index += 1
+            if PackedEvent.isText(byte) {
                 guard written < output.count else { return false }
                 output[written] = byte
                 written += 1
-                index += 1
-            case .frequent:
-                index += 1
-                guard append(fragment: Int(byte)) else { return false }
-            case .fragment:
-                guard index + 1 < input.count else { return false }
-                let number = Int(input[index + 1]) + Int(PackedEvent.fragment)
-                index += 2
-                guard append(fragment: number) else { return false }
-            case .base64:
-                index += 1
-                guard unpackBase64(byte) else { return false }
-            case .number:
-                index += 1
-                guard unpackNumber() else { return false }
-            case .copy:
-                index += 1
-                guard unpackCopy() else { return false }
-            case .nothing: return false
+                continue
             }
+            let isWhole =
+                switch byte {
+                case 0..<PackedEvent.fragment: append(fragment: Int(byte))
+                case PackedEvent.fragment: unpackFragment()
+                case PackedEvent.standard: unpackBase64(.standard, varint())
+                case PackedEvent.urlSafe: unpackBase64(.urlSafe, varint())
+                case PackedEvent.standard32: unpackBase64(.standard, 32)
+                case PackedEvent.urlSafe32: unpackBase64(.urlSafe, 32)
+                case PackedEvent.standard64: unpackBase64(.standard, 64)
+                case PackedEvent.number: unpackNumber()
+                case PackedEvent.copy: unpackCopy()
+                default: false
+                }
+            guard isWhole else { return false }
         }
         return written == output.count
     }
@@ -301,28 +300,31 @@ private struct EventUnpacker {
         return nil
     }
 
+    private mutating func unpackFragment() -> Bool {
+        guard index < input.count else { return false }
+        index += 1
+        return append(fragment: Int(input[index - 1]) + Int(PackedEvent.fragment))
+    }
+
     private mutating func append(fragment number: Int) -> Bool {
-        guard number < PackedEventFragments.all.count else { return false }
-        let fragment = PackedEventFragments.all[number]
-        guard fragment.count <= output.count - written else { return false }
-        for offset in 0..<fragment.count { output[written + offset] = fragment[offset] }
-        written += fragment.count
+        guard number < fragments.count else { return false }
+        return append(fragments.bytes(of: number))
+    }
+
+    /// Adds bytes that lie elsewhere, or before what is added.
+    private mutating func append(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard bytes.count <= output.count - written else { return false }
+        if let start = bytes.baseAddress { (output.baseAddress! + written).update(from: start, count: bytes.count) }
+        written += bytes.count
         return true
     }
 
-    private mutating func unpackBase64(_ kind: UInt8) -> Bool {
-        let count: Int
-        switch kind {
-        case PackedEvent.standard32, PackedEvent.urlSafe32: count = 32
-        case PackedEvent.standard64: count = 64
-        default:
-            guard let given = varint() else { return false }
-            count = given
+    private mutating func unpackBase64(_ alphabet: Base64.Alphabet, _ count: Int?) -> Bool {
+        guard let count, count <= input.count - index, Base64.characters(of: count) <= output.count - written else {
+            return false
         }
-        guard count <= input.count - index, Base64.characters(of: count) <= output.count - written else { return false }
-        let isURLSafe = kind == PackedEvent.urlSafe || kind == PackedEvent.urlSafe32
         written += Base64.write(
-            UnsafeBufferPointer(rebasing: input[index..<index + count]), alphabet: isURLSafe ? .urlSafe : .standard,
+            UnsafeBufferPointer(rebasing: input[index..<index + count]), alphabet: alphabet,
             to: UnsafeMutableBufferPointer(rebasing: output[written...]))
         index += count
         return true
@@ -346,11 +348,10 @@ private struct EventUnpacker {
     }
 
     private mutating func unpackCopy() -> Bool {
-        guard let distance = varint(), let count = varint(), distance <= written, count <= distance,
-            count <= output.count - written
-        else { return false }
-        for offset in 0..<count { output[written + offset] = output[written - distance + offset] }
-        written += count
-        return true
+        guard let distance = varint(), let count = varint(), distance <= written, count <= distance else {
+            return false
+        }
+        let start = written - distance
+        return append(UnsafeBufferPointer(rebasing: output[start..<start + count]))
     }
 }

@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 /// What events have in common, as they are written in canonical JSON. A fragment's number is its place in the list, and is in every
 /// database: the list only grows at its end.
 enum PackedEventFragments {
@@ -75,28 +81,59 @@ enum PackedEventFragments {
         [UInt8](UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
-    /// By the first three bytes: the fragments that begin with them, the longest first.
-    private static let byStart: [[Int]] = {
-        var table = [[Int]](repeating: [], count: 1 << slotBits)
-        for (number, fragment) in all.enumerated() { table[slot(of: fragment, at: 0)].append(number) }
-        return table.map { numbers in numbers.sorted { all[$0].count > all[$1].count } }
-    }()
+    static let table = Table()
 
-    private static let slotBits = 10
+    /// The fragments, for looking them up fast. Its memory is never given back.
+    struct Table: @unchecked Sendable {
+        let count = all.count
+        private let texts: UnsafeMutablePointer<UnsafeBufferPointer<UInt8>>
+        /// Of each slot, where its numbers begin; and all numbers by slot, those of the longest fragments first.
+        private let starts: UnsafeMutablePointer<Int>
+        private let numbers: UnsafeMutablePointer<Int>
 
-    private static func slot(of bytes: [UInt8], at index: Int) -> Int {
-        let start = UInt32(bytes[index]) << 16 | UInt32(bytes[index + 1]) << 8 | UInt32(bytes[index + 2])
-        return Int((start &* 2_654_435_769) >> UInt32(32 - slotBits))
-    }
+        private static let slotBits = 10
 
-    /// The number of the longest fragment that the bytes have at a place.
-    static func longest(in bytes: [UInt8], at index: Int) -> Int? {
-        guard index + 3 <= bytes.count else { return nil }
-        return byStart[slot(of: bytes, at: index)].first { number in
-            let fragment = all[number]
-            guard index + fragment.count <= bytes.count else { return false }
-            for offset in 0..<fragment.count where bytes[index + offset] != fragment[offset] { return false }
-            return true
+        init() {
+            texts = .allocate(capacity: count)
+            numbers = .allocate(capacity: count)
+            starts = .allocate(capacity: 1 << Self.slotBits + 1)
+            var bySlot = [[Int]](repeating: [], count: 1 << Self.slotBits)
+            for (number, text) in PackedEventFragments.texts.enumerated() {
+                let bytes = UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+                (texts + number).initialize(to: bytes)
+                bySlot[Self.slot(of: bytes, at: 0)].append(number)
+            }
+            var next = 0
+            for (slot, members) in bySlot.enumerated() {
+                (starts + slot).initialize(to: next)
+                for number in members.sorted(by: { all[$0].count > all[$1].count }) {
+                    (numbers + next).initialize(to: number)
+                    next += 1
+                }
+            }
+            (starts + bySlot.count).initialize(to: next)
+        }
+
+        func bytes(of number: Int) -> UnsafeBufferPointer<UInt8> { texts[number] }
+
+        /// By the first three bytes: no fragment is shorter.
+        private static func slot(of bytes: UnsafeBufferPointer<UInt8>, at index: Int) -> Int {
+            let start = UInt32(bytes[index]) << 16 | UInt32(bytes[index + 1]) << 8 | UInt32(bytes[index + 2])
+            return Int((start &* 2_654_435_769) >> UInt32(32 - slotBits))
+        }
+
+        /// The number of the longest fragment that the bytes have at a place, and its length.
+        func longest(in bytes: UnsafeBufferPointer<UInt8>, at index: Int) -> (number: Int, count: Int)? {
+            guard index + 3 <= bytes.count else { return nil }
+            let slot = Self.slot(of: bytes, at: index)
+            for place in starts[slot]..<starts[slot + 1] {
+                let fragment = texts[numbers[place]]
+                guard fragment.count <= bytes.count - index,
+                    memcmp(fragment.baseAddress!, bytes.baseAddress! + index, fragment.count) == 0
+                else { continue }
+                return (numbers[place], fragment.count)
+            }
+            return nil
         }
     }
 }

@@ -33,20 +33,21 @@ public enum Base64 {
         precondition(output.count >= Self.characters(of: input.count))
         var read = 0
         var written = 0
-        func put(_ group: UInt32, _ count: UInt32) {
-            for place in 0..<count {
-                output[written] = characters[Int(group >> (18 - 6 * place) & 63)]
-                written += 1
-            }
-        }
         while read + 3 <= input.count {
-            put(UInt32(input[read]) << 16 | UInt32(input[read + 1]) << 8 | UInt32(input[read + 2]), 4)
+            let group = UInt32(input[read]) << 16 | UInt32(input[read + 1]) << 8 | UInt32(input[read + 2])
+            output[written] = characters[Int(group >> 18)]
+            output[written + 1] = characters[Int(group >> 12 & 63)]
+            output[written + 2] = characters[Int(group >> 6 & 63)]
+            output[written + 3] = characters[Int(group & 63)]
             read += 3
+            written += 4
         }
-        switch input.count - read {
-        case 2: put(UInt32(input[read]) << 16 | UInt32(input[read + 1]) << 8, 3)
-        case 1: put(UInt32(input[read]) << 16, 2)
-        default: break
+        let rest = input.count - read
+        guard rest > 0 else { return written }
+        let group = UInt32(input[read]) << 16 | (rest == 2 ? UInt32(input[read + 1]) << 8 : 0)
+        for place in 0...UInt32(rest) {
+            output[written] = characters[Int(group >> (18 - 6 * place) & 63)]
+            written += 1
         }
         return written
     }
@@ -79,8 +80,45 @@ public enum Base64 {
         return bytes
     }
 
-    /// What a character of either alphabet stands for.
-    @inline(__always) public static func value(of character: UInt8) -> UInt32? {
+    /// Adds what characters of either alphabet stand for. All must be such; bits left over behind the last byte are ignored.
+    public static func append(_ characters: UnsafeBufferPointer<UInt8>, to bytes: inout [UInt8]) {
+        let values = Self.values
+        func value(_ index: Int) -> UInt32 { UInt32(values[characters[index]]) }
+        var index = 0
+        while index + 4 <= characters.count {
+            let group = value(index) << 18 | value(index + 1) << 12 | value(index + 2) << 6 | value(index + 3)
+            bytes.append(UInt8(truncatingIfNeeded: group >> 16))
+            bytes.append(UInt8(truncatingIfNeeded: group >> 8))
+            bytes.append(UInt8(truncatingIfNeeded: group))
+            index += 4
+        }
+        let rest = characters.count - index
+        guard rest > 1 else { return }
+        let group = value(index) << 18 | value(index + 1) << 12 | (rest == 3 ? value(index + 2) << 6 : 0)
+        bytes.append(UInt8(truncatingIfNeeded: group >> 16))
+        if rest == 3 { bytes.append(UInt8(truncatingIfNeeded: group >> 8)) }
+    }
+
+    /// What each character stands for; ``Values/none`` for those of neither alphabet. The last two values are those by which the alphabets
+    /// differ.
+    public static let values = Values()
+
+    /// A table whose memory is never given back.
+    public struct Values: @unchecked Sendable {
+        public static let none: UInt8 = 0xFF
+        private let table: UnsafeMutablePointer<UInt8> = .allocate(capacity: 256)
+
+        init() {
+            for character in UInt8.min...UInt8.max {
+                let value = Base64.value(of: character).map(UInt8.init) ?? Self.none
+                (table + Int(character)).initialize(to: value)
+            }
+        }
+
+        @inline(__always) public subscript(character: UInt8) -> UInt8 { table[Int(character)] }
+    }
+
+    @inline(__always) private static func value(of character: UInt8) -> UInt32? {
         switch character {
         case 0x41...0x5A: UInt32(character) - 0x41
         case 0x61...0x7A: UInt32(character) - 0x61 + 26
