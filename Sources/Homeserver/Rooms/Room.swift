@@ -23,6 +23,7 @@ public final class Room: Sendable {
         var knownChanges = 0
         /// ``Engine/solitude`` from before the record was read last.
         var solitude: Int?
+        var readers = Readers()
         var isBusy = false
         var waiting: [RoomJob] = []
         var audience = Audience()
@@ -37,6 +38,16 @@ public final class Room: Sendable {
                 }
             }
         }
+    }
+
+    /// Members who have been seen to be in the room, as of one state of it and one ``Engine/solitude``.
+    private struct Readers {
+        var stateVersion: Int64 = -1
+        var solitude = -1
+        var memberships: [UserNID: RoomMembership] = [:]
+
+        /// They are asked for again when there are more.
+        static let most = 5_000
     }
 
     /// Whom what is sent into the room concerns: seen once, and valid until somebody of another server comes or goes.
@@ -120,6 +131,29 @@ public final class Room: Sendable {
             state.take(record)
             state.knownChanges = max(state.knownChanges, changes)
             if let solitude { state.solitude = solitude }
+        }
+    }
+
+    /// The membership of a user who was seen to be in the room, if nothing has happened since that could have changed it.
+    func knownMembership(of user: UserNID, under solitude: Int) -> RoomMembership? {
+        state.withLock { state in
+            guard state.readers.solitude == solitude, state.readers.stateVersion == state.record.stateVersion,
+                state.changesElsewhere == state.knownChanges
+            else { return nil }
+            return state.readers.memberships[user]
+        }
+    }
+
+    /// Notes that a user is in the room, as was read after the state was of that version, and under that solitude.
+    func note(_ membership: RoomMembership, of user: UserNID, asOf stateVersion: Int64, under solitude: Int) {
+        state.withLock { state in
+            guard membership.membership == .join, stateVersion == state.record.stateVersion else { return }
+            if state.readers.stateVersion != stateVersion || state.readers.solitude != solitude
+                || state.readers.memberships.count >= Readers.most
+            {
+                state.readers = Readers(stateVersion: stateVersion, solitude: solitude)
+            }
+            state.readers.memberships[user] = membership
         }
     }
 

@@ -164,11 +164,24 @@ extension RoomRegistry {
     func readable(_ roomID: RoomID, by requester: Requester) async throws -> (Room, RoomAccess) {
         let refused = MatrixError.forbidden("You are not in this room.")
         guard let room = try await room(roomID) else { throw refused }
-        let membership = try await database.membership(of: requester.nid, in: room.nid)
+        let membership = try await membership(of: requester.nid, in: room)
         if let membership, let access = try await access(membership, to: room) { return (room, access) }
         // Everybody may look into a room that shows itself to the world (Client-Server API, "Room Previews").
         guard try await isWorldReadable(room) else { throw refused }
         return (room, RoomAccess(leftAt: nil, membership: membership?.membership ?? .leave, isPeeking: true))
+    }
+
+    /// A user's membership of a room as it is now; nil if there never was one. Of members asked for again, where nobody else can have
+    /// changed it, it is known.
+    func membership(of user: UserNID, in room: Room) async throws -> RoomMembership? {
+        guard let solitude = database.engine.solitude else {
+            return try await database.membership(of: user, in: room.nid)
+        }
+        if let known = room.knownMembership(of: user, under: solitude) { return known }
+        let stateVersion = room.record.stateVersion
+        let membership = try await database.membership(of: user, in: room.nid)
+        if let membership { room.note(membership, of: user, asOf: stateVersion, under: solitude) }
+        return membership
     }
 
     /// How far one who is a member, or was, may read; nil for who never was.

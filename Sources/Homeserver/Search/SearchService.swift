@@ -143,7 +143,7 @@ public final class SearchService: Sendable {
         var memberships: [RoomMembership] = []
         for name in names {
             guard let roomID = RoomID(name.string), let room = try await rooms.room(roomID),
-                let membership = try await database.membership(of: requester.nid, in: room.nid)
+                let membership = try await rooms.membership(of: requester.nid, in: room)
             else { continue }
             memberships.append(membership)
         }

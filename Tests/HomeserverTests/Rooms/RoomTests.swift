@@ -107,6 +107,28 @@ struct RoomTests {
         await server.close()
     }
 
+    @Test("whoever has read a room and is sent away reads no further, reads on when back, and nothing of what is forgotten")
+    func sentAway() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        let memberships = server.homeserver.memberships
+        try await memberships.join(room, reason: nil, by: bob)
+        try await server.say("before", in: room, by: alice)
+        // Where other nodes may be there, what was read is only remembered after a while.
+        for _ in 0..<3 { #expect(try await server.history(of: room, for: bob).contains("before")) }
+        try await memberships.remove(bob.userID, from: room, .kick, reason: nil, by: alice)
+        try await server.say("after", in: room, by: alice)
+        let seen = try await server.history(of: room, for: bob)
+        #expect(seen == ["before"])
+        try await memberships.join(room, reason: nil, by: bob)
+        for _ in 0..<2 { #expect(try await server.history(of: room, for: bob).contains("after")) }
+        try await memberships.leave(room, reason: nil, by: bob)
+        try await memberships.forget(room, by: bob)
+        await #expect(throws: MatrixError.self) { try await server.history(of: room, for: bob) }
+        await server.close()
+    }
+
     @Test("many write at once: all is there, each one's in order, and the events form a chain")
     func concurrentWriters() async throws {
         let server = try await TestServer()
