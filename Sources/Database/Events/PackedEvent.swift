@@ -287,18 +287,7 @@ private struct EventUnpacker {
         return written == output.count
     }
 
-    private mutating func varint() -> Int? {
-        var value = 0
-        var shift = 0
-        while index < input.count, shift < 63 {
-            let byte = input[index]
-            index += 1
-            value |= Int(byte & 0x7F) << shift
-            if byte < 0x80 { return value }
-            shift += 7
-        }
-        return nil
-    }
+    private mutating func varint() -> Int? { Varint.read(input, &index).flatMap { Int(exactly: $0) } }
 
     private mutating func unpackFragment() -> Bool {
         guard index < input.count else { return false }

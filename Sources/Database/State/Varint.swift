@@ -11,6 +11,10 @@ enum Varint {
 
     /// Reads a number at `index` and moves the index behind it; nil where the bytes end or the number is too large.
     static func read(_ bytes: borrowing [UInt8], _ index: inout Int) -> UInt64? {
+        bytes.withUnsafeBufferPointer { read($0, &index) }
+    }
+
+    @inline(__always) static func read(_ bytes: UnsafeBufferPointer<UInt8>, _ index: inout Int) -> UInt64? {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         while index < bytes.count, shift < 64 {
