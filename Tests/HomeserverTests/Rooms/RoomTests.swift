@@ -107,7 +107,7 @@ struct RoomTests {
         await server.close()
     }
 
-    @Test("whoever has read a room and is sent away reads no further, reads on when back, and nothing of what is forgotten")
+    @Test("whoever is sent away reads no further, reads on when back, and nothing of what is forgotten")
     func sentAway() async throws {
         let server = try await TestServer()
         let alice = try await server.user("alice"), bob = try await server.user("bob")
