@@ -62,21 +62,11 @@ public enum Base64 {
         if characters.count % 4 == 0 {
             for _ in 0..<2 where characters.last == 0x3D { characters.removeLast() }
         }
-        guard characters.count % 4 != 1 else { return nil }
+        let values = Self.values
+        guard characters.count % 4 != 1, characters.allSatisfy({ values[$0] != Values.none }) else { return nil }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(characters.count * 3 / 4)
-        var buffer: UInt32 = 0
-        var bits = 0
-        for character in characters {
-            guard let value = value(of: character) else { return nil }
-            buffer = buffer << 6 | value
-            bits += 6
-            if bits >= 8 {
-                bits -= 8
-                bytes.append(UInt8(truncatingIfNeeded: buffer >> UInt32(bits)))
-            }
-            buffer &= 1 << UInt32(bits) - 1
-        }
+        characters.withUnsafeBufferPointer { append($0, to: &bytes) }
         return bytes
     }
 
