@@ -179,7 +179,7 @@ public final class Homeserver: Sendable {
             database: database, serverName: configuration.serverName, surroundings: surroundings)
         keyBackups = KeyBackupService(database: database)
         dehydratedDevices = DehydratedDeviceService(
-            database: database, keys: deviceKeys, toDevice: toDevice, surroundings: surroundings)
+            database: database, toDevice: toDevice, surroundings: surroundings)
         sync = SyncService(
             rooms: rooms, pushRules: pushRules, unread: unread, presence: presence, serial: ephemeral,
             notifier: notifier, typing: typing,
@@ -221,7 +221,7 @@ public final class Homeserver: Sendable {
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence, federation, indexing] commit in
+            CommitObserver { [pushRules, presence, indexing] commit in
                 activity.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)

@@ -13,7 +13,7 @@ struct ServerIdentity: Sendable {
     func claim(_ name: ServerName) async throws {
         let stored = String(
             decoding: try await database.setting("server_name", initial: Array(name.string.utf8)), as: UTF8.self)
-        guard stored.utf8.elementsEqual(name.string.utf8) else {
+        guard stored.hasSameBytes(as: name.string) else {
             throw DatabaseError.unusable(
                 "server_name: the database belongs to “\(stored)”, not to “\(name)”. A server's name can't be changed: "
                     + "set server_name to “\(stored)”, or use another database.")

@@ -59,7 +59,7 @@ extension Database {
 
     /// The IDs of the devices of each of the users.
     public func deviceIDs(of users: [UserNID]) async throws -> [UserNID: [String]] {
-        let found = try await read { reader in
+        let found = try await readOnce { reader in
             try await reader.queryEach(Self.devices, users.map { [$0.value] }) { (users[$0], $1.text(0)) }
         }
         return Dictionary(grouping: found, by: \.0).mapValues { $0.map(\.1) }

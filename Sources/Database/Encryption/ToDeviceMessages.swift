@@ -43,7 +43,7 @@ enum PackedTexts {
     }
 
     static func contains(_ bytes: [UInt8], _ text: String) throws(DatabaseError) -> Bool {
-        try unpack(bytes).contains { $0.utf8.elementsEqual(text.utf8) }
+        try unpack(bytes).contains { $0.hasSameBytes(as: text) }
     }
 }
 

@@ -47,6 +47,10 @@ public struct Write: Sendable {
     public mutating func expect(
         _ changes: Int, otherwise: String, _ statement: Statement, _ values: SQLValue...
     ) {
+        expect(changes, otherwise: otherwise, statement, values)
+    }
+
+    public mutating func expect(_ changes: Int, otherwise: String, _ statement: Statement, _ values: [SQLValue]) {
         steps.append(
             Step(
                 statement: statement, values: values, expectedChanges: changes, expectation: otherwise,

@@ -151,10 +151,12 @@ public final class StoredEvent: Sendable {
         Array(Hashing.sha256(Array(eventID.string.utf8)).prefix(16))
     }
 
-    /// The device that sent the event and the ID it gave it.
-    public var transaction: (device: Substring, id: Substring)? {
-        guard let transactionKey, let end = transactionKey.utf8.firstIndex(of: 0) else { return nil }
-        return (transactionKey[..<end], transactionKey[transactionKey.utf8.index(after: end)...])
+    /// The ID that a device gave the event, if it has sent it.
+    public func transactionID(of device: String) -> String? {
+        guard let transactionKey, let end = transactionKey.firstIndex(ofByte: 0),
+            transactionKey[..<end].utf8.elementsEqual(device.utf8)
+        else { return nil }
+        return String(transactionKey[transactionKey.utf8.index(after: end)...])
     }
 
     /// The event with further signatures.

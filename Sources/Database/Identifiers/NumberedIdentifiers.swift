@@ -7,7 +7,7 @@ public struct EventType: Hashable, Sendable, CustomStringConvertible {
 
     public init(_ name: String) { self.name = name }
 
-    public static func == (left: Self, right: Self) -> Bool { left.name.utf8.elementsEqual(right.name.utf8) }
+    public static func == (left: Self, right: Self) -> Bool { left.name.hasSameBytes(as: right.name) }
 
     public func hash(into hasher: inout Hasher) {
         var name = name

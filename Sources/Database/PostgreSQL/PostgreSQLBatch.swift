@@ -8,9 +8,18 @@ struct PostgreSQLBatch: Sendable {
         case insertion
         /// Rows are deleted; what is wanted of each comes as the rows of a question do.
         case deletion
+        /// Rows are changed; what is wanted of each comes in the same way.
+        case change
 
         /// Of a statement that changes something.
-        init(changing statement: Statement) { self = statement.sql.hasPrefix("DELETE") ? .deletion : .insertion }
+        init(changing statement: Statement) {
+            self =
+                statement.sql.hasPrefix("DELETE")
+                ? .deletion : statement.sql.hasPrefix("UPDATE") ? .change : .insertion
+        }
+
+        /// Whether rows that such a statement returns can be told apart by set.
+        var tellsRowsApart: Bool { self != .insertion }
 
         /// In the name of a prepared statement.
         var letter: String {
@@ -18,6 +27,7 @@ struct PostgreSQLBatch: Sendable {
             case .question: "q"
             case .insertion: "i"
             case .deletion: "d"
+            case .change: "u"
             }
         }
     }
@@ -87,15 +97,21 @@ struct PostgreSQLBatch: Sendable {
                 \(body[..<source]) SELECT batch_rows.* FROM \(table) AS batch_sets (\(names.joined(separator: ", "))),
                 LATERAL (\(rest[..<conflict])) AS batch_rows \(rest[conflict...])
                 """
-        case .deletion:
-            // DELETE FROM table WHERE … | RETURNING columns
-            let target = body.dropFirst("DELETE FROM ".count).prefix { $0 != " " && $0 != "\n" }
-            let returning = body.indices.first { body[$0...].hasPrefix("RETURNING ") }
-            let condition = body[target.endIndex..<(returning ?? body.endIndex)]
+        case .deletion, .change:
+            // DELETE FROM table | WHERE … | RETURNING columns
+            // UPDATE table SET … | WHERE … | RETURNING columns
+            let isDeletion = form.kind == .deletion
+            let target = body.dropFirst(isDeletion ? "DELETE FROM ".count : "UPDATE ".count).prefix {
+                $0 != " " && $0 != "\n"
+            }
+            let start = body.indices.first { body[$0...].hasPrefix("WHERE ") } ?? body.endIndex
+            let returning = body.indices.first { body[$0...].hasPrefix("RETURNING") }
+            let condition = body[start..<(returning ?? body.endIndex)]
             let wanted = returning.map { "\(body[$0...]), batch_sets.place" } ?? ""
             // Each set's rows are found by themselves (OFFSET 0), as the statement alone would find them.
             return """
-                DELETE FROM \(target) USING \(table) WITH ORDINALITY AS batch_sets (\(names.joined(separator: ", ")), place),
+                \(body[..<start]) \(isDeletion ? "USING" : "FROM")
+                \(table) WITH ORDINALITY AS batch_sets (\(names.joined(separator: ", ")), place),
                 LATERAL (SELECT ctid AS place_of_row FROM \(target) \(condition) OFFSET 0) AS batch_rows
                 WHERE \(target).ctid = batch_rows.place_of_row \(wanted)
                 """

@@ -58,6 +58,7 @@ enum PostgreSQLSchema {
         }
         for migration in Migrations.all where migration.version > version {
             for statement in migration.sql { try connection.execute(SchemaDialect.postgresql(statement)) }
+            for statement in migration.postgresql { try connection.execute(statement) }
             if migration.version == 1 { for statement in first { try connection.execute(statement) } }
             try connection.execute("DELETE FROM schema_version")
             try connection.execute(

@@ -1,9 +1,10 @@
 import Logging
 
 extension Write.Step {
-    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out, or the rows that it deletes.
+    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out, or rows of which can be told
+    /// for which of them they are.
     fileprivate var mayJoin: Bool {
-        statement.isIndependent && expectedChanges == nil && (!returnsRows || kind == .deletion)
+        statement.isIndependent && expectedChanges == nil && (!returnsRows || kind.tellsRowsApart)
     }
 
     fileprivate var kind: PostgreSQLBatch.Kind { PostgreSQLBatch.Kind(changing: statement) }

@@ -7,11 +7,13 @@ struct Migration: Sendable {
     let oldestBinary: Int
     /// Statements in the dialect of the schema files, see ``SchemaDialect``.
     let sql: [String]
+    /// What PostgreSQL is told besides: how to keep what the other statements have made.
+    var postgresql: [String] = []
 }
 
 /// All steps, in order.
 enum Migrations {
-    static let all: [Migration] = [.first, .second, .third, .fourth, .fifth, .sixth]
+    static let all: [Migration] = [.first, .second, .third, .fourth, .fifth, .sixth, .seventh]
 
     /// The schema that this binary was made for.
     static var current: Int { all.last!.version }

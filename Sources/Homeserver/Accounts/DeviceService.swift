@@ -20,7 +20,7 @@ public final class DeviceService: Sendable {
     /// - Throws: `M_NOT_FOUND`.
     public func device(_ deviceID: String, of requester: Requester) async throws -> Device {
         guard
-            let device = try await devices(of: requester).first(where: { $0.deviceID.utf8.elementsEqual(deviceID.utf8) }
+            let device = try await devices(of: requester).first(where: { $0.deviceID.hasSameBytes(as: deviceID) }
             )
         else { throw MatrixError.notFound("You have no such device.") }
         return device

@@ -139,7 +139,7 @@ public final class PushRuleService: Sendable {
             guard !rule.isDefault else {
                 throw MatrixError.invalidParam("The server's own push rules can be switched off, not removed.")
             }
-            rules[kind].removeAll { $0.id.utf8.elementsEqual(id.utf8) }
+            rules[kind].removeAll { $0.id.hasSameBytes(as: id) }
         }
     }
 
@@ -148,7 +148,7 @@ public final class PushRuleService: Sendable {
         _ id: String, kind: PushRule.Kind, of requester: Requester, _ update: (inout PushRule) -> Void
     ) async throws {
         try await change(requester) { rules in
-            guard let place = rules[kind].firstIndex(where: { $0.id.utf8.elementsEqual(id.utf8) }) else {
+            guard let place = rules[kind].firstIndex(where: { $0.id.hasSameBytes(as: id) }) else {
                 throw Self.unknown
             }
             update(&rules[kind][place])

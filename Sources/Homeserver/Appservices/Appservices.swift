@@ -74,7 +74,7 @@ public final class Appservices: Sendable {
         }
         if let device {
             let known = try await database.deviceIDs(of: account.nid)
-            guard known.contains(where: { $0.utf8.elementsEqual(device.utf8) }) else {
+            guard known.contains(where: { $0.hasSameBytes(as: device) }) else {
                 throw MatrixError(.unknownDevice, "\(userID) has no such device.")
             }
         }
@@ -87,7 +87,7 @@ public final class Appservices: Sendable {
 
     /// Why a ping fails (Application Service API, "Pinging"): nothing is sent to application services yet.
     public func pingFailure(_ id: String, by requester: Requester) -> MatrixError {
-        guard let own = requester.appservice, own.utf8.elementsEqual(id.utf8) else {
+        guard let own = requester.appservice, own.hasSameBytes(as: id) else {
             return MatrixError.forbidden("Only the application service itself can ask to be pinged.")
         }
         guard registration(own)?.url != nil else {

@@ -38,7 +38,7 @@ public final class NamespacePattern: Sendable, Hashable {
     }
 
     public static func == (left: NamespacePattern, right: NamespacePattern) -> Bool {
-        left.text.utf8.elementsEqual(right.text.utf8)
+        left.text.hasSameBytes(as: right.text)
     }
 
     public func hash(into hasher: inout Hasher) { hasher.combine(text) }

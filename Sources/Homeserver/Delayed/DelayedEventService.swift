@@ -324,7 +324,7 @@ extension StoredEvent {
 
     /// The `delay_id` of an event that was delayed.
     var delayID: Substring? {
-        guard let transaction, transaction.device.isEmpty, transaction.id.utf8.first == 0 else { return nil }
-        return transaction.id.dropFirst()
+        guard let transactionKey, transactionKey.utf8.starts(with: [0, 0]) else { return nil }
+        return transactionKey.dropFirst(2)
     }
 }

@@ -68,7 +68,7 @@ public final class CrossSigningService: Sendable {
     private static func parse(_ json: JSONView, _ usage: CrossSigningUsage, of requester: Requester) throws -> Uploaded
     {
         let name = usage.field
-        guard try json.requiredString("user_id").utf8.elementsEqual(requester.userID.string.utf8) else {
+        guard try json.requiredString("user_id").hasSameBytes(as: requester.userID.string) else {
             throw MatrixError.invalidParam("“user_id” of \(name) must be your own, \(requester.userID).")
         }
         guard let usages = try json.optionalStrings("usage") else { throw MatrixError.missingParam("usage") }
@@ -80,8 +80,8 @@ public final class CrossSigningService: Sendable {
             throw MatrixError.badJSON("The key of \(name) must be a string.")
         }
         guard keys.count == 1, let (keyID, value) = keys.members.first(where: { _ in true }), let key = value.string,
-            keyID.utf8.elementsEqual("ed25519:\(key)".utf8), let bytes = Base64.decode(key), bytes.count == 32,
-            Base64.encode(bytes).utf8.elementsEqual(key.utf8)
+            keyID.hasSameBytes(as: "ed25519:\(key)"), let bytes = Base64.decode(key), bytes.count == 32,
+            Base64.encode(bytes).hasSameBytes(as: key)
         else {
             throw MatrixError.invalidParam(
                 "\(name) must have one key, named ed25519:<the public key> and with the public key as its value.")
@@ -123,7 +123,7 @@ public final class CrossSigningService: Sendable {
                     .invalidSignature, "\(key.usage.field) is not signed by the master key, or not rightly.")
             }
             // Both kinds of keys are found by these names in one map.
-            if present.deviceIDs.contains(where: { $0.utf8.elementsEqual(key.publicKey.utf8) }) {
+            if present.deviceIDs.contains(where: { $0.hasSameBytes(as: key.publicKey) }) {
                 throw MatrixError.forbidden("\(key.usage.field) has the same name as one of your devices.")
             }
             let others =
@@ -171,14 +171,14 @@ public final class CrossSigningService: Sendable {
             let key: String
             if one.key.usage == .master {
                 guard let (_, id) = UploadedKeys.split(keyID),
-                    let device = present.devices.first(where: { $0.deviceID.utf8.elementsEqual(id.utf8) }),
+                    let device = present.devices.first(where: { $0.deviceID.hasSameBytes(as: id) }),
                     let ed25519 = device.ed25519
                 else { return nil }
                 key = ed25519
             } else {
                 guard
                     let master = uploaded.first(where: { $0.key.usage == .master })?.key ?? present.keys[.master],
-                    keyID.utf8.elementsEqual("ed25519:\(master.publicKey)".utf8)
+                    keyID.hasSameBytes(as: "ed25519:\(master.publicKey)")
                 else { return nil }
                 key = master.publicKey
             }
@@ -208,7 +208,7 @@ extension CrossSigningUsage {
 
 extension StoredCrossSigningKey {
     fileprivate func isSame(as other: StoredCrossSigningKey) -> Bool {
-        publicKey.utf8.elementsEqual(other.publicKey.utf8) && json == other.json
+        publicKey.hasSameBytes(as: other.publicKey) && json == other.json
     }
 }
 
@@ -225,7 +225,7 @@ extension AccountService {
         // Public keys have 43 characters in Base64.
         guard deviceID.utf8.count == 43 else { return }
         let keys = try await database.read { try await self.database.crossSigningKeys(of: [user], $0) }
-        guard keys.contains(where: { $0.publicKey.utf8.elementsEqual(deviceID.utf8) }) else { return }
+        guard keys.contains(where: { $0.publicKey.hasSameBytes(as: deviceID) }) else { return }
         throw MatrixError.invalidParam("The device ID is the name of one of the user's cross-signing keys.")
     }
 }

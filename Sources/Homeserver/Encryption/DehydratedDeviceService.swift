@@ -5,15 +5,13 @@ import MatrixCore
 /// up by the next one.
 public final class DehydratedDeviceService: Sendable {
     private let database: Database
-    private let keys: DeviceKeyService
     private let toDevice: ToDeviceService
     private let surroundings: Surroundings
 
     private static let largestData = 262_144
 
-    init(database: Database, keys: DeviceKeyService, toDevice: ToDeviceService, surroundings: Surroundings) {
+    init(database: Database, toDevice: ToDeviceService, surroundings: Surroundings) {
         self.database = database
-        self.keys = keys
         self.toDevice = toDevice
         self.surroundings = surroundings
     }
@@ -41,7 +39,7 @@ public final class DehydratedDeviceService: Sendable {
         let oneTime = try body.optionalObject("one_time_keys").map { try UploadedKeys.publicKeys($0) } ?? []
         let fallback = try body.optionalObject("fallback_keys").map { try UploadedKeys.publicKeys($0) } ?? []
         let crossSigning = try await database.read { try await self.database.crossSigningKeys(of: [requester.nid], $0) }
-        guard !crossSigning.contains(where: { $0.publicKey.utf8.elementsEqual(deviceID.utf8) }) else {
+        guard !crossSigning.contains(where: { $0.publicKey.hasSameBytes(as: deviceID) }) else {
             throw MatrixError.invalidParam("The device ID is the name of one of your cross-signing keys.")
         }
         var write = Write()
@@ -52,7 +50,7 @@ public final class DehydratedDeviceService: Sendable {
             deviceID, data: [UInt8](data.raw), displayName: name, of: requester.nid, at: surroundings.now())
         write.putDeviceKeys(json, of: requester.nid, deviceID)
         if !oneTime.isEmpty { write.addOneTimeKeys(oneTime, of: requester.nid, deviceID) }
-        try await keys.add([], fallback, deviceID: deviceID, of: requester.nid, in: &write)
+        try DeviceKeyService.putFallbackKeys(fallback, of: requester.nid, deviceID, in: &write)
         write.changeDeviceList(of: requester.nid)
         try await database.announceDevices(of: requester.nid, in: &write)
         do { try await database.write(write) } catch DatabaseError.constraint {
@@ -90,7 +88,7 @@ public final class DehydratedDeviceService: Sendable {
         of deviceID: String, from: String?, for requester: Requester
     ) async throws -> (events: [JSON], next: String, hasMore: Bool) {
         guard let device = try await database.dehydratedDevice(of: requester.nid),
-            device.deviceID.utf8.elementsEqual(deviceID.utf8)
+            device.deviceID.hasSameBytes(as: deviceID)
         else { throw MatrixError.forbidden("This is not your dehydrated device.") }
         let upTo = database.committedPosition
         guard let after = from.map({ Int64($0) }) ?? 0, after >= 0 else {

@@ -8,8 +8,11 @@ public final class DeviceKeyService: Sendable {
     let serverName: ServerName
     /// Unclaimed one-time keys that a device may have.
     static let mostOneTimeKeys = 5_000
-    /// Keys that were handed out and are remembered, so that they are not taken again.
-    private static let mostRemembered = 5_000
+    /// Keys that were handed out and are remembered, so that they are not taken again: those of the largest upload, which may be
+    /// repeated.
+    private static let mostRemembered = UploadedKeys.mostInRequest
+    /// How often an upload is tried that another one of the same device comes before.
+    private static let attempts = 5
     /// Keys that one request may claim or ask for.
     static let mostAsked = 10_000
     /// Keys that one write claims: it holds up others while it is carried out.
@@ -30,20 +33,23 @@ public final class DeviceKeyService: Sendable {
     /// - Returns: the unclaimed one-time keys that the device has now, by algorithm.
     /// - Throws: `M_INVALID_PARAM` if a one-time key of that name is there already and is another one.
     public func upload(_ body: JSONView, for requester: Requester) async throws -> [String: Int] {
-        var write = Write()
-        if let keys = try body.optionalObject("device_keys") {
-            let json = try UploadedKeys.deviceKeys(keys, of: requester.userID, requester.deviceID)
-            try await setDeviceKeys(json, of: requester, in: &write)
+        let deviceKeys = try body.optionalObject("device_keys").map {
+            try UploadedKeys.deviceKeys($0, of: requester.userID, requester.deviceID)
         }
         let oneTime = try body.optionalObject("one_time_keys").map { try UploadedKeys.publicKeys($0) } ?? []
         let fallback = try body.optionalObject("fallback_keys").map { try UploadedKeys.publicKeys($0) } ?? []
-        try await add(oneTime, fallback, deviceID: requester.deviceID, of: requester.nid, in: &write)
-        if !write.isEmpty {
-            do { try await database.write(write) } catch DatabaseError.conflict {
-                throw MatrixError.unknownToken()
+        for _ in 0..<Self.attempts {
+            var write = Write()
+            if let deviceKeys { try await setDeviceKeys(deviceKeys, of: requester, in: &write) }
+            let counts = try await add(oneTime, fallback, of: requester, in: &write)
+            do {
+                if !write.isEmpty { try await database.write(write) }
+                return counts
+            } catch DatabaseError.conflict {
+                // Other keys of the device have come meanwhile, or it is gone.
             }
         }
-        return try await counts(of: requester).oneTime
+        throw MatrixError.unknownToken()
     }
 
     /// Sets identity keys, if they are others than before.
@@ -65,29 +71,45 @@ public final class DeviceKeyService: Sendable {
         try? JSONDocument(parsing: json).root.canonical(omitting: ["signatures", "unsigned"])
     }
 
-    /// Adds one-time and fallback keys of a device.
-    func add(
-        _ oneTime: [PublicKey], _ fallback: [PublicKey], deviceID: String, of user: UserNID, in write: inout Write
-    ) async throws {
-        guard Set(fallback.map { ByteString($0.algorithm) }).count == fallback.count else {
+    /// Adds one-time and fallback keys of the requester's device.
+    ///
+    /// - Returns: the unclaimed one-time keys that the device has then, by algorithm.
+    private func add(
+        _ oneTime: [PublicKey], _ fallback: [PublicKey], of requester: Requester, in write: inout Write
+    ) async throws -> [String: Int] {
+        try Self.putFallbackKeys(fallback, of: requester.nid, requester.deviceID, in: &write)
+        let (pool, sorted) = try await database.read { reader in
+            let pool = try await self.database.oneTimeKeys(of: requester.nid, requester.deviceID, reader)
+            let sorted = try await self.database.sort(
+                oneTime, by: pool, of: requester.nid, requester.deviceID, reader)
+            return (pool, sorted)
+        }
+        if let different = sorted.different {
+            throw MatrixError.invalidParam(
+                "There is another one-time key named \(different.algorithm):\(different.keyID) already.")
+        }
+        var counts = pool.unclaimed
+        for key in sorted.new { counts[key.algorithm, default: 0] += 1 }
+        guard sorted.new.isEmpty || counts.values.reduce(0, +) <= Self.mostOneTimeKeys else {
+            throw MatrixError.invalidParam(
+                "A device may have \(Self.mostOneTimeKeys) one-time keys that nobody claimed.")
+        }
+        if !sorted.new.isEmpty {
+            write.addOneTimeKeys(
+                sorted.new, to: pool, of: requester.nid, requester.deviceID, remembering: Self.mostRemembered)
+        }
+        if !sorted.new.isEmpty || !fallback.isEmpty { write.topics.append(.user(requester.nid)) }
+        return counts
+    }
+
+    /// Sets fallback keys of a device, one for each algorithm.
+    static func putFallbackKeys(
+        _ keys: [PublicKey], of user: UserNID, _ deviceID: String, in write: inout Write
+    ) throws {
+        guard Set(keys.map { ByteString($0.algorithm) }).count == keys.count else {
             throw MatrixError.invalidParam("There may be one fallback key for each algorithm.")
         }
-        if !oneTime.isEmpty {
-            let present = try await database.oneTimeKeys(named: oneTime, of: user, deviceID)
-            for (index, json) in present where json != oneTime[index].json {
-                throw MatrixError.invalidParam(
-                    "There is another one-time key named \(oneTime[index].algorithm):\(oneTime[index].keyID) already.")
-            }
-            let counts = try await database.read { try await self.database.keyCounts(of: user, deviceID, $0) }
-            guard counts.oneTime.values.reduce(0, +) + oneTime.count - present.count <= Self.mostOneTimeKeys else {
-                throw MatrixError.invalidParam(
-                    "A device may have \(Self.mostOneTimeKeys) one-time keys that nobody claimed.")
-            }
-            write.forgetClaimedKeys(of: user, deviceID, but: Self.mostRemembered)
-            write.addOneTimeKeys(oneTime, of: user, deviceID)
-        }
-        write.putFallbackKeys(fallback, of: user, deviceID)
-        if !oneTime.isEmpty || !fallback.isEmpty { write.topics.append(.user(user)) }
+        write.putFallbackKeys(keys, of: user, deviceID)
     }
 
     /// What the requester's device is told of its own keys.
@@ -163,23 +185,14 @@ public final class DeviceKeyService: Sendable {
         let rows = try await database.write(write).rows
         var left: [Claim] = []
         for (claim, place) in zip(claims, places) {
-            guard let row = rows[place].first, let keyID = row[0].textValue, case .blob(let json) = row[1] else {
+            guard let key = rows[place].first.flatMap({ ClaimedKey(row: $0) }) else {
                 left.append(claim)
                 continue
             }
-            result[claim.user, default: [:]][claim.key.deviceID] = ["\(claim.key.algorithm):\(keyID)": .raw(json)]
+            result[claim.user, default: [:]][claim.key.deviceID] = [
+                "\(claim.key.algorithm):\(key.keyID)": .raw(key.json)
+            ]
         }
         return left
-    }
-}
-
-extension SQLValue {
-    /// Text, which an engine may keep as bytes.
-    fileprivate var textValue: String? {
-        switch self {
-        case .text(let text): text
-        case .blob(let bytes): String(decoding: bytes, as: UTF8.self)
-        default: nil
-        }
     }
 }

@@ -82,10 +82,10 @@ public final class KeyBackupService: Sendable {
         _ version: String, algorithm: String, authData: JSONView, bodyVersion: String?, for requester: Requester
     ) async throws {
         let found = try await backup(version, of: requester)
-        guard algorithm.utf8.elementsEqual(found.algorithm.utf8) else {
+        guard algorithm.hasSameBytes(as: found.algorithm) else {
             throw MatrixError.invalidParam("The algorithm of a backup, \(found.algorithm), can't be changed.")
         }
-        if let bodyVersion, !bodyVersion.utf8.elementsEqual(version.utf8) {
+        if let bodyVersion, !bodyVersion.hasSameBytes(as: version) {
             throw MatrixError.invalidParam("“version” of the body is not that of the path.")
         }
         var write = Write()
@@ -195,7 +195,7 @@ public final class KeyBackupService: Sendable {
     /// The backup of the version, if it is the current one.
     private func writable(_ version: String, of requester: Requester) async throws -> RoomKeyBackup {
         guard let current = try await database.currentRoomKeyBackup(of: requester.nid) else { throw Self.unknown }
-        if String(current.version).utf8.elementsEqual(version.utf8) { return current }
+        if String(current.version).hasSameBytes(as: version) { return current }
         _ = try await backup(version, of: requester)
         throw MatrixError(
             .wrongRoomKeysVersion, "Keys are stored in the newest backup only, which is \(current.version).",
@@ -271,7 +271,7 @@ private struct RoomKeyWriter {
         isEmpty = false
         switch selection {
         case .all:
-            if !(room?.utf8.elementsEqual(key.roomID.utf8) ?? false) {
+            if !(room?.hasSameBytes(as: key.roomID) ?? false) {
                 endRoom()
                 room = key.roomID
                 writer.key(key.roomID)

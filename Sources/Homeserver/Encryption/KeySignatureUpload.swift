@@ -93,10 +93,10 @@ extension CrossSigningService {
     private func verified(_ target: Target, _ known: Known, _ requester: Requester) throws -> [KeySignature] {
         guard let nid = known.numbers[target.user] else { throw Self.unknownKey(target) }
         let isOwn = nid == requester.nid
-        let device = isOwn ? known.devices.first { $0.user == nid && $0.deviceID.hasBytes(of: target.keyID) } : nil
+        let device = isOwn ? known.devices.first { $0.user == nid && $0.deviceID.hasSameBytes(as: target.keyID) } : nil
         // Of somebody else only the master key can be signed; one's own other keys come signed.
         let key = known.keys.first {
-            $0.user == nid && $0.usage == .master && $0.publicKey.hasBytes(of: target.keyID)
+            $0.user == nid && $0.usage == .master && $0.publicKey.hasSameBytes(as: target.keyID)
         }
         guard let stored = device?.json ?? key?.json else { throw Self.unknownKey(target) }
         guard let signed = try? target.signed.canonical(omitting: ["signatures", "unsigned"]),
@@ -109,7 +109,7 @@ extension CrossSigningService {
         let own = target.signed["signatures"]?[requester.userID.string].map { Array($0.members) } ?? []
         for (keyID, value) in own {
             // A device's signature on its own keys came with them.
-            if let device, keyID.hasBytes(of: "ed25519:\(device.deviceID)") { continue }
+            if let device, keyID.hasSameBytes(as: "ed25519:\(device.deviceID)") { continue }
             guard let text = value.string, let publicKey = signers[ByteString(keyID)],
                 target.signed.isSigned(by: requester.userID, keyID: keyID, publicKey: publicKey)
             else {
@@ -150,8 +150,4 @@ extension CrossSigningService {
     private static func unknownKey(_ target: Target) -> Failure {
         Failure(error: .notFound("\(target.user) has no key \(target.keyID) that you could sign."))
     }
-}
-
-extension String {
-    fileprivate func hasBytes(of other: String) -> Bool { utf8.elementsEqual(other.utf8) }
 }

@@ -15,17 +15,17 @@ enum UploadedKeys {
     ///
     /// - Returns: their canonical JSON, without `unsigned`.
     static func deviceKeys(_ json: JSONView, of user: UserID, _ deviceID: String) throws -> [UInt8] {
-        guard try json.requiredString("user_id").utf8.elementsEqual(user.string.utf8) else {
+        guard try json.requiredString("user_id").hasSameBytes(as: user.string) else {
             throw MatrixError.invalidParam("“user_id” of the device keys must be your own, \(user).")
         }
-        guard try json.requiredString("device_id").utf8.elementsEqual(deviceID.utf8) else {
+        guard try json.requiredString("device_id").hasSameBytes(as: deviceID) else {
             throw MatrixError.invalidParam("“device_id” of the device keys must be that of the device, \(deviceID).")
         }
         guard try json.optionalStrings("algorithms") != nil else { throw MatrixError.missingParam("algorithms") }
         guard let keys = try json.optionalObject("keys") else { throw MatrixError.missingParam("keys") }
         for (name, key) in keys.members {
             guard key.string != nil else { throw MatrixError.badJSON("The key “\(name)” must be a string.") }
-            guard let (_, id) = split(name), id.utf8.elementsEqual(deviceID.utf8) else {
+            guard let (_, id) = split(name), id.hasSameBytes(as: deviceID) else {
                 throw MatrixError.invalidParam("The key “\(name)” is not named <algorithm>:\(deviceID).")
             }
         }

@@ -46,7 +46,7 @@ public final class ReceiptService: Sendable {
     ///
     /// - Throws: `M_INVALID_PARAM`.
     private func check(_ eventID: EventID, isIn thread: String, _ room: Room) async throws {
-        if thread.utf8.elementsEqual(eventID.string.utf8) { return }
+        if thread.hasSameBytes(as: eventID.string) { return }
         var step: EventID? = eventID
         var root: EventID?
         for _ in 0..<Self.mostSteps {
@@ -61,7 +61,7 @@ public final class ReceiptService: Sendable {
             }
             step = relation?.0
         }
-        guard (root?.string ?? "main").utf8.elementsEqual(thread.utf8) else {
+        guard (root?.string ?? "main").hasSameBytes(as: thread) else {
             throw MatrixError.invalidParam("The event is not in the thread that “thread_id” names.")
         }
     }

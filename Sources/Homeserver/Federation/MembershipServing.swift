@@ -41,7 +41,7 @@ public final class MembershipServing: Sendable {
         let room = try await remote.partialRooms.room(roomID, for: server)
         if kind != .leave {
             let known = versions.flatMap { $0.isEmpty ? nil : $0 } ?? ["1"]
-            guard known.contains(where: { $0.utf8.elementsEqual(room.version.identifier.utf8) }) else {
+            guard known.contains(where: { $0.hasSameBytes(as: room.version.identifier) }) else {
                 throw MatrixError(
                     .incompatibleRoomVersion, "Your server doesn't know room version \(room.version.identifier).",
                     extra: ["room_version": .string(room.version.identifier)])
@@ -87,7 +87,7 @@ public final class MembershipServing: Sendable {
             throw MatrixError.badJSON("The event has another ID than the path.")
         }
         guard event.type == "m.room.member", event.sender.server == server,
-            event.stateKey?.utf8.elementsEqual(event.sender.string.utf8) == true,
+            event.stateKey?.hasSameBytes(as: event.sender.string) == true,
             event.content["membership"]?.isString(kind.rawValue) == true
         else { throw MatrixError.badJSON("This is no event by which a user of \(server) does a \(kind.rawValue).") }
         let own = try await federated.vouchedFor([event], in: room)[0]

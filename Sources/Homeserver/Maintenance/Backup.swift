@@ -135,7 +135,7 @@ public struct Backup: Sendable {
             throw Problem(
                 description: "The backup in \(directory) was made by a newer Roost; restore it with that version.")
         }
-        guard let name = manifest.root["server_name"]?.string, name.utf8.elementsEqual(serverName.string.utf8) else {
+        guard let name = manifest.root["server_name"]?.string, name.hasSameBytes(as: serverName.string) else {
             throw Problem(
                 description: "The backup is of the server “\(manifest.root["server_name"]?.string ?? "?")”, not of "
                     + "“\(serverName)”; set server_name to it.")

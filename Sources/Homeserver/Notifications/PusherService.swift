@@ -45,7 +45,7 @@ public final class PusherService: Sendable {
             let isOnlyOne = try body.optionalBool("append") != true
             let known = try await database.pushers(of: requester.nid)
             let isKnown = known.contains {
-                $0.appID.utf8.elementsEqual(appID.utf8) && $0.pushkey.utf8.elementsEqual(pushkey.utf8)
+                $0.appID.hasSameBytes(as: appID) && $0.pushkey.hasSameBytes(as: pushkey)
             }
             guard isKnown || known.count < Self.most else {
                 throw MatrixError(.resourceLimitExceeded, "You have \(Self.most) pushers; delete one first.")

@@ -145,11 +145,9 @@ struct ClientEvents: Sendable {
         if event.sender == reader.user, let delayID = event.delayID {
             writer.key(plain: "org.matrix.msc4140.delay_id")
             writer.string(String(delayID))
-        } else if event.sender == reader.user, let (device, id) = event.transaction,
-            device.utf8.elementsEqual(reader.deviceID.utf8)
-        {
+        } else if event.sender == reader.user, let id = event.transactionID(of: reader.deviceID) {
             writer.key(plain: "transaction_id")
-            writer.string(String(id))
+            writer.string(id)
         }
         if !isNested, let membership = page.memberships[event.nid] {
             writer.key(plain: "membership")

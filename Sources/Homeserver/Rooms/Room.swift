@@ -32,8 +32,7 @@ public final class Room: Sendable {
         mutating func take(_ new: RoomRecord) {
             if new.timelineVersion >= record.timelineVersion, new.stateVersion >= record.stateVersion {
                 record = new
-                if !version.identifier.utf8.elementsEqual(new.version.utf8), let proven = RoomVersion.named(new.version)
-                {
+                if !version.identifier.hasSameBytes(as: new.version), let proven = RoomVersion.named(new.version) {
                     version = proven
                 }
             }

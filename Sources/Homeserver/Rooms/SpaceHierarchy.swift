@@ -170,7 +170,7 @@ public final class SpaceHierarchy: Sendable {
         guard from.utf8.first == UInt8(ascii: "h"), parts.count == 3, let shown = Int(parts[0]), shown > 0 else {
             throw MatrixError.invalidParam("“from” is not a token that this server gave out.")
         }
-        guard token(shown, request).utf8.elementsEqual(from.utf8) else {
+        guard token(shown, request).hasSameBytes(as: from) else {
             throw MatrixError.invalidParam(
                 "“max_depth” and “suggested_only” must stay as they were for the first page.")
         }

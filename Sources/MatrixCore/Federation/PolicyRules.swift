@@ -42,7 +42,7 @@ public struct PolicyRules: Sendable {
         if concern(event.sender) {
             return
                 !(membership?.isString("leave") == true
-                && event.stateKey.map { $0.utf8.elementsEqual(event.sender.string.utf8) } == true)
+                && event.stateKey.map { $0.hasSameBytes(as: event.sender.string) } == true)
         }
         guard membership?.isString("invite") == true, let user = event.stateKey.flatMap({ UserID($0) }) else {
             return false

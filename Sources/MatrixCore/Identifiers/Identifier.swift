@@ -22,17 +22,19 @@ enum IdentifierGrammar {
     /// Localpart and domain of `sigil localpart ":" domain`; a localpart has no colon, so the first one splits.
     static func split(_ string: String, sigil: UInt8) -> (localpart: Substring, domain: Substring)? {
         let utf8 = string.utf8
-        guard utf8.count <= maxLength, utf8.first == sigil, let colon = utf8.firstIndex(of: 0x3A) else { return nil }
+        guard utf8.count <= maxLength, utf8.first == sigil, let colon = string.firstIndex(ofByte: 0x3A) else {
+            return nil
+        }
         return (string[utf8.index(after: utf8.startIndex)..<colon], string[utf8.index(after: colon)...])
     }
 
     static func domain(_ string: String) -> String? {
-        guard let colon = string.utf8.firstIndex(of: 0x3A) else { return nil }
+        guard let colon = string.firstIndex(ofByte: 0x3A) else { return nil }
         return String(string[string.utf8.index(after: colon)...])
     }
 
     static func localpart(_ string: String) -> String {
-        let start = string.utf8.dropFirst()
-        return String(Substring(start.prefix { $0 != 0x3A }))
+        let end = string.firstIndex(ofByte: 0x3A) ?? string.endIndex
+        return String(Substring(string[..<end].utf8.dropFirst()))
     }
 }

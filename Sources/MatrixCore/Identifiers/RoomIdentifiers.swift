@@ -6,7 +6,7 @@ public struct RoomID: Identifier {
 
     public init?(_ string: String) {
         if let (localpart, domain) = IdentifierGrammar.split(string, sigil: 0x21) {
-            guard !localpart.isEmpty, !localpart.utf8.contains(0), ServerName(String(domain)) != nil else { return nil }
+            guard !localpart.isEmpty, !localpart.utf8.contains(0), ServerName.isValid(domain) else { return nil }
         } else {
             guard string.utf8.first == 0x21, EventID.isReferenceHash(string.utf8.dropFirst(), urlSafe: true) else {
                 return nil
@@ -37,7 +37,7 @@ public struct RoomAlias: Identifier {
 
     public init?(_ string: String) {
         guard let (localpart, domain) = IdentifierGrammar.split(string, sigil: 0x23),
-            !localpart.isEmpty, !localpart.utf8.contains(0), ServerName(String(domain)) != nil
+            !localpart.isEmpty, !localpart.utf8.contains(0), ServerName.isValid(domain)
         else { return nil }
         value = ByteString(string)
     }
@@ -60,7 +60,7 @@ public struct EventID: Identifier {
             return nil
         }
         if let (localpart, domain) = IdentifierGrammar.split(string, sigil: 0x24) {
-            guard !localpart.isEmpty, ServerName(String(domain)) != nil else { return nil }
+            guard !localpart.isEmpty, ServerName.isValid(domain) else { return nil }
         }
         value = ByteString(string)
     }

@@ -7,22 +7,36 @@ public struct ServerName: Identifier {
     public var string: String { value.string }
 
     public init?(_ string: String) {
-        guard let (host, port) = Self.split(string), Self.isValidHost(host) else { return nil }
-        if let port {
-            guard (1...5).contains(port.utf8.count), port.utf8.allSatisfy({ $0 &- 0x30 < 10 }), UInt16(port) != nil
-            else {
-                return nil
+        guard Self.isValid(string[...]) else { return nil }
+        value = ByteString(string)
+    }
+
+    static func isValid(_ name: Substring) -> Bool {
+        if name.utf8.withContiguousStorageIfAvailable(isPlain) == true { return true }
+        guard let (host, port) = split(name), isValidHost(host) else { return false }
+        guard let port else { return true }
+        return (1...5).contains(port.utf8.count) && port.utf8.allSatisfy({ $0 &- 0x30 < 10 }) && UInt16(port) != nil
+    }
+
+    /// Whether it is a host name that is no address for a letter in it, as nearly all are.
+    private static func isPlain(_ name: UnsafeBufferPointer<UInt8>) -> Bool {
+        var hasLetter = false
+        for byte in name {
+            if (byte | 0x20) &- 0x61 < 26 {
+                hasLetter = true
+            } else if byte &- 0x30 >= 10, byte != 0x2E, byte != 0x2D {
+                return false
             }
         }
-        value = ByteString(string)
+        return hasLetter && name.count <= 255
     }
 
     public init(unchecked string: String) { value = ByteString(string) }
 
     /// The name without its port; IPv6 literals keep their brackets.
-    public var host: String { Self.split(string).map { String($0.host) } ?? string }
+    public var host: String { Self.split(string[...]).map { String($0.host) } ?? string }
 
-    public var port: UInt16? { Self.split(string)?.port.flatMap { UInt16($0) } }
+    public var port: UInt16? { Self.split(string[...])?.port.flatMap { UInt16($0) } }
 
     /// Whether the host is an IPv4 or IPv6 address.
     public var isIPLiteral: Bool {
@@ -30,7 +44,7 @@ public struct ServerName: Identifier {
         return host.utf8.first == 0x5B || IPLiteral.isIPv4(host[...])
     }
 
-    private static func split(_ string: String) -> (host: Substring, port: Substring?)? {
+    private static func split(_ string: Substring) -> (host: Substring, port: Substring?)? {
         let utf8 = string.utf8
         let hostEnd: String.Index
         if utf8.first == 0x5B {

@@ -9,7 +9,7 @@ public struct UserID: Identifier {
 
     public init?(_ string: String) {
         guard let (localpart, domain) = IdentifierGrammar.split(string, sigil: 0x40),
-            !localpart.utf8.contains(0), ServerName(String(domain)) != nil
+            !localpart.utf8.contains(0), ServerName.isValid(domain)
         else { return nil }
         value = ByteString(string)
     }

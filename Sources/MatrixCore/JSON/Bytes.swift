@@ -80,7 +80,7 @@ enum Bytes {
 
 extension String {
     /// Whether both consist of the same bytes; `==` would be canonical equivalence.
-    @inline(__always) func hasSameBytes(as other: String) -> Bool {
+    @inline(__always) public func hasSameBytes(as other: String) -> Bool {
         guard utf8.count == other.utf8.count else { return false }
         return withBytes { a in other.withBytes { b in isSame(a, b) } }
     }
@@ -94,6 +94,11 @@ extension String {
                 return Bytes.isLess(aBase, a.count, bBase, b.count)
             }
         }
+    }
+
+    /// Where a byte stands first. Going through `utf8` asks for each byte how the string is stored.
+    public func firstIndex(ofByte byte: UInt8) -> Index? {
+        withBytes { $0.firstIndex(of: byte) }.map { utf8.index(utf8.startIndex, offsetBy: $0) }
     }
 
     /// Feeds the bytes and their number.

@@ -27,7 +27,7 @@ public enum SearchWords {
     ///
     /// - Parameter keys: those that are wanted.
     public static func texts(type: String, content: JSONView, keys: Set<Key> = Set(Key.allCases)) -> [String] {
-        guard let key = Key.allCases.first(where: { type.utf8.elementsEqual($0.eventType.utf8) }), keys.contains(key)
+        guard let key = Key.allCases.first(where: { type.hasSameBytes(as: $0.eventType) }), keys.contains(key)
         else { return [] }
         switch key {
         case .body: return [content["body"]?.string].compactMap { $0 }
