@@ -221,8 +221,9 @@ public final class Homeserver: Sendable {
         maintenance = MaintenanceService(
             database: database, configuration: configuration, surroundings: surroundings, logger: logger)
         engine.onCommit(
-            CommitObserver { [pushRules, presence, indexing] commit in
+            CommitObserver { [pushRules, presence, indexing, toDevice] commit in
                 activity.note(commit.topics, at: commit.position)
+                toDevice.note(commit.topics, at: commit.position)
                 pushRules.note(commit.topics)
                 judge.watchers.note(commit.topics)
                 unread.note(commit.topics)

@@ -7,6 +7,7 @@ public final class ToDeviceService: Sendable {
     private let database: Database
     private let serverName: ServerName
     private let surroundings: Surroundings
+    private let known: KnownDevices
     /// Messages that wait for one device at most, but for those that come between two looks; the oldest go first. A device
     /// that comes back after so long gets the keys of what was said last.
     private let mostWaiting: Int
@@ -33,8 +34,12 @@ public final class ToDeviceService: Sendable {
         self.database = database
         self.serverName = serverName
         self.surroundings = surroundings
+        known = KnownDevices(database: database)
         self.mostWaiting = mostWaiting
     }
+
+    /// Takes note of what a commit has changed.
+    func note(_ topics: [Topic], at position: Int64) { known.note(topics, at: position) }
 
     // MARK: - Sending
 
@@ -147,21 +152,25 @@ public final class ToDeviceService: Sendable {
     private func resolve(_ asked: [Asked]) async throws -> [ToDeviceContent] {
         let local = asked.filter { $0.user.server == serverName }
         let numbers = try await database.existingNumbers(ofUsers: local.map(\.user))
-        let users = Array(Set(numbers.values))
-        let there = try await database.deviceIDs(of: users)
-        var contents: [ToDeviceContent] = []
-        var places: [Content: Int] = [:]
         // Who is named gets what is meant for it, and not also what all get: a device gets one message of a request.
         var named: [UserNID: Set<ByteString>] = [:]
+        var wanted: [UserNID: Set<ByteString>?] = [:]
         for one in local where one.deviceID != "*" {
             if let nid = numbers[one.user] { named[nid, default: []].insert(ByteString(one.deviceID)) }
         }
+        for (nid, devices) in named { wanted[nid] = devices }
+        for one in local where one.deviceID == "*" {
+            if let nid = numbers[one.user] { wanted.updateValue(nil, forKey: nid) }
+        }
+        let there = try await known.devices(of: wanted)
+        var contents: [ToDeviceContent] = []
+        var places: [Content: Int] = [:]
         for one in local {
             guard let nid = numbers[one.user], let devices = there[nid] else { continue }
             let chosen =
                 one.deviceID == "*"
                 ? devices.filter { !(named[nid]?.contains(ByteString($0)) ?? false) }
-                : devices.filter { $0.utf8.elementsEqual(one.deviceID.utf8) }
+                : devices.filter { $0.hasSameBytes(as: one.deviceID) }
             guard !chosen.isEmpty else { continue }
             let place = places[Content(bytes: one.content), default: contents.count]
             if place == contents.count {

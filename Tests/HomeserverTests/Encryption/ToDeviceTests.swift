@@ -152,6 +152,35 @@ struct ToDeviceTests {
         await server.close()
     }
 
+    @Test("a device counts from when it has come until it ends, whoever has sent to its user's others before")
+    func known() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        func all(_ body: String, _ transaction: String) async throws {
+            try await send([bob.userID.string: ["*": text(body)]], transaction, by: alice, server)
+        }
+        func one(_ device: String, _ body: String, _ transaction: String) async throws {
+            try await send([bob.userID.string: [device: text(body)]], transaction, by: alice, server)
+        }
+        try await one(bob.deviceID, "first", "1")
+        try await one("NEW", "nobody's", "2")
+        let new = try await secondDevice("bob", "NEW", server)
+        try await one("NEW", "new", "3")
+        try await all("both", "4")
+        #expect(try bodies(await server.sync(bob)) == ["first", "both"])
+        #expect(try bodies(await server.sync(new)) == ["new", "both"])
+        let before = try await stored(server)
+        // Devices without keys and with them end alike.
+        try await server.homeserver.accounts.logOut(new)
+        try await one("NEW", "late", "5")
+        #expect(try await stored(server)[0] < before[0])
+        let again = try await secondDevice("bob", "NEW", server)
+        #expect(try bodies(await server.sync(again)).isEmpty)
+        try await one("NEW", "again", "6")
+        #expect(try bodies(await server.sync(again)) == ["again"])
+        await server.close()
+    }
+
     @Test("a waiting sync gets a message at once; two at the same time get the same")
     func waiting() async throws {
         let server = try await TestServer()
