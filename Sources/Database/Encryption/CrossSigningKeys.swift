@@ -48,12 +48,18 @@ extension Database {
     /// The cross-signing keys of the users.
     public func crossSigningKeys(of users: [UserNID], _ reader: any Reader) async throws -> [StoredCrossSigningKey] {
         try await reader.queryEach(Self.keys, users.map { [$0.value] }) { index, row in
-            guard let usage = CrossSigningUsage(rawValue: row.integer(0)) else {
-                throw DatabaseError.corrupt("a cross-signing key of user \(users[index]) is for nothing known")
-            }
-            return StoredCrossSigningKey(
-                user: users[index], usage: usage, publicKey: row.text(1), json: row.blob(2))
+            try Self.crossSigningKey(
+                of: users[index], usage: row.integer(0), publicKey: row.text(1), row.blob(2))
         }
+    }
+
+    private static func crossSigningKey(
+        of user: UserNID, usage: Int64, publicKey: String, _ json: [UInt8]
+    ) throws -> StoredCrossSigningKey {
+        guard let usage = CrossSigningUsage(rawValue: usage) else {
+            throw DatabaseError.corrupt("a cross-signing key of user \(user) is for nothing known")
+        }
+        return StoredCrossSigningKey(user: user, usage: usage, publicKey: publicKey, json: json)
     }
 
     private static let signatures = Statement(
@@ -71,6 +77,59 @@ extension Database {
                 user: users[index], keyID: row.text(0), signer: UserNID(row.integer(1)), signerKeyID: row.text(2),
                 signature: row.text(3))
         }
+    }
+}
+
+/// All keys of a user.
+public struct KeysOfUser: Sendable {
+    public var devices: [StoredDeviceKeys] = []
+    public var crossSigning: [StoredCrossSigningKey] = []
+    /// Those that were made after the keys were uploaded.
+    public var signatures: [KeySignature] = []
+}
+
+extension Database {
+    /// What the keys of a user are read from.
+    private enum Source: Int64 {
+        case devices = 0
+        case crossSigning = 1
+        case signatures = 2
+    }
+
+    /// One question for all, as each is a trip to a networked engine.
+    private static let all = Statement(
+        """
+        SELECT \(Source.devices.rawValue), k.device_id, 0, k.device_id, k.json, d.display_name FROM device_keys k
+        LEFT JOIN devices d ON d.user_nid = k.user_nid AND d.device_id = k.device_id WHERE k.user_nid = $1
+        UNION ALL SELECT \(Source.crossSigning.rawValue), public_key, usage, public_key, json, public_key
+        FROM cross_signing_keys WHERE user_nid = $1
+        UNION ALL SELECT \(Source.signatures.rawValue), key_id, signer_nid, signer_key_id, signature, signature
+        FROM key_signatures WHERE user_nid = $1 AND (signer_nid = $1 OR signer_nid = $2)
+        """)
+
+    /// The keys of each of the users, with the signatures that somebody may see: those by the users themselves, and their own.
+    public func keys(
+        of users: [UserNID], visibleTo asking: UserNID, _ reader: any Reader
+    ) async throws -> [KeysOfUser] {
+        var keys = [KeysOfUser](repeating: KeysOfUser(), count: users.count)
+        try await reader.run(Self.all, users.map { [$0.value, asking.value] }) { index, row in
+            let user = users[index]
+            switch Source(rawValue: row.integer(0)) {
+            case .devices:
+                keys[index].devices.append(
+                    StoredDeviceKeys(
+                        user: user, deviceID: row.text(1), json: row.blob(4), displayName: row.optionalText(5)))
+            case .crossSigning:
+                keys[index].crossSigning.append(
+                    try Self.crossSigningKey(of: user, usage: row.integer(2), publicKey: row.text(1), row.blob(4)))
+            default:
+                keys[index].signatures.append(
+                    KeySignature(
+                        user: user, keyID: row.text(1), signer: UserNID(row.integer(2)), signerKeyID: row.text(3),
+                        signature: row.text(4)))
+            }
+        }
+        return keys
     }
 }
 

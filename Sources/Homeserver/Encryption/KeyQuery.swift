@@ -90,64 +90,37 @@ extension DeviceKeyService {
     ) async throws -> JSON {
         let numbers = try await database.existingNumbers(ofUsers: users)
         let known = users.compactMap { numbers[$0] }
-        let names = Dictionary(uniqueKeysWithValues: numbers.map { ($0.value, $0.key) })
-        let found = try await database.read { reader in
-            let whole = known.filter { nid in names[nid].map { wanted[$0] == nil } ?? false }
-            let single = wanted.filter { numbers[$0.key] != nil }.sorted { $0.key < $1.key }.flatMap { user, devices in
-                numbers[user].map { nid in devices.sorted().map { (user: nid, deviceID: $0.string) } } ?? []
-            }
-            return Found(
-                devices: try await self.database.deviceKeys(of: whole, reader)
-                    + self.database.deviceKeys(of: single, reader),
-                keys: try await self.database.crossSigningKeys(of: known, reader),
-                signatures: try await self.database.keySignatures(
-                    on: known, visibleTo: requester?.nid ?? UserNID(0), reader))
+        let found = try await database.readOnce { reader in
+            try await self.database.keys(of: known, visibleTo: requester?.nid ?? UserNID(0), reader)
         }
-        return answer(users, numbers, found, for: requester)
-    }
-
-    private struct Found: Sendable {
-        let devices: [StoredDeviceKeys]
-        let keys: [StoredCrossSigningKey]
-        let signatures: [KeySignature]
-    }
-
-    private struct SignedKey: Hashable {
-        let user: UserNID
-        let keyID: ByteString
-    }
-
-    private func answer(
-        _ users: [UserID], _ numbers: [UserID: UserNID], _ found: Found,
-        for requester: Requester?
-    ) -> JSON {
-        let signatures = Dictionary(grouping: found.signatures) {
-            SignedKey(user: $0.user, keyID: ByteString($0.keyID))
-        }
-        let devices = Dictionary(grouping: found.devices, by: \.user)
-        let keys = Dictionary(grouping: found.keys, by: \.user)
         var answers: (devices: JSONObject, master: JSONObject, selfSigning: JSONObject, userSigning: JSONObject) =
             ([:], [:], [:], [:])
+        var rest = found[...]
         for user in users {
-            guard let nid = numbers[user] else {
+            guard numbers[user] != nil, let keys = rest.popFirst() else {
                 answers.devices[user.string] = [:]
                 continue
             }
+            let signatures = Dictionary(grouping: keys.signatures) { ByteString($0.keyID) }
+            func added(_ keyID: String) -> [KeySignature] {
+                signatures.isEmpty ? [] : signatures[ByteString(keyID)] ?? []
+            }
+            let asked = wanted[user]
             var own: JSONObject = [:]
-            for device in devices[nid] ?? [] {
-                let added = signatures[SignedKey(user: nid, keyID: ByteString(device.deviceID))] ?? []
+            for device in keys.devices where asked?.contains(ByteString(device.deviceID)) ?? true {
                 let unsigned: JSON = device.displayName.map { ["device_display_name": .string($0)] } ?? [:]
-                own[device.deviceID] = Self.withSignatures(added, device.json, unsigned, of: user, requester)
+                own[device.deviceID] = Self.withSignatures(
+                    added(device.deviceID), device.json, unsigned, of: user, requester)
             }
             answers.devices[user.string] = .object(own)
-            for key in keys[nid] ?? [] {
-                let added = signatures[SignedKey(user: nid, keyID: ByteString(key.publicKey))] ?? []
-                guard let json = Self.withSignatures(added, key.json, of: user, requester) else { continue }
+            for key in keys.crossSigning {
+                let json = Self.withSignatures(added(key.publicKey), key.json, of: user, requester)
+                guard let json else { continue }
                 switch key.usage {
                 case .master: answers.master[user.string] = json
                 case .selfSigning: answers.selfSigning[user.string] = json
                 // Whom somebody has verified is nobody else's business.
-                case .userSigning: if nid == requester?.nid { answers.userSigning[user.string] = json }
+                case .userSigning: if user == requester?.userID { answers.userSigning[user.string] = json }
                 }
             }
         }
@@ -156,6 +129,11 @@ extension DeviceKeyService {
             "self_signing_keys": .object(answers.selfSigning), "user_signing_keys": .object(answers.userSigning),
             "failures": [:],
         ]
+    }
+
+    private struct SignedKey: Hashable {
+        let user: UserNID
+        let keyID: ByteString
     }
 
     /// A key as it is stored, with the signatures added that were made since. Mostly there are none, and its bytes stay as they are.
