@@ -23,8 +23,10 @@ public struct Surroundings: Sendable {
     public static let real = Surroundings(
         now: { SystemClock.millisecondsSince1970() },
         randomBytes: { count in
+            // Each number is asked of the kernel: eight bytes at a time.
             var generator = SystemRandomNumberGenerator()
-            return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+            let words = (0..<(count + 7) / 8).map { _ in generator.next() as UInt64 }
+            return words.withUnsafeBytes { Array($0.prefix(count)) }
         },
         after: { [timers = Timers()] in timers.after($0, $1) })
 }
