@@ -99,7 +99,6 @@ public final class SQLiteEngine: Engine {
         }
     }
 
-    private static let begin = Statement("BEGIN")
     private static let end = Statement("COMMIT")
     private static let rollback = Statement("ROLLBACK")
     /// Connections that are kept for the next read.
@@ -112,30 +111,25 @@ public final class SQLiteEngine: Engine {
     }
 
     public func readOnce<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
-        let reader = SQLiteReader { try self.borrow() }
-        defer { reader.connection.map(giveBack) }
-        return try await body(reader)
+        try await read(SQLiteReader(asksOnce: true) { try self.borrow() }, body)
     }
 
     public func read<T: Sendable>(_ body: (any Reader) async throws -> T) async throws -> T {
-        let reader = SQLiteReader {
-            let connection = try self.borrow()
-            try connection.run(Self.begin, [])
-            return connection
-        }
+        try await read(SQLiteReader(asksOnce: false) { try self.borrow() }, body)
+    }
+
+    private func read<T>(_ reader: SQLiteReader, _ body: (any Reader) async throws -> T) async throws -> T {
         let result: T
-        do {
-            result = try await body(reader)
-        } catch {
+        do { result = try await body(reader) } catch {
             // A connection that can't end its transaction is not used again.
             if let connection = reader.connection {
-                try connection.run(Self.rollback, [])
+                try reader.end(by: Self.rollback)
                 giveBack(connection)
             }
             throw error
         }
         if let connection = reader.connection {
-            try connection.run(Self.end, [])
+            try reader.end(by: Self.end)
             giveBack(connection)
         }
         return result
@@ -177,16 +171,32 @@ public final class SQLiteEngine: Engine {
 /// holds none. SQLite, too, takes its snapshot at the first question. Its calls never suspend.
 private final class SQLiteReader: Reader {
     private(set) var connection: SQLiteConnection?
-    private let begin: () throws -> SQLiteConnection
+    private var hasBegun = false
+    private let asksOnce: Bool
+    private let borrow: () throws -> SQLiteConnection
 
-    init(begin: @escaping () throws -> SQLiteConnection) { self.begin = begin }
+    private static let begin = Statement("BEGIN")
+
+    init(asksOnce: Bool, borrow: @escaping () throws -> SQLiteConnection) {
+        self.asksOnce = asksOnce
+        self.borrow = borrow
+    }
 
     func run(_ statement: Statement, _ sets: [[SQLValue]], _ take: (Int, any Row) throws -> Void) async throws {
         if sets.isEmpty { return }
-        let connection = try self.connection ?? begin()
+        let connection = try self.connection ?? borrow()
         self.connection = connection
+        // Without a transaction the file is locked for each set anew.
+        if !hasBegun, !asksOnce || sets.count > 1 {
+            try connection.run(Self.begin, [])
+            hasBegun = true
+        }
         for (index, values) in sets.enumerated() {
             try connection.run(statement, values) { try take(index, $0) }
         }
+    }
+
+    func end(by statement: Statement) throws {
+        if hasBegun { try connection?.run(statement, []) }
     }
 }
