@@ -7,6 +7,7 @@ extension Database {
     /// Events by their numbers, in the order of the numbers given; those that are not there are left out. A point read
     /// for each that is not in the cache.
     public func events(_ numbers: [EventNID], _ reader: any Reader) async throws -> [StoredEvent] {
+        if numbers.count == 1, let event = storedEvents[numbers[0]] { return [event] }
         var found = [StoredEvent?](repeating: nil, count: numbers.count)
         var missing: [Int] = []
         for (index, number) in numbers.enumerated() {

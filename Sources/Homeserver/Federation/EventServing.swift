@@ -187,10 +187,12 @@ public final class EventServing: Sendable {
         var examined = 0
         func add(_ numbers: [EventNID]) async throws {
             let new = numbers.filter { seen.insert($0).inserted }
-            open += try await database.events(new, reader).filter {
-                $0.room == room.nid && !$0.flags.contains(.outlier)
+            for event in try await database.events(new, reader)
+            where event.room == room.nid && !event.flags.contains(.outlier) {
+                open.append(event)
             }
-            open.sort { ($0.orderDepth, $0.nid) < ($1.orderDepth, $1.nid) }
+            // Most events have one before them, so that there is nothing to put in order.
+            if open.count > 1 { open.sort { ($0.orderDepth, $0.nid) < ($1.orderDepth, $1.nid) } }
         }
         try await add(starts)
         while found.count < limit, examined < Self.mostExamined, let next = open.popLast() {

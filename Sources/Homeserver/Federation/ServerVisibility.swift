@@ -12,6 +12,8 @@ struct ServerVisibility {
     private let tree: StateTree
     private let visibilityKey: StateKeyNID?
     private var verdicts: [StateNID: Bool] = [:]
+    /// Whether senders are the server's own.
+    private var senders: [UserNID: Bool] = [:]
 
     init(_ context: RoomContext, room: Room, server: ServerName, reader: any Reader) async throws {
         self.context = context
@@ -31,12 +33,19 @@ struct ServerVisibility {
     private mutating func allows(_ stored: StoredEvent) async throws -> Bool {
         // State is what rooms are made of, and its own it knows.
         if stored.stateKey != nil { return true }
-        if try await context.database.user(stored.sender)?.server == server { return true }
+        if try await isOwn(stored.sender) { return true }
         guard let before = stored.stateBefore else { return false }
         if let known = verdicts[before] { return known }
         let verdict = try await allows(before)
         verdicts[before] = verdict
         return verdict
+    }
+
+    private mutating func isOwn(_ sender: UserNID) async throws -> Bool {
+        if let known = senders[sender] { return known }
+        let isOwn = try await context.database.user(sender)?.server == server
+        senders[sender] = isOwn
+        return isOwn
     }
 
     private func allows(_ state: StateNID) async throws -> Bool {
