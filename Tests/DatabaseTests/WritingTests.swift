@@ -130,6 +130,49 @@ struct WritingTests {
             try await reader.query(counts, []) { $0.integer(0) }
         }
         #expect(left == [30 * 2 + 3])
+        // So does what is changed.
+        let older = Statement(
+            """
+            UPDATE devices SET created_ts = created_ts + $2
+            WHERE user_nid = $1 AND device_id =
+                (SELECT device_id FROM devices WHERE user_nid = $1 ORDER BY created_ts LIMIT 1)
+            RETURNING
+                created_ts, device_id
+            """, isIndependent: true)
+        var changes = Write()
+        let changed = users.map { changes.returning(older, .integer(Int64($0)), .integer(Int64($0) * 1_000)) }
+        let rows = try await test.database.write(changes).rows
+        // (The oldest device of user 30 has a position for its time.)
+        for (user, place) in zip(users, changed) where user != 30 {
+            let row = rows[place].map { row in "\(row[0]) \(bytes(row[1]))" }
+            let time = SQLValue.integer(Int64(100 + user * 1_000))
+            #expect(row == ((1...29).contains(user) ? ["\(time) \(Array("D0".utf8))"] : []))
+        }
+        await test.close()
+    }
+
+    @Test(
+        "of many executions that must change a row each, one that doesn't lets the write fail, and nothing of it is there"
+    )
+    func manyExpectations() async throws {
+        let test = try await TestDatabase()
+        let drop = Statement("DELETE FROM settings WHERE name = $1", isIndependent: true)
+        var fill = Write()
+        for number in 0..<10 { fill.run(Self.insert, .text("\(number)"), .blob([])) }
+        try await test.database.write(fill)
+        func dropping(_ numbers: Range<Int>) -> Write {
+            var write = Write()
+            write.run(Self.insert, .text("other \(numbers)"), .blob([]))
+            for number in numbers { write.expect(1, otherwise: "it is there", drop, .text("\(number)")) }
+            return write
+        }
+        try await test.database.write(dropping(0..<5))
+        for number in 0..<10 { #expect(try await test.database.setting("\(number)") == (number < 5 ? nil : [])) }
+        for numbers in [4..<10, 5..<11] {
+            await #expect(throws: DatabaseError.self) { try await test.database.write(dropping(numbers)) }
+            #expect(try await test.database.setting("other \(numbers)") == nil)
+        }
+        for number in 5..<10 { #expect(try await test.database.setting("\(number)") == []) }
         await test.close()
     }
 

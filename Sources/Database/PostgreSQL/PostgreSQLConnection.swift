@@ -291,12 +291,12 @@ struct PostgreSQLParameters {
                     batch.sets.lazy.map { $0[column] }, command,
                     isBytes: batch.form.bytes & (1 << UInt64(column)) != 0)
             }
-            return
-        }
-        for value in command.values {
-            let start = buffer.count
-            let type = encode(value, command)
-            note(from: type == nil ? nil : start, type ?? 0)
+        } else {
+            for value in command.values {
+                let start = buffer.count
+                let type = encode(value, command)
+                note(from: type == nil ? nil : start, type ?? 0)
+            }
         }
         if let expected = command.expectedChanges {
             let start = buffer.count

@@ -48,9 +48,8 @@ struct PostgreSQLCommand: Sendable {
     /// transaction up, and all can go out in one flush.
     var sql: String {
         let form = form
-        if let batch { return batch.sql(statement.sql, positions: form.positions) }
-        var text = statement.sql
-        if form.positions != 0 {
+        var text = batch?.sql(statement.sql, positions: form.positions) ?? statement.sql
+        if batch == nil, form.positions != 0 {
             text = Self.replacingParameters(of: text) { number in
                 form.positions & (1 << UInt64(number - 1)) == 0 ? "$\(number)" : "(currval('positions') + $\(number))"
             }

@@ -1,10 +1,10 @@
 import Logging
 
 extension Write.Step {
-    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out, or rows of which can be told
-    /// for which of them they are.
+    /// Whether it may be one with others like it: nothing is wanted of it but that it is carried out, or that each changes one row, or
+    /// rows of which can be told for which of them they are.
     fileprivate var mayJoin: Bool {
-        statement.isIndependent && expectedChanges == nil && (!returnsRows || kind.tellsRowsApart)
+        statement.isIndependent && expectedChanges ?? 1 == 1 && (!returnsRows || kind.tellsRowsApart)
     }
 
     fileprivate var kind: PostgreSQLBatch.Kind { PostgreSQLBatch.Kind(changing: statement) }
@@ -12,6 +12,7 @@ extension Write.Step {
     /// Whether it is another execution of the same statement.
     fileprivate func isLike(_ other: Write.Step) -> Bool {
         statement.number == other.statement.number && mayJoin && returnsRows == other.returnsRows
+            && expectedChanges == other.expectedChanges
             && zip(values, other.values).allSatisfy { $0.isPosition == $1.isPosition }
     }
 }
@@ -175,7 +176,7 @@ final class PostgreSQLWriting {
             while let step = rest.first {
                 let same = step.mayJoin ? rest.prefix { $0.isLike(step) } : rest.prefix(1)
                 for var command in PostgreSQLBatch.commands(step.kind, step.statement, same.map(\.values)) {
-                    command.expectedChanges = step.expectedChanges
+                    command.expectedChanges = step.expectedChanges.map { $0 * (command.batch?.sets.count ?? 1) }
                     command.positionOffset = offset
                     plan.add(command, (index, rest.startIndex))
                     rest = rest.dropFirst(command.batch?.sets.count ?? 1)

@@ -5,7 +5,8 @@ import MatrixCore
 extension Write {
     private static let enqueue = Statement(
         "INSERT INTO search_queue (room_nid, event_nid) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-    private static let dequeue = Statement("DELETE FROM search_queue WHERE room_nid = $1 AND event_nid = $2")
+    private static let dequeue = Statement(
+        "DELETE FROM search_queue WHERE room_nid = $1 AND event_nid = $2", isIndependent: true)
     private static let insertWord = Statement(
         """
         INSERT INTO search_words (room_nid, word, timestamp, event_nid) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
@@ -18,14 +19,18 @@ extension Write {
         run(Self.enqueue, room.value, event.value)
     }
 
-    /// Takes an event out of the queue, with its words.
+    /// Takes events out of the queue, with their words.
     ///
-    /// It fails as a conflict if the event isn't there any more: it was redacted meanwhile, and must not come back.
-    public mutating func index(_ event: StoredEvent, _ words: Set<[UInt8]>) {
-        expect(1, otherwise: "the event is not to be found any more", Self.dequeue, event.room.value, event.nid.value)
-        for word in words.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
-            run(
-                Self.insertWord, event.room.value, .blob(word), .integer(event.originServerTS), event.nid.value)
+    /// It fails as a conflict if one of them isn't there any more: it was redacted meanwhile, and must not come back.
+    public mutating func index(_ events: [(event: StoredEvent, words: Set<[UInt8]>)]) {
+        for (event, _) in events {
+            expect(
+                1, otherwise: "the event is not to be found any more", Self.dequeue, event.room.value, event.nid.value)
+        }
+        for (event, words) in events {
+            for word in words.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
+                run(Self.insertWord, event.room.value, .blob(word), .integer(event.originServerTS), event.nid.value)
+            }
         }
     }
 
@@ -36,7 +41,7 @@ extension Write {
 
     /// Has an event not be found any more: it is redacted, or deleted.
     ///
-    /// - Parameter words: what ``index(_:_:)`` was given for it.
+    /// - Parameter words: what ``index(_:)`` was given for it.
     public mutating func unindex(
         _ event: EventNID, in room: RoomNID, timestamp: Int64, _ words: Set<[UInt8]>
     ) {

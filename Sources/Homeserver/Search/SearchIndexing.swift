@@ -112,13 +112,15 @@ final class SearchIndexing: Sendable {
             var write = Write()
             write.require(lease)
             let events = Dictionary(try await database.events(queue.map(\.event)).map { ($0.nid, $0) }) { $1 }
+            var found: [(event: StoredEvent, words: Set<[UInt8]>)] = []
             for entry in queue {
                 if let event = events[entry.event], let words = try await words(of: event) {
-                    write.index(event, words)
+                    found.append((event, words))
                 } else {
                     write.dropFromSearchQueue(entry)
                 }
             }
+            write.index(found)
             do { try await database.write(write) } catch DatabaseError.conflict {
                 // One of them was redacted meanwhile, or the lease ran out.
                 continue
