@@ -54,14 +54,11 @@ public struct ChainDraft: Sendable {
         if let replacing, let first = auth.firstIndex(of: replacing), authPlaces.indices.contains(first) {
             preferred.swapAt(0, first)
         }
-        var chosen: ChainPlace?
-        for place in preferred {
-            let next = ChainPlace(chain: place.chain, place: place.place + 1)
-            if try await isFree(next, reader) {
-                chosen = next
-                break
-            }
-        }
+        let next = preferred.map { ChainPlace(chain: $0.chain, place: $0.place + 1) }
+        // What is replaced is the end of its chain, as a rule; of the others one or none is, so they are looked at together.
+        let likely = replacing == nil ? 0 : min(1, next.count)
+        var chosen = try await firstFree(next.prefix(likely), reader)
+        if chosen == nil { chosen = try await firstFree(next.dropFirst(likely), reader) }
         let place: ChainPlace
         if let chosen {
             place = chosen
@@ -70,7 +67,13 @@ public struct ChainDraft: Sendable {
         }
         occupied.insert(place)
         places.append((event, place))
-        for target in authPlaces where target.chain != place.chain { links.append(Link(from: place, to: target)) }
+        var targets: [Int64: Int64] = [:]
+        for target in authPlaces where target.chain != place.chain {
+            targets[target.chain] = max(target.place, targets[target.chain] ?? 0)
+        }
+        for (chain, target) in targets.sorted(by: { $0.key < $1.key }) {
+            links.append(Link(from: place, to: ChainPlace(chain: chain, place: target)))
+        }
         return place
     }
 
@@ -87,10 +90,13 @@ public struct ChainDraft: Sendable {
 
     private static let occupant = Statement("SELECT 1 FROM chain_places WHERE chain_nid = $1 AND place = $2")
 
-    private func isFree(_ place: ChainPlace, _ reader: any Reader) async throws -> Bool {
-        if occupied.contains(place) { return false }
-        return try await reader.first(Self.occupant, [.integer(place.chain), .integer(place.place)], { _ in true })
-            == nil
+    private func firstFree(_ candidates: ArraySlice<ChainPlace>, _ reader: any Reader) async throws -> ChainPlace? {
+        let asked = candidates.filter { !occupied.contains($0) }
+        let taken = Set(
+            try await reader.queryEach(Self.occupant, asked.map { [.integer($0.chain), .integer($0.place)] }) {
+                place, _ in place
+            })
+        return asked.indices.first { !taken.contains($0) }.map { asked[$0] }
     }
 }
 
@@ -98,11 +104,7 @@ extension Write {
     private static let insertPlace = Statement(
         "INSERT INTO chain_places (chain_nid, place, event_nid) VALUES ($1, $2, $3)", isIndependent: true)
     private static let insertLink = Statement(
-        """
-        INSERT INTO chain_links (chain_nid, place, to_chain, to_place) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (chain_nid, place, to_chain) DO UPDATE SET to_place = excluded.to_place
-        WHERE excluded.to_place > chain_links.to_place
-        """)
+        "INSERT INTO chain_links (chain_nid, place, to_chain, to_place) VALUES ($1, $2, $3, $4)", isIndependent: true)
 
     public mutating func insert(_ chains: ChainDraft) {
         for (event, place) in chains.places {
