@@ -51,12 +51,13 @@ public struct ChainDraft: Sendable {
     ) async throws -> ChainPlace {
         let authPlaces = try await places(of: auth, database, reader)
         var preferred = authPlaces
+        // What is replaced is the end of its chain, as a rule; of the others one or none is, so they are looked at together.
+        var likely = 0
         if let replacing, let first = auth.firstIndex(of: replacing), authPlaces.indices.contains(first) {
             preferred.swapAt(0, first)
+            likely = 1
         }
         let next = preferred.map { ChainPlace(chain: $0.chain, place: $0.place + 1) }
-        // What is replaced is the end of its chain, as a rule; of the others one or none is, so they are looked at together.
-        let likely = replacing == nil ? 0 : min(1, next.count)
         var chosen = try await firstFree(next.prefix(likely), reader)
         if chosen == nil { chosen = try await firstFree(next.dropFirst(likely), reader) }
         let place: ChainPlace

@@ -186,7 +186,13 @@ final class PostgreSQLWriting {
         if batch.takesPositions {
             plan.add(PostgreSQLCommand(Self.tell, [.integer(core.node), .blob(Topic.pack(plan.topics))]))
         }
-        plan.add(PostgreSQLCommand(Self.commit))
+        // One statement is a transaction by itself.
+        if plan.commands.count == 2 {
+            plan.commands.removeFirst()
+            plan.owners.removeFirst()
+        } else {
+            plan.add(PostgreSQLCommand(Self.commit))
+        }
         return plan
     }
 
@@ -199,7 +205,7 @@ final class PostgreSQLWriting {
                 core.writers.giveBack(connection, level: 0)
                 succeeded(batch, plan, results)
             case .failure(let failure):
-                if !connection.isBroken {
+                if !connection.isBroken, plan.commands.count > 1 {
                     let rollback = PostgreSQLRequest([PostgreSQLCommand(Self.rollback)]) { _ in }
                     rollback.deadline = MonotonicTime.nanoseconds() + PostgreSQLCore.requestLimit
                     connection.send(rollback)
