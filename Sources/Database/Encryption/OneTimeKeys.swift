@@ -189,7 +189,8 @@ extension Database {
         let values: [SQLValue] = [user.value, .text(deviceID)]
         let counts = try await reader.query(Self.countKeys, values) { ($0.text(0), Int($0.integer(1))) }
         return DeviceKeyCounts(
-            oneTime: Dictionary(uniqueKeysWithValues: counts),
+            // Names that differ in bytes alone are one to a dictionary of Swift's.
+            oneTime: Dictionary(counts, uniquingKeysWith: +),
             unusedFallback: try await reader.query(Self.unusedFallback, values) { $0.text(0) })
     }
 }

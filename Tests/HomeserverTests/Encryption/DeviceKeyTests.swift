@@ -159,6 +159,23 @@ struct DeviceKeyTests {
         await server.close()
     }
 
+    @Test("A17: algorithms that are equal as text but not as bytes bring nobody down, and each has its keys")
+    func spellings() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice")
+        let composed = "\u{e9}"
+        let decomposed = "e\u{301}"
+        let keys = JSON.object(
+            JSONObject([("\(composed):1", .string("composed")), ("\(decomposed):1", .string("decomposed"))]))
+        #expect(try await upload(["one_time_keys": keys], server, alice).values.reduce(0, +) == 2)
+        #expect(try await server.homeserver.deviceKeys.counts(of: alice).oneTime.values.reduce(0, +) == 2)
+        #expect(try await server.sync(alice)["device_one_time_keys_count"]?.isObject == true)
+        #expect(try await claim(server, alice, algorithm: decomposed)?.value == "decomposed")
+        #expect(try await claim(server, alice, algorithm: decomposed) == nil)
+        #expect(try await claim(server, alice, algorithm: composed)?.value == "composed")
+        await server.close()
+    }
+
     @Test(
         "one request claims of many devices: each time another key of each, then the fallback key of those that have one"
     )
