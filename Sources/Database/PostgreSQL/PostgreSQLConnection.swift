@@ -88,6 +88,9 @@ final class PostgreSQLConnection: @unchecked Sendable {
             // A writing transaction goes out in one flush: one that waits for more has lost its node.
             settings.append(("idle_in_transaction_session_timeout", "5000"))
             settings.append(("lock_timeout", "\(lockMilliseconds)"))
+            // For statements that are a transaction by themselves.
+            settings.append(("default_transaction_isolation", "read committed"))
+            settings.append(("default_transaction_read_only", "off"))
         case .listening: break
         }
         return settings

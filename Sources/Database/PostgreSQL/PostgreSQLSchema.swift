@@ -46,6 +46,10 @@ enum PostgreSQLSchema {
     /// Brings the database to the current schema, one node at a time.
     static func prepare(_ connection: PostgreSQLConnection) throws {
         try connection.execute("BEGIN")
+        // Whole tables may be rewritten, here or by the node that is waited for.
+        for (name, value) in [("statement_timeout", "0"), ("enable_seqscan", "on")] {
+            try connection.execute("SELECT set_config('\(name)', '\(value)', true)")
+        }
         try connection.execute("SELECT pg_advisory_xact_lock(\(migrationLock))")
         var version = 0
         if case .integer(1)? = try connection.execute("SELECT (to_regclass('schema_version') IS NOT NULL)::int").first?
