@@ -82,7 +82,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
-            path: "Benchmarks"),
+            path: "Benchmarks", exclude: ["instructions.tsv"]),
         .target(name: "FuzzTargets", dependencies: ["MatrixCore"], path: "Fuzz/Targets"),
         .testTarget(
             name: "MatrixCoreTests", dependencies: ["MatrixCore", "FuzzTargets"], resources: [.copy("Vectors")]),
