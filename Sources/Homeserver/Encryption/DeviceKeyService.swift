@@ -6,8 +6,9 @@ import MatrixCore
 public final class DeviceKeyService: Sendable {
     let database: Database
     let serverName: ServerName
-    /// Unclaimed one-time keys that a device may have.
-    static let mostOneTimeKeys = 5_000
+    /// Unclaimed one-time keys that a device may have; clients of today have a hundred at most. Those that were handed out stand in the
+    /// way of a claim until the next upload.
+    static let mostOneTimeKeys = 1_000
     /// Keys that were handed out and are remembered, so that they are not taken again: those of the largest upload, which may be
     /// repeated.
     private static let mostRemembered = UploadedKeys.mostInRequest
@@ -31,7 +32,8 @@ public final class DeviceKeyService: Sendable {
     /// Publishes keys of the requester's device (`POST /keys/upload`).
     ///
     /// - Returns: the unclaimed one-time keys that the device has now, by algorithm.
-    /// - Throws: `M_INVALID_PARAM` if a one-time key of that name is there already and is another one.
+    /// - Throws: `M_INVALID_PARAM` if a one-time key of that name is there already and is another one; `M_LIMIT_EXCEEDED` if the device
+    ///   uploads too many at the same time.
     public func upload(_ body: JSONView, for requester: Requester) async throws -> [String: Int] {
         let deviceKeys = try body.optionalObject("device_keys").map {
             try UploadedKeys.deviceKeys($0, of: requester.userID, requester.deviceID)
@@ -49,7 +51,10 @@ public final class DeviceKeyService: Sendable {
                 // Other keys of the device have come meanwhile, or it is gone.
             }
         }
-        throw MatrixError.unknownToken()
+        guard
+            try await database.deviceIDs(of: requester.nid).contains(where: { $0.hasSameBytes(as: requester.deviceID) })
+        else { throw MatrixError.unknownToken() }
+        throw MatrixError.limitExceeded(retryAfterMS: 1_000)
     }
 
     /// Sets identity keys, if they are others than before.

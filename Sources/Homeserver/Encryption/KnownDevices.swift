@@ -7,8 +7,20 @@ import Synchronization
 /// That a device is there is known until one of its user's ends. What isn't known is looked up: a device that has just come counts at
 /// once, and nothing needs to be told of it.
 final class KnownDevices: Sendable {
+    /// The devices of a user.
+    struct Devices {
+        /// In order.
+        let ids: [String]
+        let names: Set<ByteString>
+
+        init(_ ids: [String]) {
+            self.ids = ids
+            names = Set(ids.map { ByteString($0) })
+        }
+    }
+
     private struct Entry {
-        let devices: [String]
+        let devices: Devices
         let solitude: Int
     }
 
@@ -44,25 +56,23 @@ final class KnownDevices: Sendable {
         }
     }
 
-    /// The IDs of the users' devices, each user's in order.
-    ///
     /// - Parameter wanted: the devices that are asked for, nil meaning all that there are. Of others than these not all may be told.
-    func devices(of wanted: [UserNID: Set<ByteString>?]) async throws -> [UserNID: [String]] {
+    func devices(of wanted: [UserNID: Set<ByteString>?]) async throws -> [UserNID: Devices] {
         let (solitude, asOf) = (database.engine.solitude, database.committedPosition)
-        var found: [UserNID: [String]] = [:]
+        var found: [UserNID: Devices] = [:]
         if let solitude {
-            known.withLock { known in
-                for case (let user, let devices?) in wanted {
-                    guard let entry = known.entries[user], entry.solitude == solitude,
-                        devices.allSatisfy({ device in entry.devices.contains { ByteString($0) == device } })
-                    else { continue }
+            let entries = known.withLock { known in
+                wanted.compactMap { user, devices in devices == nil ? nil : known.entries[user].map { (user, $0) } }
+            }
+            for (user, entry) in entries where entry.solitude == solitude {
+                if let devices = wanted[user] ?? nil, devices.isSubset(of: entry.devices.names) {
                     found[user] = entry.devices
                 }
             }
         }
         let missing = wanted.keys.filter { found[$0] == nil }.sorted()
         if missing.isEmpty { return found }
-        let read = try await database.deviceIDs(of: missing)
+        let read = try await database.deviceIDs(of: missing).mapValues { Devices($0) }
         found.merge(read) { $1 }
         if let solitude {
             known.withLock { known in
@@ -70,7 +80,7 @@ final class KnownDevices: Sendable {
                 guard known.lastChange <= asOf else { return }
                 for (user, devices) in read {
                     known.entries.insert(
-                        Entry(devices: devices, solitude: solitude), for: user, size: devices.count + 1)
+                        Entry(devices: devices, solitude: solitude), for: user, size: devices.ids.count + 1)
                 }
             }
         }

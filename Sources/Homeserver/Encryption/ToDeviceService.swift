@@ -169,8 +169,8 @@ public final class ToDeviceService: Sendable {
             guard let nid = numbers[one.user], let devices = there[nid] else { continue }
             let chosen =
                 one.deviceID == "*"
-                ? devices.filter { !(named[nid]?.contains(ByteString($0)) ?? false) }
-                : devices.filter { $0.hasSameBytes(as: one.deviceID) }
+                ? devices.ids.filter { !(named[nid]?.contains(ByteString($0)) ?? false) }
+                : devices.names.contains(ByteString(one.deviceID)) ? [one.deviceID] : []
             guard !chosen.isEmpty else { continue }
             let place = places[Content(bytes: one.content), default: contents.count]
             if place == contents.count {
