@@ -117,13 +117,6 @@ public final class DeviceKeyService: Sendable {
         write.putFallbackKeys(keys, of: user, deviceID)
     }
 
-    /// What the requester's device is told of its own keys.
-    public func counts(of requester: Requester) async throws -> DeviceKeyCounts {
-        try await database.read { reader in
-            try await self.database.keyCounts(of: requester.nid, requester.deviceID, reader)
-        }
-    }
-
     // MARK: - Claiming
 
     private struct Claim {

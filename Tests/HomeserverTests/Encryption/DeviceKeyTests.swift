@@ -82,7 +82,7 @@ struct DeviceKeyTests {
                 Issue.record("\(code) was expected")
             } catch let error as MatrixError { #expect(error.code == code, "\(error)") }
         }
-        let counts = try await server.homeserver.deviceKeys.counts(of: alice)
+        let counts = try await server.homeserver.sync.devices.keyCounts(of: alice)
         #expect(counts == DeviceKeyCounts())
         await server.close()
     }
@@ -94,23 +94,23 @@ struct DeviceKeyTests {
         #expect(try await upload(["one_time_keys": named(7..<9)], server, alice) == ["curve25519": 2])
         #expect(try await upload(["one_time_keys": named(0..<2)], server, alice) == ["curve25519": 4])
         _ = try await upload(["fallback_keys": ["curve25519:F": "fallback"]], server, alice)
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).unusedFallback == ["curve25519"])
         var claimed: [String] = []
         for _ in 0..<4 { claimed.append(try #require(try await claim(server, alice)).key) }
         #expect(Set(claimed[..<2]) == ["curve25519:K7", "curve25519:K8"])
         #expect(Set(claimed[2...]) == ["curve25519:K0", "curve25519:K1"])
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).unusedFallback == ["curve25519"])
         for _ in 0..<2 {
             let fallback = try #require(try await claim(server, alice))
             #expect(fallback.key == "curve25519:F" && fallback.value == "fallback")
         }
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice) == DeviceKeyCounts())
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice) == DeviceKeyCounts())
         #expect(try await claim(server, alice, algorithm: "signed_curve25519") == nil)
         // The same again, as a client that has not got the answer sends it, is still used; another one is not.
         _ = try await upload(["fallback_keys": ["curve25519:F": "fallback"]], server, alice)
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == [])
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).unusedFallback == [])
         _ = try await upload(["fallback_keys": ["curve25519:G": "another"]], server, alice)
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice).unusedFallback == ["curve25519"])
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).unusedFallback == ["curve25519"])
         #expect(try #require(try await claim(server, alice)).key == "curve25519:G")
         await server.close()
     }
@@ -150,7 +150,7 @@ struct DeviceKeyTests {
         #expect(try await upload(["one_time_keys": uploaded], server, alice) == ["curve25519": 16, "other": 1])
         #expect(try await upload(["one_time_keys": uploaded], server, alice) == ["curve25519": 16, "other": 1])
         #expect(
-            try await server.homeserver.deviceKeys.counts(of: alice).oneTime == ["curve25519": 16, "other": 1])
+            try await server.homeserver.sync.devices.keyCounts(of: alice).oneTime == ["curve25519": 16, "other": 1])
         var claimed: [String: JSON] = [:]
         for algorithm in ["curve25519", "other"] {
             while let key = try await claim(server, alice, algorithm: algorithm) { claimed[key.key] = key.value }
@@ -168,7 +168,7 @@ struct DeviceKeyTests {
         let keys = JSON.object(
             JSONObject([("\(composed):1", .string("composed")), ("\(decomposed):1", .string("decomposed"))]))
         #expect(try await upload(["one_time_keys": keys], server, alice).values.reduce(0, +) == 2)
-        #expect(try await server.homeserver.deviceKeys.counts(of: alice).oneTime.values.reduce(0, +) == 2)
+        #expect(try await server.homeserver.sync.devices.keyCounts(of: alice).oneTime.values.reduce(0, +) == 2)
         #expect(try await server.sync(alice)["device_one_time_keys_count"]?.isObject == true)
         #expect(try await claim(server, alice, algorithm: decomposed)?.value == "decomposed")
         #expect(try await claim(server, alice, algorithm: decomposed) == nil)
@@ -394,7 +394,7 @@ struct DeviceKeyTests {
             mediaPath: "\(place.path)/media", scratch: place.path,
             surroundings: ManualSurroundings(seed: 77).surroundings, logger: .init(label: "t"))
         let again = try await TestServer(directory: place, clock: ManualSurroundings(seed: 5))
-        #expect(try await again.homeserver.deviceKeys.counts(of: alice) == DeviceKeyCounts())
+        #expect(try await again.homeserver.sync.devices.keyCounts(of: alice) == DeviceKeyCounts())
         #expect(try #require(try await claim(again, alice)).key == "curve25519:F")
         // Whoever comes with a token from before asks for everybody's devices again: what they knew may not be so any more.
         let lists = try await again.sync(bob, since: since)["device_lists"]
