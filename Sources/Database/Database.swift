@@ -1,5 +1,6 @@
 import Logging
 import MatrixCore
+import Synchronization
 
 /// The server's database: an engine, what is known of it in memory, and (in extensions, a file per subject) the
 /// questions that the services ask.
@@ -11,6 +12,9 @@ public final class Database: Sendable {
     let servers: NumberedIdentifiers<ServerName>
     let eventTypes: NumberedIdentifiers<EventType>
     let stateKeys: NumberedIdentifiers<StateKey>
+    /// Places that were seen taken: they stay so, and those behind what authorises every member are looked for with each of them.
+    /// The lock protects the cache; nothing is awaited while it is held.
+    let takenPlaces = Mutex(BoundedCache<ChainPlace, Bool>(capacity: 20_000))
     private let eventNumbers = NumberSource(name: "event", blockSize: 1_000)
     private let chainNumbers = NumberSource(name: "chain", blockSize: 1_000)
     let backfillNumbers = NumberSource(name: "backfill", blockSize: 1_000)

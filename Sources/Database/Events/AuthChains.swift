@@ -58,8 +58,8 @@ public struct ChainDraft: Sendable {
             likely = 1
         }
         let next = preferred.map { ChainPlace(chain: $0.chain, place: $0.place + 1) }
-        var chosen = try await firstFree(next.prefix(likely), reader)
-        if chosen == nil { chosen = try await firstFree(next.dropFirst(likely), reader) }
+        var chosen = try await firstFree(next.prefix(likely), database, reader)
+        if chosen == nil { chosen = try await firstFree(next.dropFirst(likely), database, reader) }
         let place: ChainPlace
         if let chosen {
             place = chosen
@@ -91,12 +91,19 @@ public struct ChainDraft: Sendable {
 
     private static let occupant = Statement("SELECT 1 FROM chain_places WHERE chain_nid = $1 AND place = $2")
 
-    private func firstFree(_ candidates: ArraySlice<ChainPlace>, _ reader: any Reader) async throws -> ChainPlace? {
-        let asked = candidates.filter { !occupied.contains($0) }
+    private func firstFree(
+        _ candidates: ArraySlice<ChainPlace>, _ database: Database, _ reader: any Reader
+    ) async throws -> ChainPlace? {
+        let asked = database.takenPlaces.withLock { known in
+            candidates.filter { !occupied.contains($0) && known[$0] == nil }
+        }
         let taken = Set(
             try await reader.queryEach(Self.occupant, asked.map { [.integer($0.chain), .integer($0.place)] }) {
                 place, _ in place
             })
+        database.takenPlaces.withLock { known in
+            for index in taken { known.insert(true, for: asked[index], size: 1) }
+        }
         return asked.indices.first { !taken.contains($0) }.map { asked[$0] }
     }
 }

@@ -24,7 +24,7 @@ protocol NumberedIdentifier: Hashable, Sendable {
     static var find: Statement { get }
     /// Selects the columns of an identifier by its number.
     static var name: Statement { get }
-    /// Adds an identifier, or does nothing if it is there.
+    /// Adds an identifier and returns its number, or does nothing if it is there.
     static var add: Statement { get }
     /// The values of `find` and `add`.
     var columns: [SQLValue] { get }
@@ -105,20 +105,37 @@ final class NumberedIdentifiers<Identifier: NumberedIdentifier>: Sendable {
         if missing.isEmpty { return found }
         var write = Write()
         write.standsAlone = true
-        add(missing, to: &write)
-        _ = try await engine.write(write)
-        for (identifier, number) in try await existing(Array(missing), engine) { found[identifier] = number }
+        let adding = add(missing, to: &write)
+        found.merge(added(adding, try await engine.write(write))) { $1 }
+        // Those that somebody else has added meanwhile.
+        let others = missing.filter { found[$0] == nil }
+        if !others.isEmpty { found.merge(try await existing(Array(others), engine)) { $1 } }
         return found
     }
 
+    /// Identifiers that a write adds, and where in its result their numbers stand.
+    typealias Adding = [(identifier: Identifier, place: Int)]
+
     /// Has those of the identifiers added that have no number yet.
-    func add(missing identifiers: [Identifier], to write: inout Write, _ engine: any Engine) async throws {
+    func add(missing identifiers: [Identifier], to write: inout Write, _ engine: any Engine) async throws -> Adding {
         let found = try await existing(identifiers, engine)
-        add(Set(identifiers.filter { found[$0] == nil }), to: &write)
+        return add(Set(identifiers.filter { found[$0] == nil }), to: &write)
     }
 
-    private func add(_ missing: Set<Identifier>, to write: inout Write) {
-        for columns in missing.map(\.columns).sorted(by: Self.inOrder) { write.run(Identifier.add, columns) }
+    private func add(_ missing: Set<Identifier>, to write: inout Write) -> Adding {
+        missing.map { ($0, $0.columns) }.sorted { Self.inOrder($0.1, $1.1) }
+            .map { ($0, write.returning(Identifier.add, $1)) }
+    }
+
+    /// Remembers the numbers that a write has given; those that were there before it, it doesn't know.
+    @discardableResult
+    func added(_ adding: Adding, _ result: WriteResult) -> [Identifier: Number] {
+        var pairs: [(Identifier, Int64)] = []
+        for (identifier, place) in adding {
+            if case .integer(let number)? = result.rows[place].first?.first { pairs.append((identifier, number)) }
+        }
+        remember(pairs)
+        return Dictionary(pairs.map { ($0, Number($1)) }) { $1 }
     }
 
     /// The identifier of a number.
@@ -164,7 +181,7 @@ extension UserID: NumberedIdentifier {
     typealias Entity = UserEntity
     static let find = Statement("SELECT user_nid FROM users WHERE user_id = $1")
     static let name = Statement("SELECT user_id FROM users WHERE user_nid = $1")
-    static let add = Statement("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT DO NOTHING")
+    static let add = Statement("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING user_nid")
     var columns: [SQLValue] { [.identifier(string)] }
     init(row: any Row) { self.init(unchecked: row.text(0)) }
 }
@@ -173,7 +190,8 @@ extension ServerName: NumberedIdentifier {
     typealias Entity = ServerEntity
     static let find = Statement("SELECT server_nid FROM servers WHERE server_name = $1")
     static let name = Statement("SELECT server_name FROM servers WHERE server_nid = $1")
-    static let add = Statement("INSERT INTO servers (server_name) VALUES ($1) ON CONFLICT DO NOTHING")
+    static let add = Statement(
+        "INSERT INTO servers (server_name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING server_nid")
     var columns: [SQLValue] { [.identifier(string)] }
     init(row: any Row) { self.init(unchecked: row.text(0)) }
 }
@@ -182,7 +200,7 @@ extension EventType: NumberedIdentifier {
     typealias Entity = EventTypeEntity
     static let find = Statement("SELECT type_nid FROM event_types WHERE type = $1")
     static let name = Statement("SELECT type FROM event_types WHERE type_nid = $1")
-    static let add = Statement("INSERT INTO event_types (type) VALUES ($1) ON CONFLICT DO NOTHING")
+    static let add = Statement("INSERT INTO event_types (type) VALUES ($1) ON CONFLICT DO NOTHING RETURNING type_nid")
     var columns: [SQLValue] { [.identifier(name)] }
     init(row: any Row) { self.init(row.text(0)) }
 }
@@ -191,7 +209,8 @@ extension StateKey: NumberedIdentifier {
     typealias Entity = StateKeyEntity
     static let find = Statement("SELECT state_key_nid FROM state_keys WHERE type = $1 AND state_key = $2")
     static let name = Statement("SELECT type, state_key FROM state_keys WHERE state_key_nid = $1")
-    static let add = Statement("INSERT INTO state_keys (type, state_key) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    static let add = Statement(
+        "INSERT INTO state_keys (type, state_key) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING state_key_nid")
     var columns: [SQLValue] { [.identifier(type), .identifier(key)] }
     init(row: any Row) { self.init(type: row.text(0), key: row.text(1)) }
 }
@@ -300,10 +319,16 @@ extension Database {
         let users = Array(Set(events.map(\.sender) + members))
         var write = Write()
         write.standsAlone = true
-        try await self.users.add(missing: users, to: &write, engine)
-        try await servers.add(missing: Array(Set(users.map(\.server))), to: &write, engine)
-        try await stateKeys.add(missing: Array(Set(keys)), to: &write, engine)
-        try await eventTypes.add(missing: Array(Set(events.map { EventType($0.type) })), to: &write, engine)
-        if !write.isEmpty { _ = try await engine.write(write) }
+        let newUsers = try await self.users.add(missing: users, to: &write, engine)
+        let newServers = try await servers.add(missing: Array(Set(users.map(\.server))), to: &write, engine)
+        let newKeys = try await stateKeys.add(missing: Array(Set(keys)), to: &write, engine)
+        let newTypes = try await eventTypes.add(
+            missing: Array(Set(events.map { EventType($0.type) })), to: &write, engine)
+        if write.isEmpty { return }
+        let result = try await engine.write(write)
+        self.users.added(newUsers, result)
+        servers.added(newServers, result)
+        stateKeys.added(newKeys, result)
+        eventTypes.added(newTypes, result)
     }
 }
