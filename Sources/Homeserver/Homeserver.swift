@@ -53,6 +53,7 @@ public final class Homeserver: Sendable {
     public let mediaPurging: RemoteMediaPurging
     public let purging: PurgeService
     let redactions: RedactionJob
+    let forgetting: TransactionForgetting
     let indexing: SearchIndexing
     let fillings: [BackgroundFilling]
     private let logger: Logger
@@ -202,6 +203,8 @@ public final class Homeserver: Sendable {
         purging = PurgeService(rooms: rooms)
         delayedEvents = DelayedEventService(rooms: rooms, rateLimits: rateLimits, node: node, logger: logger)
         redactions = RedactionJob(rooms: rooms, node: node, logger: logger)
+        forgetting = TransactionForgetting(
+            database: database, surroundings: surroundings, node: node, logger: logger)
         fillings = BackgroundFilling.all(rooms: rooms, node: node)
         self.logger = logger
         let serving = EventServing(federated: federated, reading: reading)
@@ -252,6 +255,7 @@ public final class Homeserver: Sendable {
     public func startJobs() async throws {
         try await purging.goOn()
         redactions.start()
+        forgetting.start()
         mediaPurging.start()
         sharedEphemera.start()
         try await federation.start()
@@ -278,6 +282,7 @@ public final class Homeserver: Sendable {
     /// Finishes what was begun and closes the database. Nothing may be asked of the server afterwards.
     public func close() async {
         redactions.stop()
+        forgetting.stop()
         mediaPurging.stop()
         partialRooms.stop()
         await sharedEphemera.stop()

@@ -92,26 +92,4 @@ extension Write {
     public mutating func remember(redaction: EventNID, of target: EventID) {
         run(Self.insertRedaction, .blob(StoredEvent.key(of: target)), redaction.value)
     }
-
-    private static let insertTransaction = Statement(
-        "INSERT INTO transactions (user_nid, transaction_key, event_id, created_ts) VALUES ($1, $2, $3, $4)")
-
-    /// Remembers what a client's transaction made; a second one with the same key fails as a constraint.
-    public mutating func rememberTransaction(_ key: [UInt8], of user: UserNID, made event: EventID, at time: Int64) {
-        run(Self.insertTransaction, user.value, .blob(key), .blob(PackedEventID.pack(event)), .integer(time))
-    }
-}
-
-extension Database {
-    private static let transaction = Statement(
-        "SELECT event_id FROM transactions WHERE user_nid = $1 AND transaction_key = $2")
-
-    /// The event that a client's transaction made before.
-    public func event(ofTransaction key: [UInt8], by user: UserNID) async throws -> EventID? {
-        try await readOnce { reader in
-            try await reader.first(Self.transaction, [user.value, .blob(key)]) {
-                PackedEventID.unpack($0.blob(0))
-            }
-        }
-    }
 }

@@ -36,6 +36,53 @@ struct DeletionTests {
         await server.close()
     }
 
+    @Test(
+        "what clients' transactions made is known for a week, whatever stands between the old ones, and then it is let go"
+    )
+    func oldTransactions() async throws {
+        let clock = ManualSurroundings()
+        let server = try await TestServer(clock: clock)
+        var users: [Requester] = []
+        for name in ["alice", "bob", "carol"] { users.append(try await server.user(name)) }
+        let room = try await server.room(of: users[0])
+        for user in users.dropFirst() { try await server.homeserver.memberships.join(room, reason: nil, by: user) }
+        func send(_ transaction: String, by user: Requester) async throws -> EventID {
+            try await server.homeserver.sending.send(
+                "m.room.message", content: ["body": "once"], to: room, transactionID: transaction, by: user)
+        }
+        /// Of each user's transactions of these names, how many make an event anew.
+        func anew(_ names: [String], _ made: [[EventID]]) async throws -> [Int] {
+            var counts: [Int] = []
+            for (user, known) in zip(users, made) {
+                var again: [EventID] = []
+                for name in names { again.append(try await send(name, by: user)) }
+                counts.append(zip(again, known).count { $0 != $1 })
+            }
+            return counts
+        }
+        func all(_ names: [String]) async throws -> [[EventID]] {
+            var made: [[EventID]] = []
+            for user in users {
+                var events: [EventID] = []
+                for name in names { events.append(try await send(name, by: user)) }
+                made.append(events)
+            }
+            return made
+        }
+        let early = (0..<20).map { "early \($0)" }, late = (0..<20).map { "late \($0)" }
+        let first = try await all(early)
+        clock.advance(by: TransactionForgetting.memory)
+        let second = try await all(late)
+        try await server.homeserver.forgetting.run(batch: 7)
+        #expect(try await anew(early, first) == [0, 0, 0])
+        clock.advance(by: TransactionForgetting.interval)
+        try await server.homeserver.forgetting.run(batch: 7)
+        #expect(try await anew(late, second) == [0, 0, 0])
+        #expect(try await anew(early, first) == [20, 20, 20])
+        #expect(try await ConsistencyCheck(server.homeserver.database).run().problems == [])
+        await server.close()
+    }
+
     @Test("a purged room is gone from everywhere, and so is nothing else")
     func purgeOfRoom() async throws {
         let server = try await TestServer()
