@@ -90,7 +90,7 @@ public final class TestServer: Sendable {
         let filter = try SyncFilter(try JSONDocument(parsing: Array(filter.utf8)).root)
         let answer = try await homeserver.sync.sync(
             .init(since: since, timeout: timeout, fullState: fullState, filter: filter), for: user)
-        return try JSONDocument(parsing: answer).root
+        return try JSONDocument(parsing: answer, limits: .own).root
     }
 
     /// An answer of sliding sync, parsed.
@@ -99,7 +99,9 @@ public final class TestServer: Sendable {
     ) async throws -> JSONView {
         let request = try SlidingRequest(
             try JSONDocument(parsing: body.encoded()).root, pos: pos, timeout: timeout, presence: nil, for: user.userID)
-        return try JSONDocument(parsing: try await homeserver.slidingSync.sync(request, for: user)).root
+        return try JSONDocument(
+            parsing: try await homeserver.slidingSync.sync(request, for: user), limits: .own
+        ).root
     }
 
     /// The bodies of the messages that a user sees on going back through a room, newest first.
@@ -110,7 +112,7 @@ public final class TestServer: Sendable {
             let answer = try await homeserver.reading.messages(
                 in: room, .init(from: from, to: nil, backwards: true, limit: page, filter: RoomEventFilter()), for: user
             )
-            let root = try JSONDocument(parsing: answer).root
+            let root = try JSONDocument(parsing: answer, limits: .own).root
             bodies += root["chunk"]?.elements.compactMap { $0["content"]?["body"]?.string } ?? []
             from = root["end"]?.string
         } while from != nil

@@ -13,8 +13,14 @@ struct HostileShowingTests {
         let alice = scene.alice
         let since = try #require(try await scene.server.sync(alice)["next_batch"]?.string)
         let nested = JSON.array([.array([.array([.null])])])
+        func deep(_ levels: Int) -> JSON {
+            [
+                "type": "m.room.topic", "state_key": .string("\(levels)"), "sender": "@mallory:evil.example",
+                "content": ["deep": (0..<levels - 2).reduce(JSON.array([])) { inner, _ in .array([inner]) }],
+            ]
+        }
         let states: [JSON] = [
-            [], "no array", ["a": 1], .null,
+            [], "no array", ["a": 1], .null, [deep(96), deep(97), deep(98), deep(99), deep(100), deep(101)],
             [5, "x", .null, [], ["type": 5], ["type": "m.room.name"]],
             [
                 [

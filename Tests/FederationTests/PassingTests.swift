@@ -147,6 +147,28 @@ struct PassingTests {
         await scene.scene.close()
     }
 
+    @Test("A10 a message to a device that is nested as deep as it may be keeps nothing from the server it goes to")
+    func deepMessage() async throws {
+        let scene = try await Scene()
+        let since = try await scene.scene[1].sync(scene.bob)["next_batch"]?.string
+        for levels in 90..<98 {
+            let deep = (0..<levels).reduce(JSON.array([])) { inner, _ in .array([inner]) }
+            let messages: JSON = [scene.bob.userID.string: [scene.bob.deviceID: ["deep": deep]]]
+            try await scene.scene[0].homeserver.toDevice.send(
+                "org.example", try JSONDocument(parsing: messages.encoded(), limits: .own).root,
+                transactionID: "t\(levels)", by: scene.alice)
+        }
+        var found = 0
+        var token = since
+        try await scene.scene.eventually("all have arrived") {
+            let answer = try await scene.scene[1].sync(scene.bob, since: token)
+            found += answer["to_device"]?["events"]?.count ?? 0
+            token = answer["next_batch"]?.string
+            return found >= 8
+        }
+        await scene.scene.close()
+    }
+
     @Test("a server that can't be asked for keys is named, and the keys of others come")
     func keysOfTheGone() async throws {
         let scene = try await Scene()

@@ -66,9 +66,23 @@ extension Write {
             position = excluded.position
         """)
 
+    private static let forgetThreads = Statement(
+        """
+        DELETE FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> '' AND position < (
+            SELECT position FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> ''
+            ORDER BY position DESC LIMIT 1 OFFSET $4)
+        """)
+
+    /// Moves a receipt.
+    ///
+    /// - Parameter threads: in how many threads of the room a user's receipts of the type are kept, the newest: a thread is whatever
+    ///   somebody says.
     public mutating func putReceipt(
-        in room: RoomNID, of user: UserNID, type: String, thread: String, event: EventID, at time: Int64
+        in room: RoomNID, of user: UserNID, type: String, thread: String, event: EventID, at time: Int64, threads: Int
     ) {
+        if !thread.isEmpty, thread != "main" {
+            run(Self.forgetThreads, room.value, user.value, .text(type), .integer(Int64(threads) - 2))
+        }
         let position = takePosition()
         run(
             Self.put, room.value, user.value, .text(type), .text(thread), .identifier(event.string), .integer(time),

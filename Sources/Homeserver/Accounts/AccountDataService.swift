@@ -51,7 +51,7 @@ public final class AccountDataService: Sendable {
         guard let room = try await nid(roomID),
             let content = try await database.accountData(of: requester.nid, room: room, type: Self.tags)
         else { return [:] }
-        return try JSONDocument(parsing: content).root["tags"]?.json.objectValue ?? [:]
+        return try JSONDocument(parsing: content, limits: .own).root["tags"]?.json.objectValue ?? [:]
     }
 
     /// Sets a tag of a room, or removes it (nil).

@@ -30,7 +30,7 @@ public final class DeviceService: Sendable {
         if requester.appservice != nil { try await put(deviceID, name: nil, of: requester) }
         _ = try await device(deviceID, of: requester)
         var write = Write()
-        write.renameDevice(deviceID, to: name.map { String($0.prefix(100)) }, of: requester.nid)
+        write.renameDevice(deviceID, to: name.map { $0.shortened(to: 100) }, of: requester.nid)
         try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
     }
@@ -134,7 +134,7 @@ public final class DeviceService: Sendable {
         }
         var write = Write()
         write.putDevice(
-            deviceID, of: requester.nid, displayName: name.map { String($0.prefix(100)) },
+            deviceID, of: requester.nid, displayName: name.map { $0.shortened(to: 100) },
             at: accounts.surroundings.now())
         write.topics.append(.user(requester.nid))
         try await database.write(write)

@@ -41,7 +41,7 @@ final class IgnoredUsers: Sendable {
         var list: Set<UserNID> = []
         if let content = try await database.accountData(of: user, room: nil, type: Self.type) {
             var names: [UserID] = []
-            if let users = try JSONDocument(parsing: content).root["ignored_users"] {
+            if let users = try JSONDocument(parsing: content, limits: .own).root["ignored_users"] {
                 for (name, _) in users.members.prefix(Self.most) { if let name = UserID(name) { names.append(name) } }
             }
             list = Set(try await database.existingNumbers(ofUsers: names).values)

@@ -47,7 +47,9 @@ struct InteractiveAuthentication: Sendable {
         }
 
         fileprivate init?(_ stored: [UInt8]) {
-            guard let root = try? JSONDocument(parsing: stored).root, let operation = root["operation"]?.string else {
+            guard let root = try? JSONDocument(parsing: stored, limits: .own).root,
+                let operation = root["operation"]?.string
+            else {
                 return nil
             }
             self.operation = operation

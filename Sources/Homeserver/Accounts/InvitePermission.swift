@@ -10,7 +10,7 @@ struct InvitePermission: Sendable {
     /// Whether a user of this server wants no invitations. One point read.
     func isBlocked(for user: UserNID) async throws -> Bool {
         guard let content = try await database.accountData(of: user, room: nil, type: Self.type) else { return false }
-        return try JSONDocument(parsing: content).root["default_action"]?.isString("block") ?? false
+        return try JSONDocument(parsing: content, limits: .own).root["default_action"]?.isString("block") ?? false
     }
 
     /// - Throws: `M_INVITE_BLOCKED`.

@@ -50,7 +50,7 @@ public final class LastSeen: Sendable {
         var write = Write()
         write.noteDevice(
             requester.deviceID, of: requester.nid, seenAt: now, address: address,
-            userAgent: userAgent.map { String($0.prefix(200)) })
+            userAgent: userAgent.map { $0.shortened(to: 200) })
         try await database.write(write)
     }
 }

@@ -29,7 +29,7 @@ public final class ProfileService: Sendable {
         if let name = account.displayName { profile["displayname"] = .string(name) }
         if let avatar = account.avatarURL { profile["avatar_url"] = .string(avatar) }
         for (field, value) in try await database.profileFields(of: account.nid) {
-            profile[field] = try JSONDocument(parsing: value).root.json
+            profile[field] = try JSONDocument(parsing: value, limits: .own).root.json
         }
         return profile
     }

@@ -14,7 +14,7 @@ public final class PushRuleService: Sendable {
     private let compiled = Mutex(Cache())
 
     private struct Cache {
-        var rules = BoundedCache<UserNID, CompiledPushRules>(capacity: 20_000)
+        var rules = BoundedCache<UserNID, CompiledPushRules>(capacity: 64 << 20)
         var changes = 0
     }
 
@@ -44,7 +44,7 @@ public final class PushRuleService: Sendable {
         if let known { return known }
         let rules = try await stored(of: nid).map { CompiledPushRules(adapted($0)) } ?? CompiledPushRules()
         compiled.withLock { cache in
-            if cache.changes == changes { cache.rules.insert(rules, for: nid, size: 1) }
+            if cache.changes == changes { cache.rules.insert(rules, for: nid, size: rules.compiledBytes) }
         }
         return rules
     }
@@ -70,7 +70,7 @@ public final class PushRuleService: Sendable {
     /// Account data as clients get it.
     func shown(_ entry: AccountDataEntry) throws -> AccountDataEntry {
         guard entry.room == nil, entry.type == Self.type else { return entry }
-        let rules = try JSONDocument(parsing: entry.content).root["global"]
+        let rules = try JSONDocument(parsing: entry.content, limits: .own).root["global"]
         if !followsThreads, rules?[PushRule.Kind.postcontent.rawValue] == nil { return entry }
         let content = Self.content(adapted(PushRuleSet(rules?.json ?? [:])))
         return AccountDataEntry(room: nil, type: entry.type, content: content.encoded())
@@ -81,10 +81,12 @@ public final class PushRuleService: Sendable {
         AccountDataEntry(room: nil, type: Self.type, content: Self.content(defaults(for: user)).encoded())
     }
 
-    /// The rules of a user who has changed any.
+    /// The rules of a user who has changed any. What can't be read is as if it weren't there: rooms don't wait for one member's rules.
     private func stored(of user: UserNID) async throws -> PushRuleSet? {
-        guard let content = try await database.accountData(of: user, room: nil, type: Self.type) else { return nil }
-        return PushRuleSet(try JSONDocument(parsing: content).root["global"]?.json ?? [:])
+        guard let content = try await database.accountData(of: user, room: nil, type: Self.type),
+            let stored = try? JSONDocument(parsing: content, limits: .own)
+        else { return nil }
+        return PushRuleSet(stored.root["global"]?.json ?? [:])
     }
 
     public func rules(of requester: Requester) async throws -> PushRuleSet {
@@ -100,6 +102,9 @@ public final class PushRuleService: Sendable {
         return rule
     }
 
+    /// Bytes of all rules of a user. Each event of each room that the user is in is held against all of them (A14).
+    static let largest = 128 << 10
+
     private static let unknown = MatrixError.notFound("There is no such push rule.")
 
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
@@ -107,9 +112,13 @@ public final class PushRuleService: Sendable {
         var rules = stored.map(adapted) ?? defaults(for: requester.userID)
         try change(&rules)
         if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
+        let before = stored.map { Self.content($0).encoded().count } ?? 0
+        let content = Self.content(rules).encoded()
+        guard content.count <= Self.largest || content.count <= before else {
+            throw MatrixError.tooLarge("All push rules of a user may have \(Self.largest) bytes; remove some first.")
+        }
         var write = Write()
-        write.putAccountData(
-            of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
+        write.putAccountData(of: requester.nid, room: nil, type: Self.type, content: content)
         write.changePushRules(of: requester.nid)
         try await database.write(write)
     }

@@ -59,7 +59,7 @@ public final class ReportService: Sendable {
         write.insert(
             Report(
                 id: surroundings.randomText(20), reporter: requester.nid, createdTS: surroundings.now(), room: room,
-                event: event, user: user, reason: reason.map { String($0.prefix(Self.longestReason)) }, score: score))
+                event: event, user: user, reason: reason.map { $0.shortened(to: Self.longestReason) }, score: score))
         try await database.write(write)
     }
 

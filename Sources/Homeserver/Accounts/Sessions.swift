@@ -20,7 +20,7 @@ extension AccountService {
         }
         let hash = account?.passwordHash ?? decoy
         let fits = try await verify(
-            password, hash, of: (userID(named: user)?.string ?? String(user.prefix(255))).lowercased())
+            password, hash, of: (userID(named: user)?.string ?? user.shortened(to: 255)).lowercased())
         guard fits, let account, account.passwordHash != nil, !account.isDeactivated else { throw wrong }
         if account.standing.contains(.locked) { throw MatrixError.userLocked }
         let request = SessionRequest(deviceID: deviceID, displayName: displayName, refreshes: refreshes)
@@ -59,7 +59,7 @@ extension AccountService {
         }
         if let deviceID = request.deviceID { try await checkIsNoCrossSigningKey(deviceID, of: nid) }
         let device = request.deviceID ?? surroundings.randomText(10, from: "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        let name = request.displayName.map { String($0.prefix(100)) }
+        let name = request.displayName.map { $0.shortened(to: 100) }
         let (token, hash) = tokens.make()
         let now = surroundings.now()
         var session = Session(userID: userID, deviceID: device, accessToken: token)

@@ -197,7 +197,7 @@ public final class DelayedEventService: Sendable {
         try rateLimits.take(.message, for: requester.userID.string)
         let room = try await rooms.room(event.room)
         let now = surroundings.now()
-        let content = try JSONDocument(parsing: event.content).root.json
+        let content = try JSONDocument(parsing: event.content, limits: .own).root.json
         try await rooms.perform(in: room) { draft in
             // A batch that loses against another node is built anew: by then it may have been sent.
             guard let current = try await self.database.delayedEvent(event.delayID), current.finalisedAt == nil,

@@ -214,7 +214,7 @@ extension StoredCrossSigningKey {
 
 extension StoredDeviceKeys {
     /// The device's signing key in Base64, as far as it has one.
-    var ed25519: String? { try? JSONDocument(parsing: json).root["keys"]?["ed25519:\(deviceID)"]?.string }
+    var ed25519: String? { try? JSONDocument(parsing: json, limits: .own).root["keys"]?["ed25519:\(deviceID)"]?.string }
 }
 
 extension AccountService {

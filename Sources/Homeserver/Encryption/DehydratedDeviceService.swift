@@ -31,7 +31,7 @@ public final class DehydratedDeviceService: Sendable {
         guard data.range.count <= Self.largestData else {
             throw MatrixError.tooLarge("“device_data” may have \(Self.largestData) bytes.")
         }
-        let name = try body.optionalString("initial_device_display_name").map { String($0.prefix(100)) }
+        let name = try body.optionalString("initial_device_display_name").map { $0.shortened(to: 100) }
         guard let deviceKeys = try body.optionalObject("device_keys") else {
             throw MatrixError.missingParam("device_keys")
         }

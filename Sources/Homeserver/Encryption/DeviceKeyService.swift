@@ -73,7 +73,7 @@ public final class DeviceKeyService: Sendable {
     }
 
     static func signedPart(_ json: [UInt8]) -> [UInt8]? {
-        try? JSONDocument(parsing: json).root.canonical(omitting: ["signatures", "unsigned"])
+        try? JSONDocument(parsing: json, limits: .own).root.canonical(omitting: ["signatures", "unsigned"])
     }
 
     /// Adds one-time and fallback keys of the requester's device.

@@ -46,7 +46,10 @@ extension DeviceKeyService {
     private func add(
         _ remote: RemoteDevices.Answer, _ wanted: [UserID: Set<ByteString>], to answer: JSON, for requester: Requester
     ) async throws -> JSON {
-        var answer = answer
+        var answer = answer.objectValue ?? [:]
+        func part(_ name: String) -> JSONObject { answer[name]?.objectValue ?? [:] }
+        var (deviceKeys, masterKeys) = (part("device_keys"), part("master_keys"))
+        var (selfSigningKeys, failures) = (part("self_signing_keys"), part("failures"))
         let numbers = try await database.existingNumbers(ofUsers: Array(remote.users.keys))
         let signatures = try await database.read { reader in
             try await self.database.keySignatures(on: numbers.values.sorted(), visibleTo: requester.nid, reader)
@@ -57,7 +60,7 @@ extension DeviceKeyService {
             for device in keys.devices where wanted[user]?.contains(ByteString(device.id)) ?? true {
                 devices[device.id] = device.keys
             }
-            answer["device_keys"]?[user.string] = .object(devices)
+            deviceKeys[user.string] = .object(devices)
             if var master = keys.master {
                 if let nid = numbers[user] {
                     for key in master["keys"]?.objectValue ?? [:] {
@@ -66,12 +69,16 @@ extension DeviceKeyService {
                         Self.add(added.filter { $0.signer == requester.nid }, to: &master, of: user, requester)
                     }
                 }
-                answer["master_keys"]?[user.string] = master
+                masterKeys[user.string] = master
             }
-            if let key = keys.selfSigning { answer["self_signing_keys"]?[user.string] = key }
+            if let key = keys.selfSigning { selfSigningKeys[user.string] = key }
         }
-        for (server, failure) in remote.failures { answer["failures"]?[server.string] = failure }
-        return answer
+        for (server, failure) in remote.failures { failures[server.string] = failure }
+        answer["device_keys"] = .object(deviceKeys)
+        answer["master_keys"] = .object(masterKeys)
+        answer["self_signing_keys"] = .object(selfSigningKeys)
+        answer["failures"] = .object(failures)
+        return .object(answer)
     }
 
     /// What everybody may know of the keys of users of this server.
@@ -144,7 +151,9 @@ extension DeviceKeyService {
         _ added: [KeySignature], _ stored: [UInt8], _ unsigned: JSON? = nil, of owner: UserID, _ requester: Requester?
     ) -> JSON? {
         guard added.isEmpty else {
-            guard var json = try? JSONDocument(parsing: stored).root.json, json.objectValue?.isEmpty == false else {
+            guard var json = try? JSONDocument(parsing: stored, limits: .own).root.json,
+                json.objectValue?.isEmpty == false
+            else {
                 return nil
             }
             add(added, to: &json, of: owner, requester)

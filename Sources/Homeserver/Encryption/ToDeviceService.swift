@@ -77,20 +77,17 @@ public final class ToDeviceService: Sendable {
     private func sendToOthers(
         _ asked: [Asked], _ type: String, from sender: UserID, in write: inout Write
     ) async throws {
-        var messages: [ServerName: JSON] = [:]
+        var messages: [ServerName: [UserID: JSONObject]] = [:]
         for one in asked where one.user.server != serverName {
-            var users = messages[one.user.server] ?? [:]
-            var devices = users[one.user.string] ?? [:]
-            devices[one.deviceID] = .raw(one.content)
-            users[one.user.string] = devices
-            messages[one.user.server] = users
+            messages[one.user.server, default: [:]][one.user, default: [:]][one.deviceID] = .raw(one.content)
         }
         if messages.isEmpty { return }
         let position = write.takePosition()
-        for (place, server) in messages.keys.sorted().enumerated() {
+        for (place, (server, users)) in messages.sorted(by: { $0.key < $1.key }).enumerated() {
+            let devices = users.sorted { $0.key < $1.key }.map { ($0.key.string, JSON.object($0.value)) }
             let content: JSON = [
                 "sender": .string(sender.string), "type": .string(type),
-                "message_id": .string(surroundings.randomText(24)), "messages": messages[server] ?? [:],
+                "message_id": .string(surroundings.randomText(24)), "messages": .object(JSONObject(devices)),
             ]
             guard let canonical = try? content.canonical() else {
                 throw MatrixError.badJSON("A message to a device of another server must be canonical JSON.")

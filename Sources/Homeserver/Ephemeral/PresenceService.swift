@@ -150,7 +150,7 @@ public final class PresenceService: Sendable {
         table.withLock { table in
             guard var entry = table.users[user] else { return }
             entry.record.state = state
-            entry.record.status = status.map { String($0.prefix(Self.longestStatus)) }
+            entry.record.status = status.map { $0.shortened(to: Self.longestStatus) }
             entry.record.lastActiveTS = now - min(max(lastActiveAgo ?? 0, 0), now)
             entry.wasRead = false
             table.users[user] = entry

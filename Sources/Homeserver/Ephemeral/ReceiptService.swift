@@ -82,6 +82,9 @@ public final class ReceiptService: Sendable {
         }
     }
 
+    /// Threads of a room in which a user's receipts are kept, by whom they count for what is unread.
+    private static let mostThreads = 2_000
+
     private func add(
         _ type: String, _ eventID: EventID, _ thread: String?, at now: Int64, _ room: Room, _ requester: Requester,
         to write: inout Write
@@ -90,7 +93,7 @@ public final class ReceiptService: Sendable {
         case "m.read", "m.read.private":
             write.putReceipt(
                 in: room.nid, of: requester.nid, type: type, thread: thread ?? "", event: eventID,
-                at: now)
+                at: now, threads: Self.mostThreads)
         case "m.fully_read":
             guard thread == nil else { throw MatrixError.invalidParam("m.fully_read has no thread_id.") }
             let content: JSON = ["event_id": .string(eventID.string)]

@@ -14,6 +14,8 @@ final class EDUInbox: Sendable {
 
     /// Users, rooms and receipts of one EDU that are looked at.
     private static let most = 1_000
+    /// Threads of a room in which receipts of another server's user are kept.
+    private static let mostThreads = 100
 
     init(
         rooms: FederatedRooms, typing: Typing, presence: PresenceService, toDevice: ToDeviceService,
@@ -52,29 +54,38 @@ final class EDUInbox: Sendable {
         return user
     }
 
-    /// The room, if its access control list and the user's membership let the user show something there.
-    private func room(_ value: String?, with user: UserID) async throws -> Room? {
+    /// The room, if its access control list lets the server take part.
+    private func room(_ value: String?, allowing server: ServerName) async throws -> Room? {
         guard let roomID = value.flatMap({ RoomID($0) }), let room = try await rooms.rooms.room(roomID),
-            try await rooms.allows(user.server, in: room),
-            let nid = try await database.existingNumber(ofUser: user)
+            try await rooms.allows(server, in: room)
         else { return nil }
-        let membership = try await database.membership(of: nid, in: room.nid)
-        return membership?.membership == .join ? room : nil
+        return room
+    }
+
+    private func isJoined(_ user: UserID, _ room: Room) async throws -> Bool {
+        guard let nid = try await database.existingNumber(ofUser: user) else { return false }
+        return try await database.membership(of: nid, in: room.nid)?.membership == .join
     }
 
     private func receiveTyping(_ content: JSONView, from server: ServerName) async throws {
         guard let user = Self.user(content["user_id"], of: server), let isTyping = content["typing"]?.bool,
-            let room = try await room(content["room_id"]?.string, with: user)
+            let room = try await room(content["room_id"]?.string, allowing: server), try await isJoined(user, room)
         else { return }
         try await typing.set(user, in: room.nid, for: isTyping ? 30_000 : nil)
     }
 
     private func receiveReceipts(_ content: JSONView, from server: ServerName) async throws {
         var write = Write()
+        var count = 0
         for (roomID, types) in content.members.prefix(Self.most) {
-            guard let users = types["m.read"], users.isObject else { continue }
-            for (name, receipt) in users.members.prefix(Self.most) {
-                guard let user = UserID(name), user.server == server, let room = try await room(roomID, with: user),
+            guard let users = types["m.read"], users.isObject, let room = try await room(roomID, allowing: server)
+            else {
+                continue
+            }
+            for (name, receipt) in users.members {
+                count += 1
+                guard count <= Self.most else { break }
+                guard let user = UserID(name), user.server == server, try await isJoined(user, room),
                     let event = receipt["event_ids"]?.elements.first(where: { _ in true })?.string.flatMap({
                         EventID($0)
                     })
@@ -84,7 +95,7 @@ final class EDUInbox: Sendable {
                 write.putReceipt(
                     in: room.nid, of: try await database.number(ofUser: user), type: "m.read",
                     thread: thread.utf8.count <= 255 ? thread : "", event: event,
-                    at: data?["ts"]?.integer ?? rooms.context.surroundings.now())
+                    at: data?["ts"]?.integer ?? rooms.context.surroundings.now(), threads: Self.mostThreads)
             }
         }
         if !write.isEmpty { try await database.write(write) }

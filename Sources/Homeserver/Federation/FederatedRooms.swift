@@ -9,8 +9,19 @@ final class FederatedRooms: Sendable {
     var context: RoomContext { rooms.context }
     var database: Database { rooms.database }
 
-    /// Compiled access control lists, by their events. The lock protects the cache.
-    private let lists = Mutex(BoundedCache<EventNID, ServerACL>(capacity: 2_000))
+    /// A server, and the event with the access control list that it was held against.
+    private struct Verdict: Hashable {
+        let list: EventNID
+        let server: ServerName
+    }
+
+    /// Compiled access control lists by their events, in bytes, and what they say of servers: a list may be long, and a server asks about
+    /// many things of a room. The lock protects the caches.
+    private let lists = Mutex(
+        (
+            compiled: BoundedCache<EventNID, ServerACL>(capacity: 32 << 20),
+            verdicts: BoundedCache<Verdict, Bool>(capacity: 50_000)
+        ))
 
     init(rooms: RoomRegistry) async throws {
         self.rooms = rooms
@@ -73,11 +84,21 @@ final class FederatedRooms: Sendable {
                 for: number, in: room.record.state, reader)
         }
         guard let nid else { return true }
-        if let known = lists.withLock({ $0[nid] }) { return known.allows(server) }
-        guard let stored = try await database.events([nid]).first else { return true }
-        let list = ServerACL(event: try context.parse(stored, room.version))
-        lists.withLock { $0.insert(list, for: nid, size: 1) }
-        return list.allows(server)
+        let verdict = Verdict(list: nid, server: server)
+        let (known, compiled) = lists.withLock { ($0.verdicts[verdict], $0.compiled[nid]) }
+        if let known { return known }
+        var list = compiled
+        if list == nil {
+            guard let stored = try await database.events([nid]).first else { return true }
+            list = ServerACL(event: try context.parse(stored, room.version))
+        }
+        guard let list else { return true }
+        let isAllowed = list.allows(server)
+        lists.withLock { lists in
+            if compiled == nil { lists.compiled.insert(list, for: nid, size: list.compiledBytes) }
+            lists.verdicts.insert(isAllowed, for: verdict, size: 1)
+        }
+        return isAllowed
     }
 
     /// The events with the signature of the room's policy server, if it has one and that signs them.

@@ -113,7 +113,7 @@ final class FederationClient: Sendable {
         let root = (try? JSONDocument(parsing: answer.body, limits: .envelope))?.root
         return FederationFailure(
             server: server, status: answer.status, code: root?["errcode"]?.string,
-            reason: root?["error"]?.string.map { String($0.prefix(500)) } ?? "status \(answer.status)", answer: root)
+            reason: root?["error"]?.string.map { $0.shortened(to: 500) } ?? "status \(answer.status)", answer: root)
     }
 
     private func json(_ answer: ServerResponse, _ server: ServerName) async throws -> JSONView {

@@ -433,7 +433,15 @@ final class FederationSender: Sendable {
         var writer = JSONWriter(capacity: stored.reduce(512) { $0 + $1.json.count + 1 })
         writer.beginObject()
         writer.key("edus")
-        writer.raw(try JSON.array(edus).canonical())
+        writer.beginArray()
+        for edu in edus {
+            // One that has no canonical form doesn't keep the others (A10).
+            do { writer.raw(try edu.canonical()) } catch {
+                logger.error(
+                    "what waits for another server can't be sent, and is dropped", metadata: ["reason": "\(error)"])
+            }
+        }
+        writer.endArray()
         writer.key("origin")
         writer.string(context.serverName.string)
         writer.key("origin_server_ts")

@@ -155,7 +155,7 @@ public final class FederationService: Sendable {
         var devices: [JSON] = []
         for entry in answer["device_keys"]?[user.string]?.objectValue ?? [:] {
             var device: JSONObject = ["device_id": .string(entry.key), "keys": entry.value]
-            let unsigned = try JSONDocument(parsing: entry.value.encoded()).root["unsigned"]
+            let unsigned = try JSONDocument(parsing: entry.value.encoded(), limits: .own).root["unsigned"]
             if let name = unsigned?["device_display_name"] { device["device_display_name"] = name.json }
             devices.append(.object(device))
         }
@@ -184,7 +184,7 @@ public final class FederationService: Sendable {
         for (name, devices) in asked.members {
             if let user = UserID(name), user.server == context.serverName { own[name] = devices.json }
         }
-        let document = try JSONDocument(parsing: JSON.object(own).encoded())
+        let document = try JSONDocument(parsing: JSON.object(own).encoded(), limits: .own)
         return ["one_time_keys": try await deviceKeys.claim(document.root)["one_time_keys"] ?? [:]]
     }
 }

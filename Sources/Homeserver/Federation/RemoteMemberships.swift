@@ -405,7 +405,8 @@ final class RemoteMemberships: Sendable {
         let times = Dictionary(uniqueKeysWithValues: found.map { ($0.nid, $0.originServerTS) })
         for (user, event) in departed {
             // What it says may have crossed the leave.
-            guard let time = times[event], context.surroundings.now() - time >= Self.hearing else { return false }
+            guard let time = times[event], context.surroundings.now().elapsed(since: time) >= Self.hearing
+            else { return false }
             guard let name = try await database.user(user) else { continue }
             // Who is about to come back isn't to be put out by that.
             if try await federated.isResident(room) || arrivals.isComing(room.roomID) { return true }

@@ -9,6 +9,12 @@ struct CompiledPushRules: Sendable {
     private let mutedRooms: Set<ByteString>
     private let isMuted: Bool
 
+    /// About what they take in memory.
+    var compiledBytes: Int {
+        guard let own else { return 64 }
+        return PushRule.Kind.allCases.reduce(1_024) { sum, kind in own[kind].reduce(sum) { $0 + $1.compiledBytes } }
+    }
+
     init() {
         own = nil
         mutedRooms = []

@@ -143,7 +143,7 @@ public final class NotificationList: Sendable {
         }
         return [
             "actions": .array(actions.json.isEmpty ? ["notify"] : actions.json),
-            "event": try JSONDocument(parsing: writer.bytes).root.json, "read": .bool(isRead),
+            "event": try JSONDocument(parsing: writer.bytes, limits: .own).root.json, "read": .bool(isRead),
             "room_id": .string(room.roomID.string), "ts": .integer(stored.originServerTS),
         ]
     }

@@ -22,7 +22,7 @@ public final class PusherService: Sendable {
     /// What `GET /pushers` answers.
     public func pushers(of requester: Requester) async throws -> JSON {
         let pushers = try await database.pushers(of: requester.nid)
-        return ["pushers": .array(try pushers.map { try JSONDocument(parsing: $0.json).root.json })]
+        return ["pushers": .array(try pushers.map { try JSONDocument(parsing: $0.json, limits: .own).root.json })]
     }
 
     /// Makes, changes or deletes a pusher, as the body of `POST /pushers/set` says.

@@ -116,7 +116,7 @@ struct ClientEvents: Sendable {
         } else if let fields = reader.fields {
             var whole = JSONWriter()
             try write(event, of: page, version: version, for: reader, into: &whole, isNested: false)
-            writer.value(fields.select(from: try JSONDocument(parsing: whole.bytes).root.json))
+            writer.value(fields.select(from: try JSONDocument(parsing: whole.bytes, limits: .own).root.json))
         } else {
             try write(event, of: page, version: version, for: reader, into: &writer, isNested: false)
         }
@@ -141,7 +141,7 @@ struct ClientEvents: Sendable {
         writer.key(plain: "unsigned")
         writer.beginObject()
         writer.key(plain: "age")
-        writer.integer(max(0, reader.now - event.originServerTS))
+        writer.integer(reader.now.elapsed(since: event.originServerTS))
         if event.sender == reader.user, let delayID = event.delayID {
             writer.key(plain: "org.matrix.msc4140.delay_id")
             writer.string(String(delayID))
@@ -230,7 +230,7 @@ struct ClientEvents: Sendable {
         var kept = JSONWriter(capacity: event.json.count)
         appendKept(event.json, event.cuts, into: &kept)
         kept.endObject()
-        var json = try JSONDocument(parsing: kept.bytes).root.json
+        var json = try JSONDocument(parsing: kept.bytes, limits: .own).root.json
         json["redacts"] = .string(target.string)
         json["content"]?["redacts"] = .string(target.string)
         writer.raw(json.encoded().dropLast())

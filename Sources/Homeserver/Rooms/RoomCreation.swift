@@ -151,7 +151,8 @@ public final class RoomCreationService: Sendable {
         if creatorsRule, request.preset == .trustedPrivateChat {
             // Those invited into a trusted private chat stand beside its creator.
             var creators = content["additional_creators"]?.arrayValue ?? []
-            for user in request.invites where !creators.contains(.string(user.string)) {
+            var named = Set(creators)
+            for user in request.invites where named.insert(.string(user.string)).inserted {
                 creators.append(.string(user.string))
             }
             content["additional_creators"] = .array(creators)

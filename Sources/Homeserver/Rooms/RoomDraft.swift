@@ -248,8 +248,8 @@ struct RoomDraft {
         for key in required {
             if let event = try await state(key) { authEvents.append(event.eventID) }
         }
-        // A peer's depth is a claim of up to 2^53 − 1; the next one stays within bounds.
-        let depth = min((tips.map(\.depth).max() ?? 0) + 1, 1 << 53 - 1)
+        // A peer's depth is a claim, in room versions 1 to 5 of up to 2^63 − 1; the next one stays within canonical JSON.
+        let depth = min(tips.map(\.depth).max() ?? 0, 1 << 53 - 2) + 1
         let previous = tips.prefix(Self.mostPrevious)
         return EventTemplate(
             version: version, roomID: record.roomID, sender: sender, type: type, stateKey: stateKey, content: content,
@@ -272,12 +272,13 @@ struct RoomDraft {
             if let nid = try await number(ofAuthEvent: eventID) { auth.append(nid) }
         }
         let previous = tips.prefix(Self.mostPrevious).map(\.nid)
-        if let policy = try await policy(), !policy.recommends(event) {
-            unsigned.append(Unsigned(index: added.count, policy: policy))
-        }
-        return try await add(
+        let policy = try await policy()
+        let index = added.count
+        let stored = try await add(
             event, nid: nil, flags: .outgoing, stateBefore: record.state, previous: previous, auth: auth,
             transactionKey: transactionKey)
+        if let policy, !policy.recommends(event) { unsigned.append(Unsigned(index: index, policy: policy)) }
+        return stored
     }
 
     /// Adds an event to the end of the timeline, with what follows from it; the current state becomes that after the event

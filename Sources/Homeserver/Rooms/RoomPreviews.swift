@@ -38,10 +38,10 @@ public final class RoomPreviews: Sendable {
             in: room.roomID,
             .init(from: nil, to: nil, backwards: true, limit: min(limit, Self.largestPage), filter: RoomEventFilter()),
             for: requester)
-        let messages = try JSONDocument(parsing: page).root
+        let messages = try JSONDocument(parsing: page, limits: .own).root
         let chunk = messages["chunk"]?.json.arrayValue ?? []
         var json: JSONObject = [
-            "room_id": .string(room.roomID.string), "state": try JSONDocument(parsing: state).root.json,
+            "room_id": .string(room.roomID.string), "state": try JSONDocument(parsing: state, limits: .own).root.json,
             "messages": .object([
                 "chunk": .array(chunk.reversed()), "end": .string(now().text),
                 "start": .string(messages["end"]?.string ?? messages["start"]?.string ?? ""),
@@ -59,7 +59,7 @@ public final class RoomPreviews: Sendable {
             try await self.database.accountData(of: requester.nid, after: 0, upTo: .max, reader)
         }
         return try entries.filter { $0.room == room }.map(sync.pushRules.shown).map {
-            ["type": .string($0.type), "content": try JSONDocument(parsing: $0.content).root.json]
+            ["type": .string($0.type), "content": try JSONDocument(parsing: $0.content, limits: .own).root.json]
         }
     }
 
@@ -166,7 +166,7 @@ public final class RoomPreviews: Sendable {
         return try page.events.map { event in
             var writer = JSONWriter()
             try reading.events.write(event, of: page, version: room.version, for: audience, into: &writer)
-            return try JSONDocument(parsing: writer.bytes).root.json
+            return try JSONDocument(parsing: writer.bytes, limits: .own).root.json
         }
     }
 

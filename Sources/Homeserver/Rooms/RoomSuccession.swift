@@ -32,7 +32,7 @@ struct RoomSuccession: Sendable {
             write.putAccountData(of: user, room: new.nid, type: "m.tag", content: tags)
         }
         if let direct = try await database.accountData(of: user, room: nil, type: "m.direct"),
-            let people = try JSONDocument(parsing: direct).root.json.objectValue
+            let people = try JSONDocument(parsing: direct, limits: .own).root.json.objectValue
         {
             var moved = people
             for (name, list) in people {

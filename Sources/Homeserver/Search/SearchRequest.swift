@@ -88,13 +88,17 @@ public struct SearchRequest: Sendable {
         }
     }
 
+    /// How many results a token may say were shown already: any number that a search comes to, and one that more can be added to.
+    private static let mostShown: Int64 = 1 << 40
+
     private static func start(_ token: String, _ order: Order) throws -> Start {
         let numbers = token.dropFirst().split(separator: "_", omittingEmptySubsequences: false).map { Int64($0) }
         switch (token.utf8.first, numbers.count, order) {
         case (UInt8(ascii: "t"), 3, .recent):
-            if let timestamp = numbers[0], let event = numbers[1], let shown = numbers[2], shown >= 0 {
-                return .behind(
-                    SearchHit(timestamp: timestamp, event: EventNID(event)), shown: Int(clamping: shown))
+            if let timestamp = numbers[0], let event = numbers[1], let shown = numbers[2],
+                (0...mostShown).contains(shown)
+            {
+                return .behind(SearchHit(timestamp: timestamp, event: EventNID(event)), shown: Int(shown))
             }
         case (UInt8(ascii: "r"), 1, .rank):
             if let offset = numbers[0], offset > 0 { return .offset(Int(clamping: offset)) }

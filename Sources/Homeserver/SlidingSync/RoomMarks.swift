@@ -37,7 +37,7 @@ final class RoomMarks: Sendable {
         let asOf = database.committedPosition
         var rooms: Set<RoomNID> = []
         if let content = try await database.accountData(of: user, room: nil, type: "m.direct"),
-            let root = try? JSONDocument(parsing: content).root
+            let root = try? JSONDocument(parsing: content, limits: .own).root
         {
             let names = root.members.lazy.flatMap { $0.value.elements.compactMap { $0.string.flatMap { RoomID($0) } } }
             let known = Array(names.prefix(Self.most))
@@ -59,7 +59,9 @@ final class RoomMarks: Sendable {
         }
         var tags: [RoomNID: Set<ByteString>] = [:]
         for (room, content) in all {
-            let names = (try? JSONDocument(parsing: content).root["tags"])?.members.map { ByteString($0.key) } ?? []
+            let names =
+                (try? JSONDocument(parsing: content, limits: .own).root["tags"])?.members.map { ByteString($0.key) }
+                ?? []
             if !names.isEmpty { tags[room] = Set(names) }
         }
         let found = Tags(tags: tags, asOf: asOf)

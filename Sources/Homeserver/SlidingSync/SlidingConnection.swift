@@ -36,7 +36,7 @@ struct SlidingConfigs: Sendable {
 
     /// - Throws: ``DatabaseError/corrupt(_:)``.
     init(stored bytes: [UInt8]) throws {
-        guard let root = try? JSONDocument(parsing: bytes).root else {
+        guard let root = try? JSONDocument(parsing: bytes, limits: .own).root else {
             throw DatabaseError.corrupt("the configs of a connection are unreadable")
         }
         for (name, rules) in root.members {

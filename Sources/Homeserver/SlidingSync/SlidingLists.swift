@@ -214,10 +214,8 @@ struct SlidingLists {
     private func children(of spaces: [String], _ memberships: [RoomMembership]) async throws -> Set<RoomNID> {
         let joined = Set(memberships.filter { $0.membership == .join }.map(\.room))
         var children: Set<RoomNID> = []
-        for name in spaces {
-            guard let roomID = RoomID(name), let space = try await service.rooms.room(roomID),
-                joined.contains(space.nid)
-            else { continue }
+        for roomID in Set(spaces.compactMap { RoomID($0) }) {
+            guard let space = try await service.rooms.room(roomID), joined.contains(space.nid) else { continue }
             let found = try await database.read { reader in
                 let state = try await service.state.nonMembers(of: space.nid, at: space.record.state, reader)
                 let entries = state.filter { $0.key.type == "m.space.child" }

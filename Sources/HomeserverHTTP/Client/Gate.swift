@@ -7,6 +7,7 @@ import MatrixCore
 /// waits for news keeps the memory of the way that it took.
 struct Gate: Sendable {
     let homeserver: Homeserver
+    private let heldBodies = HeldBodies()
 
     func admit(_ request: inout Request, _ endpoint: Endpoint) async throws {
         var isUnlimited = false
@@ -84,7 +85,7 @@ struct Gate: Sendable {
             throw MatrixError(
                 .unauthorized, "The request is not signed: it has no Authorization header of the scheme X-Matrix.")
         }
-        let bytes = try await request.collect(upTo: Self.largestTransaction)
+        let bytes = try await request.collect(upTo: Self.largestTransaction, among: heldBodies)
         if !bytes.isEmpty {
             do {
                 request.signedContent = try JSONDocument(parsing: bytes, limits: .envelope)

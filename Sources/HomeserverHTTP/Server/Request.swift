@@ -28,6 +28,8 @@ public struct Request: Sendable {
     /// The server that has signed it, and its body; set before the handler is called, when the endpoint asks for that.
     public var origin: ServerName?
     public var signedContent: JSONDocument?
+    /// Counts the body for as long as the request is there.
+    private var heldBody: HeldBodies.Body?
     /// The loop of the connection, on which the handler runs.
     public let eventLoop: any EventLoop
 
@@ -61,6 +63,7 @@ public struct Request: Sendable {
         body = RequestBody()
         parameters = PathParameters()
         signedContent = nil
+        heldBody = nil
     }
 
     /// A parameter of the path, decoded; see ``PathParameters``.
@@ -89,6 +92,14 @@ extension Request {
     /// - Throws: `M_TOO_LARGE` (413) as soon as it is known to be larger than `limit` bytes.
     public func collect(upTo limit: Int) async throws -> [UInt8] {
         let buffer = try await body.collect(upTo: limit)
+        return buffer.withUnsafeReadableBytes { Array($0) }
+    }
+
+    /// The same for a body that is counted among those that are held, for as long as the request is.
+    mutating func collect(upTo limit: Int, among bodies: HeldBodies) async throws -> [UInt8] {
+        let held = HeldBodies.Body(of: bodies)
+        heldBody = held
+        let buffer = try await body.collect(upTo: limit, countedBy: held)
         return buffer.withUnsafeReadableBytes { Array($0) }
     }
 }

@@ -50,15 +50,18 @@ public struct RequestBody: AsyncSequence, Sendable {
 
     /// Reads the whole body.
     ///
-    /// - Throws: `M_TOO_LARGE` (413) as soon as it is known to be larger than `limit`.
-    func collect(upTo limit: Int) async throws -> ByteBuffer {
+    /// - Parameter held: where it is counted.
+    /// - Throws: `M_TOO_LARGE` (413) as soon as it is known to be larger than `limit`; what `held` throws.
+    func collect(upTo limit: Int, countedBy held: HeldBodies.Body? = nil) async throws -> ByteBuffer {
         let tooLarge = MatrixError.tooLarge("The body is larger than the \(limit) bytes that are accepted here.")
         guard declaredLength ?? 0 <= limit else { throw tooLarge }
         var iterator = makeAsyncIterator()
         guard var all = try await iterator.next() else { return ByteBuffer() }
         guard all.readableBytes <= limit else { throw tooLarge }
+        try held?.add(all.readableBytes)
         while var chunk = try await iterator.next() {
             guard all.readableBytes + chunk.readableBytes <= limit else { throw tooLarge }
+            try held?.add(chunk.readableBytes)
             all.writeBuffer(&chunk)
         }
         return all

@@ -29,7 +29,8 @@ extension Authorization.Context {
         }
         // 10.4. (version 12)
         if rules.creatorsHaveInfinitePower, let users = new["users"] {
-            for creator in create.roomCreators where users[creator.string] != nil {
+            let named = Set(users.members.lazy.map { ByteString($0.key) })
+            for creator in create.roomCreators where named.contains(ByteString(creator.string)) {
                 throw AuthorizationError(
                     .powerLevelsNameCreator, "\(creator) created the room and cannot be given a power level.")
             }

@@ -60,7 +60,7 @@ public struct ServerName: Identifier {
 
     private static func isValidHost(_ host: Substring) -> Bool {
         let utf8 = host.utf8
-        if utf8.first == 0x5B { return IPLiteral.isIPv6(host.dropFirst().dropLast()) }
+        if utf8.first == 0x5B { return IPLiteral.isIPv6(Substring(utf8.dropFirst().dropLast())) }
         guard (1...255).contains(utf8.count) else { return false }
         var digitsAndDots = true
         for byte in utf8 {

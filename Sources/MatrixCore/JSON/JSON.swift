@@ -86,7 +86,7 @@ public enum JSON: Sendable {
     /// The value encoded and parsed again; a way to hand a value to a function that reads a ``JSONView``.
     func document() throws(CanonicalJSONError) -> JSONDocument {
         do {
-            return try JSONDocument(parsing: encoded())
+            return try JSONDocument(parsing: encoded(), limits: .own)
         } catch {
             throw .invalidRawJSON(error)
         }

@@ -47,6 +47,10 @@ public struct JSONLimits: Sendable, Hashable {
     /// in front of us that picks another member than we do would check one request and let another pass.
     public static let `default` = JSONLimits()
 
+    /// For what this server has put together itself, or stored within something else, of parts that were within the default limits: a
+    /// part stands some levels deeper there, and what was accepted once can always be read again.
+    public static let own = JSONLimits(maxDepth: 200)
+
     /// For envelopes from other servers (transactions, `send_join` answers, backfill): deeper than any event may be
     /// and lenient about duplicate keys, so that one bad event inside is refused on its own.
     public static let envelope = JSONLimits(maxDepth: 1_000, duplicateKeys: .lastWins)

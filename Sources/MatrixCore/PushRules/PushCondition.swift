@@ -18,6 +18,13 @@ public struct PushCondition: Sendable {
     }
 
     let kind: Kind
+
+    /// About what it takes in memory, besides what it was read from.
+    public var compiledBytes: Int {
+        if case .eventMatch(_, let glob, _) = kind { return 256 + glob.compiledBytes }
+        return 256
+    }
+
     /// The condition as the client wrote it.
     public let json: JSON
 

@@ -36,6 +36,11 @@ public struct PushRule: Sendable {
         glob = pattern.map { Glob($0) }
     }
 
+    /// About what it takes in memory, besides what it was read from.
+    public var compiledBytes: Int {
+        conditions.reduce(256 + (glob?.compiledBytes ?? 0)) { $0 + $1.compiledBytes }
+    }
+
     /// Reads a rule as clients exchange it; nil if it lacks what its kind needs.
     public init?(_ json: JSON, kind: Kind) {
         guard let id = json["rule_id"]?.stringValue, let actions = json["actions"]?.arrayValue else { return nil }

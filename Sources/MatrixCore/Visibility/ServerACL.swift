@@ -24,6 +24,9 @@ public struct ServerACL: Sendable {
         return list.elements.compactMap { $0.string.map { Glob($0) } }
     }
 
+    /// About what it takes in memory.
+    public var compiledBytes: Int { (allowed + denied).reduce(128) { $0 + $1.compiledBytes } }
+
     /// The rules in the order of the text; the port does not count.
     public func allows(_ server: ServerName) -> Bool {
         // 1. No event.

@@ -50,6 +50,22 @@ struct SearchTests {
         return try await server.say(text, in: room, by: user)
     }
 
+    @Test("A11 a token with numbers that no search comes to is refused")
+    func hugeToken() async throws {
+        let room = try await server.room(of: alice)
+        _ = try await say("hello", in: room, by: alice)
+        let large = Int64.max
+        for token in ["t\(large)_\(large)_\(large)", "t0_0_-1", "t1_1", "r-1", "t99999999999999999999_0_0", "x"] {
+            await #expect(throws: MatrixError.self) {
+                try await search("hello", ["order_by": "recent"], from: token, for: alice)
+            }
+        }
+        let page = try await search("hello", ["order_by": "recent"], from: "t\(large)_\(large)_1", for: alice)
+        #expect(bodies(page) == ["hello"] && page["count"] == 2)
+        let ranked = try await search("hello", from: "r\(large)", for: alice)
+        #expect(bodies(ranked) == [])
+    }
+
     @Test("words of the text find it, in any order and case, in scripts with and without spaces")
     func words() async throws {
         let room = try await server.room(of: alice)

@@ -33,6 +33,75 @@ struct HostileSyncTests {
         7, nil, "x", [], ["a": ["b": [[[[:]]]]]], true, .string(String(repeating: "é", count: 2_000)), "\u{0}",
     ]
 
+    @Test("A17: what is nested as deep as a request may be is read wherever it stands some levels deeper")
+    func deep() async throws {
+        let server = try await TestServer()
+        let homeserver = server.homeserver
+        let alice = try await server.user("alice"), mallory = try await server.user("mallory")
+        let room = try await server.room(of: alice)
+        try await homeserver.memberships.join(room, reason: nil, by: mallory)
+        let since = try #require(try await server.sync(alice)["next_batch"]?.string)
+        for levels in 90..<99 {
+            let deep = (0..<levels).reduce(JSON.array([])) { inner, _ in .array([inner]) }
+            let note: JSON = ["deep": deep]
+            try await attempt {
+                try await homeserver.pushRules.put(
+                    PushRule(
+                        id: "\(levels)", actions: PushActions([["set_tweak": "x", "value": deep]]),
+                        conditions: [PushCondition(["kind": "odd", "deep": deep])]),
+                    kind: .underride, before: nil, after: nil, of: mallory)
+            }
+            try await attempt {
+                try await homeserver.accountData.setTag("u.\(levels)", to: note, of: room, for: alice)
+            }
+            // Twice, so that the second has previous content, one level deeper.
+            for number in 0..<2 {
+                var content = note
+                content["number"] = .integer(Int64(number))
+                try await attempt {
+                    _ = try await homeserver.sending.setState(
+                        StateKey("org.example.deep", "\(levels)"), content: content, in: room, by: alice)
+                }
+            }
+            try await attempt {
+                _ = try await homeserver.sending.send(
+                    "m.room.message",
+                    content: [
+                        "deep": deep, "body": "hello mallory",
+                        "m.mentions": ["user_ids": [.string(mallory.userID.string)]],
+                    ], to: room,
+                    transactionID: "\(levels)", by: alice)
+            }
+        }
+        try await server.say("still here", in: room, by: alice)
+        for user in [alice, mallory] {
+            for filter in ["{}", #"{"event_fields":["content","unsigned","type","event_id","sender"]}"#] {
+                for token in [since, nil] {
+                    let sync = try await server.sync(user, since: token, filter: filter)
+                    let events = sync["rooms"]?["join"]?[room.string]?["timeline"]?["events"]?.elements.map { $0 }
+                    #expect(events?.last?["content"]?["body"]?.string == "still here")
+                }
+            }
+            _ = try await homeserver.notificationList.page(from: nil, limit: 50, onlyHighlights: false, for: user)
+            _ = try await homeserver.previews.room(room, limit: 50, for: user)
+            _ = try await server.slidingSync(user, Self.body())
+        }
+        #expect(try await homeserver.pushRules.rules(of: mallory)[.underride].contains { $0.id == "95" })
+        try await homeserver.pushRules.delete("95", kind: .underride, of: mallory)
+        // Rules that each event of a room would be held against for ever are refused; those that are there can be taken away.
+        let pattern = String(repeating: "東*", count: 400)
+        await #expect(throws: MatrixError.self) {
+            for number in 0..<200 {
+                try await homeserver.pushRules.put(
+                    PushRule(id: "東\(number)", actions: .none, pattern: pattern), kind: .content, before: nil,
+                    after: nil,
+                    of: mallory)
+            }
+        }
+        try await homeserver.pushRules.delete("東1", kind: .content, of: mallory)
+        await server.close()
+    }
+
     @Test("A17: odd keys, messages, relations, states, profiles and notes break no sliding sync, nor the other one")
     func odd() async throws {
         let server = try await TestServer { $0.threads.notifyFollowersOnly = true }
