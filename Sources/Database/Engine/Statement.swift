@@ -8,8 +8,9 @@ public struct Statement: Sendable {
     public let sql: String
     let number: Int
     /// Whether executions one after another may be one, which is much cheaper on a networked engine: an INSERT of which none looks at
-    /// what another one has written, and that does nothing about a row that is there; or a DELETE or an UPDATE of rows that no other one is
-    /// about, an UPDATE only in writes that take positions: it passes over a row that another transaction changes at the same time.
+    /// what another one has written, and that does nothing about a row that is there or changes one that no other one is about; or a
+    /// DELETE or an UPDATE of rows that no other one is about, an UPDATE only in writes that take positions: it passes over a row that
+    /// another transaction changes at the same time.
     let isIndependent: Bool
 
     private static let created = Atomic<Int>(0)

@@ -135,21 +135,27 @@ extension Database {
 }
 
 extension Write {
-    private static let put = Statement(
-        """
+    private static let putText = """
         INSERT INTO memberships (user_nid, room_nid, membership, event_nid, position, forgotten, ending)
-        VALUES ($1, $2, $3, $4, $5, 0, $6)
+        VALUES ($1, $2, $3, $4, $5, 0, nullif($6, -1))
         ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid,
             position = excluded.position, forgotten = 0, ending = excluded.ending
-        """)
+        """
+    private static let put = Statement(putText)
+    private static let putMany = Statement(putText, isIndependent: true)
 
+    /// Notes what a user is in a room.
+    ///
+    /// - Parameter amongOthers: whether it is one of many in the write, each of another user: they are one statement then.
     public mutating func setMembership(
         _ membership: StoredMembership, of user: UserNID, in room: RoomNID, event: EventNID, position: SQLValue,
-        ending: MembershipEnding? = nil
+        ending: MembershipEnding? = nil, amongOthers: Bool = false
     ) {
         run(
-            Self.put, user.value, room.value, .integer(membership.rawValue), event.value, position,
-            .optional(ending?.rawValue))
+            // Of a column that is null in all of them it can't be told of what type it is.
+            amongOthers ? Self.putMany : Self.put, user.value, room.value, .integer(membership.rawValue), event.value,
+            position,
+            .integer(ending?.rawValue ?? -1))
         topics.append(.memberships(user))
     }
 

@@ -113,11 +113,16 @@ extension RoomDraft {
         try await renewFacts()
         let position = write.takePosition()
         write.setState(record.state, of: record.nid, from: position)
-        for change in try await membershipDifferences(from: old) {
+        // Each user is in them once, and many are of one server.
+        let changes = try await membershipDifferences(from: old)
+        for change in changes {
             write.setMembership(
                 change.membership, of: change.user, in: record.nid, event: change.event, position: position,
-                ending: change.ending)
-            if change.joined != 0 { write.countJoined(change.joined, of: change.server, in: record.nid) }
+                ending: change.ending, amongOthers: true)
+        }
+        let joined = Dictionary(changes.lazy.map { ($0.server, $0.joined) }, uniquingKeysWith: +)
+        for (server, difference) in joined.sorted(by: { $0.key < $1.key }) where difference != 0 {
+            write.countJoined(difference, of: server, in: record.nid)
         }
         return []
     }
