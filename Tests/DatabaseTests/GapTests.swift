@@ -43,6 +43,11 @@ struct GapTests {
             if depth == 4 { write.put(Gap(room: RoomNID(1), before: nid, missing: [EventID(unchecked: "$lost")])) }
             try await database.write(write)
             expected.append(nid)
+            // Something else of the server takes positions as well.
+            var other = Write()
+            for _ in 0..<depth % 3 { _ = other.takePosition() }
+            other.topics = [.user(UserNID(1))]
+            try await database.write(other)
         }
         let behind = try #require(try await database.events([expected[3]]).first)
         let all = try await database.events(expected)
@@ -70,6 +75,15 @@ struct GapTests {
             try await database.newestEvents(in: RoomNID(1), after: 0, upTo: upTo, limit: 50, $0)
         }
         #expect(Set(news).isDisjoint(with: expected[3..<9]))
+        // A position stands where the newest live event up to it does, also one that something else has taken.
+        let live = try await database.events(expected).compactMap { event in
+            event.position.flatMap { $0 > 0 ? Database.OrderedPlace(depth: event.orderDepth, position: $0) : nil }
+        }
+        for position in 0...(upTo + 2) {
+            let place = try await database.read { try await database.place(upTo: position, in: RoomNID(1), $0) }
+            #expect(place == live.filter { $0.position <= position }.max(), "position \(position)")
+        }
+        #expect(try await database.read { try await database.place(upTo: upTo, in: RoomNID(2), $0) } == nil)
         await test.close()
     }
 }

@@ -1,3 +1,4 @@
+import MatrixCore
 import RoostTestSupport
 import Synchronization
 import Testing
@@ -17,6 +18,28 @@ struct WritingTests {
         "INSERT INTO account_data (user_nid, room_nid, type, content, position) VALUES ($1, 0, $2, $3, $4)")
     static let positions = Statement("SELECT position FROM account_data ORDER BY position")
     static let update = Statement("UPDATE settings SET value = $2 WHERE name = $1")
+
+    @Test("of receipts in threads the newest ones are kept, and those of no thread and of the main timeline always")
+    func threadedReceipts() async throws {
+        let test = try await TestDatabase()
+        let database = test.database
+        func put(_ thread: String, of user: Int64 = 1, type: String = "m.read") async throws {
+            var write = Write()
+            write.putReceipt(
+                in: RoomNID(1), of: UserNID(user), type: type, thread: thread, event: EventID(unchecked: "$e"), at: 1,
+                threads: 3)
+            try await database.write(write)
+        }
+        for thread in ["", "main", "$1", "$2", "$3"] { try await put(thread) }
+        try await put("$1", of: 2)
+        try await put("$1", type: "m.read.private")
+        for thread in ["$4", "$5", "main"] { try await put(thread) }
+        let kept = try await database.read { try await database.receipts(in: RoomNID(1), of: UserNID(1), $0) }
+        #expect(Set(kept.filter { $0.type == "m.read" }.map(\.thread)) == ["", "main", "$3", "$4", "$5"])
+        #expect(kept.count == 6)
+        #expect(try await database.read { try await database.receipts(in: RoomNID(1), of: UserNID(2), $0) }.count == 1)
+        await test.close()
+    }
 
     @Test("a write that contradicts the data fails alone; those in the same transaction with it succeed")
     func failingAlone() async throws {

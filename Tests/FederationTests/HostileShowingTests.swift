@@ -90,8 +90,12 @@ struct HostileShowingTests {
         for token in [since, nil] {
             let sync = try await scene.server.sync(alice, since: token)
             #expect(sync["rooms"]?["invite"]?.count == states.count)
-            for (_, room) in sync["rooms"]?["invite"]?.members.map({ $0 }) ?? [] {
-                for event in room["invite_state"]?["events"]?.elements.map({ $0 }) ?? [] {
+            for (roomID, room) in sync["rooms"]?["invite"]?.members.map({ $0 }) ?? [] {
+                let events = room["invite_state"]?["events"]?.elements.map { $0 } ?? []
+                for levels in 96...101 where roomID == "!invited4:evil.example" {
+                    #expect(events.contains { $0["state_key"]?.isString("\(levels)") == true } == (levels <= 100))
+                }
+                for event in events {
                     #expect(event["type"]?.string != nil && event["sender"]?.string.flatMap { UserID($0) } != nil)
                     #expect(event["state_key"]?.string != nil && event["content"]?.isObject == true)
                 }

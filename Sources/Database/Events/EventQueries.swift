@@ -97,6 +97,41 @@ extension Database {
         ) { EventNID($0.integer(0)) }
     }
 
+    private static let ofPosition = Statement("SELECT order_depth FROM events WHERE position = $1 AND room_nid = $2")
+    private static let newestLive = Statement(
+        """
+        SELECT order_depth, position FROM events WHERE room_nid = $1 AND position > 0
+        ORDER BY order_depth DESC, position DESC LIMIT 1
+        """)
+    private static let liveFrom = Statement(
+        """
+        SELECT order_depth, position FROM events WHERE room_nid = $1 AND position > 0 AND order_depth >= $2
+        ORDER BY order_depth, position LIMIT 1
+        """)
+
+    /// The place in a room's order of the newest event up to a position; nil if there is none. Live events are in the order of their
+    /// positions: a point read for the event itself, and for each halving of the room where the position is of something else.
+    public func place(upTo position: Int64, in room: RoomNID, _ reader: any Reader) async throws -> OrderedPlace? {
+        func place(_ row: any Row) -> OrderedPlace { OrderedPlace(depth: row.integer(0), position: row.integer(1)) }
+        let exact = try await reader.first(Self.ofPosition, [.integer(position), room.value]) { $0.integer(0) }
+        if let exact { return OrderedPlace(depth: exact, position: position) }
+        guard let newest = try await reader.first(Self.newestLive, [room.value], place) else { return nil }
+        if newest.position <= position { return newest }
+        var found: OrderedPlace?
+        var (low, high) = (Int64(0), newest.depth)
+        while low < high {
+            let middle = low + (high - low) / 2
+            let live = try await reader.first(Self.liveFrom, [room.value, .integer(middle)], place)
+            if let live, live.position <= position {
+                found = live
+                low = live.depth + 1
+            } else {
+                high = middle
+            }
+        }
+        return found
+    }
+
     private static let latest = Statement(
         """
         SELECT event_nid, position FROM events WHERE room_nid = $1 AND position IS NOT NULL

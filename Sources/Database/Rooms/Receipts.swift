@@ -68,15 +68,17 @@ extension Write {
 
     private static let forgetThreads = Statement(
         """
-        DELETE FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> '' AND position < (
-            SELECT position FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> ''
+        DELETE FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> '' AND thread <> 'main'
+        AND position < (
+            SELECT position FROM receipts
+            WHERE room_nid = $1 AND user_nid = $2 AND type = $3 AND thread <> '' AND thread <> 'main'
             ORDER BY position DESC LIMIT 1 OFFSET $4)
         """)
 
     /// Moves a receipt.
     ///
-    /// - Parameter threads: in how many threads of the room a user's receipts of the type are kept, the newest: a thread is whatever
-    ///   somebody says.
+    /// - Parameter threads: in how many threads of the room, besides the main timeline, a user's receipts of the type are kept, the
+    ///   newest: a thread is whatever somebody says.
     public mutating func putReceipt(
         in room: RoomNID, of user: UserNID, type: String, thread: String, event: EventID, at time: Int64, threads: Int
     ) {

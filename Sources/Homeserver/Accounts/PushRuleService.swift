@@ -44,7 +44,7 @@ public final class PushRuleService: Sendable {
         if let known { return known }
         let rules = try await stored(of: nid).map { CompiledPushRules(adapted($0)) } ?? CompiledPushRules()
         compiled.withLock { cache in
-            if cache.changes == changes { cache.rules.insert(rules, for: nid, size: rules.compiledBytes) }
+            if cache.changes == changes { cache.rules.insert(rules, for: nid, size: rules.bytes) }
         }
         return rules
     }
@@ -102,23 +102,25 @@ public final class PushRuleService: Sendable {
         return rule
     }
 
-    /// Bytes of all rules of a user. Each event of each room that the user is in is held against all of them (A14).
-    static let largest = 128 << 10
+    /// Bytes that all rules of a user take, as they are kept in memory: each event of each room that the user is in is held against all
+    /// of them (A14). Two thousand muted rooms have place.
+    private static let largest = 16 << 20
 
     private static let unknown = MatrixError.notFound("There is no such push rule.")
 
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
         let stored = try await stored(of: requester.nid)
         var rules = stored.map(adapted) ?? defaults(for: requester.userID)
+        let before = CompiledPushRules(rules).bytes
         try change(&rules)
-        if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
-        let before = stored.map { Self.content($0).encoded().count } ?? 0
-        let content = Self.content(rules).encoded()
-        guard content.count <= Self.largest || content.count <= before else {
-            throw MatrixError.tooLarge("All push rules of a user may have \(Self.largest) bytes; remove some first.")
+        let after = CompiledPushRules(rules).bytes
+        guard after <= Self.largest || after <= before else {
+            throw MatrixError.tooLarge("Your push rules take too much together; remove some first.")
         }
+        if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
         var write = Write()
-        write.putAccountData(of: requester.nid, room: nil, type: Self.type, content: content)
+        write.putAccountData(
+            of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
         write.changePushRules(of: requester.nid)
         try await database.write(write)
     }

@@ -66,7 +66,7 @@ extension CrossSigningService {
         var keys: [StoredCrossSigningKey] = []
         for (user, nid) in numbers where user.server != serverName {
             guard let told = try await database.remoteDevices(of: nid),
-                let key = (try? JSONDocument(parsing: told, limits: .own))?.root["master_key"],
+                let key = (try? JSONDocument(parsing: told, limits: .envelope))?.root["master_key"],
                 key["user_id"]?.isString(user.string) == true,
                 let publicKey = key["keys"]?.members.first(where: { _ in true })?.value.string,
                 let canonical = try? key.canonical(omitting: ["signatures", "unsigned"])

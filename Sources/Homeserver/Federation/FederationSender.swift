@@ -341,7 +341,7 @@ final class FederationSender: Sendable {
                 if let error = result["error"]?.string {
                     logger.debug(
                         "a server doesn't take an event",
-                        metadata: ["server": "\(server)", "event": "\(event)", "reason": "\(error.prefix(200))"])
+                        metadata: ["server": "\(server)", "event": "\(event)", "reason": "\(error.shortened(to: 200))"])
                 }
             }
         } catch let failure as FederationFailure {

@@ -184,7 +184,7 @@ public final class FederationService: Sendable {
         for (name, devices) in asked.members {
             if let user = UserID(name), user.server == context.serverName { own[name] = devices.json }
         }
-        let document = try JSONDocument(parsing: JSON.object(own).encoded(), limits: .own)
+        let document = try JSONDocument(parsing: JSON.object(own).encoded(), limits: .envelope)
         return ["one_time_keys": try await deviceKeys.claim(document.root)["one_time_keys"] ?? [:]]
     }
 }

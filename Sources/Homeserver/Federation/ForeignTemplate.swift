@@ -15,7 +15,7 @@ struct ForeignTemplate {
         func refuse(_ reason: String) -> FederationFailure { FederationFailure(server: server, reason: reason) }
         let identifier = answer["room_version"]?.string ?? "1"
         guard let version = RoomVersion.named(identifier) else {
-            throw refuse("the room has version \(identifier.prefix(32)), which this server doesn't know")
+            throw refuse("the room has version \(identifier.shortened(to: 32)), which this server doesn't know")
         }
         guard let event = answer["event"], event.isObject, event["type"]?.isString("m.room.member") == true,
             event["sender"]?.isString(user.string) == true, event["state_key"]?.isString(user.string) == true,

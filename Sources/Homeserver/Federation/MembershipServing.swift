@@ -190,8 +190,8 @@ public final class MembershipServing: Sendable {
     ) async throws -> Event {
         guard let version = RoomVersion.named(identifier) else {
             throw MatrixError(
-                .incompatibleRoomVersion, "This server doesn't know room version \(identifier.prefix(32)).",
-                extra: ["room_version": .string(String(identifier.prefix(32)))])
+                .incompatibleRoomVersion, "This server doesn't know room version \(identifier.shortened(to: 32)).",
+                extra: ["room_version": .string(identifier.shortened(to: 32))])
         }
         let event: Event
         switch try await intake.check([view], in: roomID, version).first {

@@ -62,7 +62,7 @@ final class RemoteDevices: Sendable {
         let numbers = try await database.existingNumbers(ofUsers: users)
         for user in users {
             if let nid = numbers[user], let known = try await database.remoteDevices(of: nid),
-                let view = (try? JSONDocument(parsing: known))?.root
+                let view = (try? JSONDocument(parsing: known, limits: .envelope))?.root
             {
                 answer.users[user] = Self.keys(of: user, inListOf: view)
             } else {
@@ -123,7 +123,13 @@ final class RemoteDevices: Sendable {
         let found = try await client.post(
             "/_matrix/federation/v1/user/keys/query", ["device_keys": .object(asked)], to: server,
             timeout: inquiry.timeLeft, mostBytes: Self.mostBytes)
-        for user in strangers { tell(user, Self.keys(of: user, inQuery: found)) }
+        // A server's answer may have any number of members, and is looked through once.
+        let parts = ["device_keys", "master_keys", "self_signing_keys"].map { Self.byKey(found[$0]) }
+        for user in strangers {
+            let name = ByteString(user.string)
+            tell(
+                user, Self.keys(of: user, devices: parts[0][name], master: parts[1][name], selfSigning: parts[2][name]))
+        }
     }
 
     private func checkIsAwake(_ server: ServerName) throws {
@@ -168,13 +174,19 @@ final class RemoteDevices: Sendable {
     }
 
     /// Server-Server API, `POST /user/keys/query`.
-    private static func keys(of user: UserID, inQuery answer: JSONView) -> Answer.Keys {
+    private static func byKey(_ object: JSONView?) -> [ByteString: JSONView] {
+        Dictionary(object?.members.map { (ByteString($0.key), $0.value) } ?? []) { $1 }
+    }
+
+    private static func keys(
+        of user: UserID, devices: JSONView?, master: JSONView?, selfSigning: JSONView?
+    ) -> Answer.Keys {
         var keys = Answer.Keys()
-        for (id, device) in answer["device_keys"]?[user.string]?.members.prefix(mostDevices).map({ $0 }) ?? [] {
-            if isOf(device, user, id) { keys.devices.append((id, device.json)) }
+        for (id, device) in devices?.members.prefix(mostDevices).map({ $0 }) ?? [] where isOf(device, user, id) {
+            keys.devices.append((id, device.json))
         }
-        keys.master = crossSigningKey(answer["master_keys"]?[user.string], of: user)
-        keys.selfSigning = crossSigningKey(answer["self_signing_keys"]?[user.string], of: user)
+        keys.master = crossSigningKey(master, of: user)
+        keys.selfSigning = crossSigningKey(selfSigning, of: user)
         return keys
     }
 
@@ -225,10 +237,11 @@ final class RemoteDevices: Sendable {
             "/_matrix/federation/v1/user/keys/claim", ["one_time_keys": .object(asked)], to: server,
             timeout: inquiry.timeLeft, mostBytes: Self.mostBytes)
         var keys: [UserID: JSONObject] = [:]
+        let byUser = Self.byKey(answer["one_time_keys"])
         for (user, devices) in wanted {
-            let found = answer["one_time_keys"]?[user.string]
+            let found = byUser[ByteString(user.string)].map { Self.byKey($0) }
             for device in devices.keys {
-                guard let key = found?[device], key.isObject else { continue }
+                guard let key = found?[ByteString(device)], key.isObject else { continue }
                 keys[user, default: [:]][device] = key.json
             }
         }

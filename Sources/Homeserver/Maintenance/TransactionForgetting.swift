@@ -16,7 +16,7 @@ final class TransactionForgetting: Sendable {
     /// it repeats one.
     static let memory: Int64 = 7 * 86_400_000
     /// How often the job goes round, in milliseconds.
-    static let interval: Int64 = 6 * 3_600_000
+    static let interval: Int64 = 3_600_000
 
     init(database: Database, surroundings: Surroundings, node: String, logger: Logger) {
         self.database = database

@@ -78,7 +78,7 @@ public final class MediaService: Sendable {
                 MediaRecord(
                     mediaID: mediaID, uploader: requester.nid, createdTS: now,
                     contentType: contentType.flatMap { $0.utf8.count <= 255 ? $0 : nil },
-                    fileName: fileName.map { String($0.prefix(255)) }, size: size, contentHash: digest))
+                    fileName: fileName.map { $0.shortened(to: 255) }, size: size, contentHash: digest))
             do { try await service.database.write(write) } catch DatabaseError.conflict where pending != nil {
                 throw MediaService.hasContent
             }

@@ -189,7 +189,7 @@ private final class RemoteFile: AnswerSink {
         return MediaRecord(
             mediaID: mediaID, uploader: UserNID(0), createdTS: now,
             contentType: type.flatMap { $0.utf8.count <= 255 ? $0 : nil },
-            fileName: name.map { String($0.prefix(255)) }, size: size, contentHash: hash)
+            fileName: name.map { $0.shortened(to: 255) }, size: size, contentHash: hash)
     }
 
     func abandon() { file.abandon() }

@@ -9,20 +9,40 @@ struct CompiledPushRules: Sendable {
     private let mutedRooms: Set<ByteString>
     private let isMuted: Bool
 
-    /// About what they take in memory.
-    var compiledBytes: Int {
-        guard let own else { return 64 }
-        return PushRule.Kind.allCases.reduce(1_024) { sum, kind in own[kind].reduce(sum) { $0 + $1.compiledBytes } }
-    }
+    /// About what they take in memory, besides what all have in common.
+    let bytes: Int
+
+    /// The rules that everybody starts with, by their IDs, less those that name the user.
+    private static let common: [ByteString: PushRule] = {
+        let rules = PushRuleSet.defaults(for: UserID(unchecked: "@:"), followingThreads: true)
+        return Dictionary(PushRule.Kind.allCases.flatMap { rules[$0] }.map { (ByteString($0.id), $0) }) { $1 }
+    }()
 
     init() {
         own = nil
+        bytes = 64
         mutedRooms = []
         isMuted = false
     }
 
     init(_ rules: PushRuleSet) {
-        own = rules
+        var (shared, bytes) = (rules, 1_024)
+        for kind in PushRule.Kind.allCases {
+            shared[kind] = rules[kind].map { rule in
+                guard rule.isDefault, let common = Self.common[ByteString(rule.id)],
+                    common.conditions.map(\.json) == rule.conditions.map(\.json)
+                else {
+                    bytes += rule.compiledBytes
+                    return rule
+                }
+                var rule = rule
+                rule.conditions = common.conditions
+                bytes += 256
+                return rule
+            }
+        }
+        own = shared
+        self.bytes = bytes
         var muted: Set<ByteString> = []
         for kind in PushRule.Kind.allCases {
             for rule in rules[kind] where !rule.isDefault && rule.isEnabled && !rule.actions.notify {

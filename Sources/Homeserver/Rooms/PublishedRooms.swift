@@ -33,6 +33,7 @@ extension DirectoryService {
     }
 
     private static let largestPage = 1_000
+    private static let longestTerm = 1_024
 
     /// A page of the directory, largest rooms first.
     public func publishedRooms(_ request: PublishedRoomsRequest) async throws -> JSON {
@@ -44,9 +45,17 @@ extension DirectoryService {
             offset = number
         }
         var listings: [Listing] = []
+        let term = request.searchTerm?.lowercased() ?? ""
+        guard term.utf8.count <= Self.longestTerm else {
+            throw MatrixError.invalidParam("What is searched for has \(Self.longestTerm) bytes at most.")
+        }
+        let types = request.roomTypes.map { Set($0.map { $0.map { ByteString($0) } }) }
         for nid in try await database.publishedRooms(request.lists) {
             let listing = try await listing(try await rooms.room(nid))
-            if Self.matches(listing, request) { listings.append(listing) }
+            if let types, !types.contains(listing.roomType.map { ByteString($0) }) { continue }
+            if term.isEmpty || listing.texts.contains(where: { $0.lowercased().contains(term) }) {
+                listings.append(listing)
+            }
         }
         listings.sort { $0.members > $1.members }
         let limit = min(max(request.limit ?? Self.largestPage, 1), Self.largestPage)
@@ -91,12 +100,6 @@ extension DirectoryService {
         } catch let error as FederationFailure {
             throw error.clientError
         }
-    }
-
-    private static func matches(_ listing: Listing, _ request: PublishedRoomsRequest) -> Bool {
-        if let types = request.roomTypes, !types.contains(listing.roomType) { return false }
-        guard let term = request.searchTerm?.lowercased(), !term.isEmpty else { return true }
-        return listing.texts.contains { $0.lowercased().contains(term) }
     }
 
     func listing(_ room: Room) async throws -> Listing {

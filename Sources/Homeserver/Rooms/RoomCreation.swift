@@ -183,13 +183,15 @@ public final class RoomCreationService: Sendable {
         state.append((.joinRules, ["join_rule": .string(preset == .publicChat ? "public" : "invite")]))
         state.append((.historyVisibility, ["history_visibility": "shared"]))
         if preset != .publicChat { state.append((StateKey("m.room.guest_access"), ["guest_access": "can_join"])) }
+        var places = Dictionary(state.enumerated().map { ($1.0, $0) }) { $1 }
         for initial in request.initialState {
             guard initial.key.type != "m.room.create", initial.key != .member(requester.userID) else {
                 throw MatrixError(.invalidRoomState, "initial_state can't hold \(initial.key.type).", status: 400)
             }
-            if let place = state.firstIndex(where: { $0.0 == initial.key }) {
+            if let place = places[initial.key] {
                 state[place].1 = initial.content
             } else {
+                places[initial.key] = state.count
                 state.append((initial.key, initial.content))
             }
         }

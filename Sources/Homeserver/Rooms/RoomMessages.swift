@@ -124,14 +124,8 @@ extension RoomReading {
         guard let upTo = SyncToken.position(of: token) else {
             throw MatrixError.invalidParam("This token is not one that this server gave out.")
         }
-        return try await database.read { reader in
-            let newest = try await self.database.newestEvents(
-                in: room.nid, after: .min, upTo: upTo, limit: 1, reader)
-            guard let event = try await self.database.events(newest, reader).first, let position = event.position else {
-                return Database.OrderedPlace(depth: 0, position: .min)
-            }
-            return Database.OrderedPlace(depth: event.orderDepth, position: position)
-        }
+        let place = try await database.read { try await self.database.place(upTo: upTo, in: room.nid, $0) }
+        return place ?? Database.OrderedPlace(depth: 0, position: .min)
     }
 
     /// The member events of those who sent the events (lazy-loaded members).

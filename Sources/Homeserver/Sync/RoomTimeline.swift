@@ -44,14 +44,19 @@ struct RoomTimeline {
         var newestFirst: [StoredEvent] = []
         var result = RoomTimeline()
         var examined = 0
-        let start = Database.OrderedPlace(depth: .max, position: .max)
+        let end = Database.OrderedPlace(depth: .max, position: .max)
+        var start = end
+        // For who has left it ends with that: since then any number of events may have come.
+        if let leftAt = wanted.leftAt, let left = try await database.place(upTo: leftAt, in: room.nid, reader) {
+            start = left
+        }
         var place = start
         paging: while true {
             let ask = max(wanted.limit - newestFirst.count + 1, 8)
-            var numbers = place == start ? try await wanted.glance.newest(ask, reader) : []
+            var numbers = place == end ? try await wanted.glance.newest(ask, reader) : []
             var events = try await database.events(numbers, reader)
             // What came after the reader's first question isn't there for it.
-            if place != start || events.count < numbers.count {
+            if place != end || events.count < numbers.count {
                 numbers = try await database.timeline(
                     of: room.nid, from: place, backwards: true, limit: ask, reader)
                 events = try await database.events(numbers, reader)

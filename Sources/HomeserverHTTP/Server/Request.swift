@@ -97,7 +97,8 @@ extension Request {
 
     /// The same for a body that is counted among those that are held, for as long as the request is.
     mutating func collect(upTo limit: Int, among bodies: HeldBodies) async throws -> [UInt8] {
-        let held = HeldBodies.Body(of: bodies)
+        let isLocal = remoteAddress.ip?.isLoopback ?? true
+        let held = HeldBodies.Body(of: bodies, from: isLocal ? nil : remoteAddress.networkKey?.description)
         heldBody = held
         let buffer = try await body.collect(upTo: limit, countedBy: held)
         return buffer.withUnsafeReadableBytes { Array($0) }

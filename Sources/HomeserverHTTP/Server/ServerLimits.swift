@@ -15,7 +15,7 @@ public struct ServerLimits: Sendable {
     /// What a body may take at least, whatever its size.
     public var bodyGrace: TimeAmount = .seconds(30)
     /// Beyond the grace, how many bytes of a body must arrive each second on average.
-    public var bodyBytesPerSecond = 4096
+    public var bodyBytesPerSecond = 1024
     /// How long a client may take nothing of an answer that waits for it.
     public var write: TimeAmount = .seconds(60)
     /// How long a closed connection waits for the client to close too, so that the last answer isn't lost to a reset.

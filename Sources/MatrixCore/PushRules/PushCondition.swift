@@ -19,8 +19,8 @@ public struct PushCondition: Sendable {
 
     let kind: Kind
 
-    /// About what it takes in memory, besides what it was read from.
-    public var compiledBytes: Int {
+    /// About what it takes in memory, besides its JSON.
+    var compiledBytes: Int {
         if case .eventMatch(_, let glob, _) = kind { return 256 + glob.compiledBytes }
         return 256
     }

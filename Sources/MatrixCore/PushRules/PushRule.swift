@@ -36,9 +36,10 @@ public struct PushRule: Sendable {
         glob = pattern.map { Glob($0) }
     }
 
-    /// About what it takes in memory, besides what it was read from.
+    /// About what it takes in memory: values of JSON take more than their text does.
     public var compiledBytes: Int {
-        conditions.reduce(256 + (glob?.compiledBytes ?? 0)) { $0 + $1.compiledBytes }
+        let compiled = conditions.reduce(256 + (glob?.compiledBytes ?? 0)) { $0 + $1.compiledBytes }
+        return compiled + 16 * JSON.array(actions.json + conditions.map(\.json)).encoded().count
     }
 
     /// Reads a rule as clients exchange it; nil if it lacks what its kind needs.
