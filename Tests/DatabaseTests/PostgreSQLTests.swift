@@ -163,6 +163,61 @@ struct PostgreSQLTests {
         }
     }
 
+    @Test("a read whose connection breaks between two questions fails, and others go on", .timeLimit(.minutes(2)))
+    func brokenBetweenQuestions() async throws {
+        try await with(1) { nodes in
+            let database = nodes.databases[0], url = nodes.url
+            let one = Statement("SELECT 1::bigint WHERE $1 = 1")
+            // More often than there are connections for reading.
+            for _ in 0..<25 {
+                await #expect(throws: DatabaseError.self) {
+                    try await database.read { reader in
+                        _ = try await reader.first(one, [.integer(1)]) { $0.integer(0) }
+                        try await PostgreSQLAdministration.run(
+                            """
+                            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                            WHERE datname = current_database() AND pid <> pg_backend_pid()
+                            """, at: url)
+                        for _ in 0..<100 {
+                            _ = try await reader.first(one, [.integer(1)]) { $0.integer(0) }
+                            try await Task.sleep(for: .milliseconds(10))
+                        }
+                    }
+                }
+            }
+            try await Self.eventually {
+                let answer = try await database.read { try await $0.first(one, [.integer(1)]) { $0.integer(0) } }
+                #expect(answer == 1)
+            }
+        }
+    }
+
+    @Test("a value that is too large for an index fails alone; those in the same transaction with it succeed")
+    func tooLargeForIndex() async throws {
+        try await with(1) { nodes in
+            let database = nodes.databases[0]
+            var generator = SeededGenerator(seed: 1)
+            let large = String(
+                (0..<20_000).map { _ in "0123456789abcdefghijklmnopqrstuvwxyz".randomElement(using: &generator)! })
+            let outcomes = await withTaskGroup(of: (Int, Bool).self) { group in
+                for number in 0..<200 {
+                    group.addTask {
+                        var write = Write()
+                        write.putAccountData(
+                            of: UserNID(Int64(number)), room: nil, type: number % 10 == 5 ? large : "small", content: []
+                        )
+                        do {
+                            try await database.write(write)
+                            return (number, true)
+                        } catch { return (number, false) }
+                    }
+                }
+                return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+            }
+            for number in 0..<200 { #expect(outcomes[number] == (number % 10 != 5)) }
+        }
+    }
+
     @Test("what was committed while a node did not listen, it is told later")
     func lostListener() async throws {
         try await with(2) { nodes in

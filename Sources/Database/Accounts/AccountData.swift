@@ -63,6 +63,18 @@ extension Write {
         run(Self.put, user.value, .integer(room?.rawValue ?? 0), .text(type), .blob(content), position)
         topics.append(.user(user))
     }
+
+    private static let check = Statement(
+        """
+        DELETE FROM account_data WHERE user_nid = $1
+        AND (SELECT coalesce(sum(256 + length(content)), 0) FROM account_data WHERE user_nid = $1) > $2
+        """)
+
+    /// Fails as a conflict if all account data of a user, as the write has made it, takes more than so many bytes.
+    public mutating func checkAccountData(of user: UserNID, within bytes: Int64) {
+        // What must not delete anything leaves all as it was, by failing if it would.
+        expect(0, otherwise: "the account data is too large", Self.check, user.value, .integer(bytes))
+    }
 }
 
 extension Database {

@@ -4,7 +4,8 @@ extension Database {
     private static let insert = Statement(
         """
         INSERT INTO filters (user_nid, filter_nid, filter)
-        SELECT $1, coalesce(max(filter_nid), 0) + 1, $2 FROM filters WHERE user_nid = $1 RETURNING filter_nid
+        SELECT $1, coalesce(max(filter_nid), 0) + 1, $2 FROM filters WHERE user_nid = $1
+        HAVING coalesce(max(filter_nid), 0) < $3 RETURNING filter_nid
         """)
 
     /// A filter that a user uploaded, as canonical JSON.
@@ -13,16 +14,21 @@ extension Database {
     }
 
     /// Keeps a filter and returns its number; the same filter keeps its number.
-    public func putFilter(_ filter: [UInt8], of user: UserNID) async throws -> Int64 {
+    ///
+    /// - Returns: nil if the user has so many already.
+    public func putFilter(_ filter: [UInt8], of user: UserNID, most: Int64) async throws -> Int64? {
         for _ in 0..<10 {
             let known = try await readOnce { reader in
                 try await reader.first(Self.same, [user.value, .blob(filter)]) { $0.integer(0) }
             }
             if let known { return known }
             var write = Write()
-            let place = write.returning(Self.insert, user.value, .blob(filter))
+            let place = write.returning(Self.insert, user.value, .blob(filter), .integer(most))
             do {
-                if case .integer(let number)? = try await self.write(write).rows[place].first?.first { return number }
+                guard case .integer(let number)? = try await self.write(write).rows[place].first?.first else {
+                    return nil
+                }
+                return number
             } catch DatabaseError.constraint {
                 // Another node has given out the same number.
             }

@@ -152,6 +152,8 @@ final class PostgreSQLConnection: @unchecked Sendable {
     /// Sends the commands of a request, and a mark behind which an error of theirs has no effect. They go out at the end of the loop's
     /// round, together with what else is sent in it.
     func send(_ request: PostgreSQLRequest) {
+        // It may have broken since it was borrowed.
+        if let reason = brokenBecause { return Self.fail(request, reason) }
         for (index, command) in request.commands.enumerated() {
             let form = command.form
             let name = names[form] ?? form.name
@@ -270,10 +272,12 @@ final class PostgreSQLConnection: @unchecked Sendable {
         let left = awaited[firstAwaited...].map(\.request)
         awaited = []
         firstAwaited = 0
-        for request in left {
-            request.note(PostgreSQLFailure(command: nil, state: "", message: brokenBecause!))
-            request.finish()
-        }
+        for request in left { Self.fail(request, brokenBecause!) }
+    }
+
+    private static func fail(_ request: PostgreSQLRequest, _ reason: String) {
+        request.note(PostgreSQLFailure(command: nil, state: "", message: reason))
+        request.finish()
     }
 }
 

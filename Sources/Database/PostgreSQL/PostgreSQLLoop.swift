@@ -72,7 +72,7 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             // What was handed over meanwhile is done before sleeping.
             polled.removeAll(keepingCapacity: true)
             polled.append(pollfd(fd: wakeUp.read, events: Int16(POLLIN), revents: 0))
-            for (socket, connection) in connections {
+            for (socket, connection) in connections where !connection.isBroken {
                 let events = connection.wantsToWrite ? POLLIN | POLLOUT : POLLIN
                 polled.append(pollfd(fd: socket, events: Int16(events), revents: 0))
             }

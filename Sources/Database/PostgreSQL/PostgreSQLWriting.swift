@@ -278,11 +278,13 @@ final class PostgreSQLWriting {
         }
     }
 
-    /// Whether the write itself is to blame, so that others can still be carried out: what it wants contradicts the data,
-    /// or it is not valid SQL.
+    /// What is nobody's fault: connections, the state of the session, collisions, a lack of resources, locks, the operator, the system.
+    private static let faultsOfNobody: Set<String> = ["", "08", "25", "40", "53", "55", "57", "58", "F0", "XX"]
+
+    /// Whether the write itself is to blame, so that others can still be carried out: what it wants contradicts the data, is too
+    /// large for the server, or is not valid SQL.
     private static func isOwnFault(_ failure: PostgreSQLFailure) -> Bool {
-        failure.state == PostgreSQLFailure.expectation
-            || ["22", "23", "42", "21", "0A"].contains(String(failure.state.prefix(2)))
+        !faultsOfNobody.contains(String(failure.state.prefix(2)))
     }
 
     /// Two transactions stood in each other's way: halves of it have better chances.

@@ -1,3 +1,4 @@
+import CSQLite
 import Logging
 import Synchronization
 
@@ -114,6 +115,7 @@ final class SQLiteWriter: @unchecked Sendable {
     private static func isOwnFault(_ error: any Error) -> Bool {
         switch error as? DatabaseError {
         case .conflict, .constraint: true
+        case .engine(let code, _): code & 0xFF == SQLITE_TOOBIG
         default: false
         }
     }

@@ -36,15 +36,29 @@ public final class AccountDataService: Sendable {
         guard !Self.reserved.contains(type) else {
             throw MatrixError(.badJSON, "\(type) is set by an endpoint of its own.", status: 405)
         }
+        guard type.utf8.count <= 255 else {
+            throw MatrixError.invalidParam("A type of account data has at most 255 bytes.")
+        }
+        try await put(type, content.json.encoded(), in: try await nid(roomID), for: requester)
+    }
+
+    /// Bytes of all account data of a user: the first sync of each device gets all of it.
+    private static let most: Int64 = 32 << 20
+
+    private func put(_ type: String, _ content: [UInt8], in room: RoomNID?, for requester: Requester) async throws {
         var write = Write()
-        write.putAccountData(
-            of: requester.nid, room: try await nid(roomID), type: type, content: Array(content.json.encoded()))
-        try await database.write(write)
+        write.putAccountData(of: requester.nid, room: room, type: type, content: content)
+        write.checkAccountData(of: requester.nid, within: Self.most)
+        do { try await database.write(write) } catch DatabaseError.conflict {
+            throw MatrixError.tooLarge("Your account data may have \(Self.most) bytes together; remove some first.")
+        }
     }
 
     // MARK: - Tags
 
     private static let tags = "m.tag"
+    /// Bytes of all tags of a room, which are read and written together.
+    private static let largestTags = 256 << 10
 
     /// The tags of a room with their contents.
     public func tags(of roomID: RoomID, for requester: Requester) async throws -> JSONObject {
@@ -59,9 +73,10 @@ public final class AccountDataService: Sendable {
         guard tag.utf8.count <= 255 else { throw MatrixError.invalidParam("A tag has at most 255 bytes.") }
         var tags = try await self.tags(of: roomID, for: requester)
         tags[tag] = content
-        let all: JSON = ["tags": .object(tags)]
-        var write = Write()
-        write.putAccountData(of: requester.nid, room: try await nid(roomID), type: Self.tags, content: all.encoded())
-        try await database.write(write)
+        let all = (["tags": .object(tags)] as JSON).encoded()
+        guard content == nil || all.count <= Self.largestTags else {
+            throw MatrixError.tooLarge("All tags of a room may have \(Self.largestTags) bytes.")
+        }
+        try await put(Self.tags, all, in: try await nid(roomID), for: requester)
     }
 }

@@ -28,7 +28,10 @@ public final class ReceiptService: Sendable {
         _ type: String, on eventID: EventID, thread: String?, in roomID: RoomID, by requester: Requester
     ) async throws {
         let room = try await joined(roomID, requester)
-        if let thread { try await check(eventID, isIn: thread, room) }
+        if let thread {
+            guard thread.utf8.count <= 255 else { throw MatrixError.invalidParam("“thread_id” has at most 255 bytes.") }
+            try await check(eventID, isIn: thread, room)
+        }
         var write = Write()
         let now = rooms.context.surroundings.now()
         try add(type, eventID, thread, at: now, room, requester, to: &write)

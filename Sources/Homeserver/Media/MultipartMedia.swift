@@ -23,6 +23,10 @@ struct MultipartMedia {
     private var isInFile = false
     /// What has come and could not be told apart yet.
     private var held: [UInt8] = []
+    /// Where in it the delimiters before the file, and the end of the file's headers, were found, and up to where the next of them was
+    /// looked for: a server may send it byte by byte (A16).
+    private var found: [Int] = []
+    private var searched = 0
 
     /// Bytes before the file: the object about it and both parts' headers.
     private static let mostBytesBefore = 65_536
@@ -58,13 +62,18 @@ struct MultipartMedia {
     private mutating func readHeaders() throws {
         let blank = Array("\r\n\r\n".utf8)
         // The object about the file comes first, the file second.
-        guard let first = Self.find(delimiter, in: held, from: 0),
-            let second = Self.find(delimiter, in: held, from: first + delimiter.count),
-            let stop = Self.find(blank, in: held, from: second + delimiter.count)
-        else {
-            guard held.count <= Self.mostBytesBefore else { throw Unusable() }
-            return
+        let patterns = [delimiter, delimiter, blank]
+        while found.count < patterns.count {
+            let pattern = patterns[found.count]
+            guard let place = Self.find(pattern, in: held, from: searched) else {
+                searched = max(searched, held.count - pattern.count + 1)
+                guard held.count <= Self.mostBytesBefore else { throw Unusable() }
+                return
+            }
+            found.append(place)
+            searched = place + pattern.count
         }
+        let (second, stop) = (found[1], found[2])
         guard stop <= Self.mostBytesBefore else { throw Unusable() }
         var headers: [String: String] = [:]
         for line in String(decoding: held[(second + delimiter.count)..<stop], as: UTF8.self).split(separator: "\r\n") {

@@ -100,7 +100,9 @@ public final class DirectoryService: Sendable {
 
     /// The aliases of a room (`GET /rooms/{roomId}/aliases`).
     public func aliases(of roomID: RoomID, for requester: Requester) async throws -> [RoomAlias] {
-        let (room, _) = try await rooms.readable(roomID, by: requester)
+        let (room, access) = try await rooms.readable(roomID, by: requester)
+        // Those who left it don't see what names it has got since.
+        if access.leftAt != nil, !(try await rooms.isWorldReadable(room)) { throw MembershipService.notInRoom }
         return try await database.aliases(of: room.nid)
     }
 }

@@ -40,7 +40,7 @@ extension RoomReading {
                 request, in: room, from: start, to: end, &visibility, reader)
             let state =
                 request.filter.lazyLoadsMembers
-                ? try await self.senders(of: selection.events, room, reader) : []
+                ? try await self.senders(of: selection.events, room, access, reader) : []
             return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
         }
     }
@@ -130,14 +130,15 @@ extension RoomReading {
 
     /// The member events of those who sent the events (lazy-loaded members).
     private func senders(
-        of events: [StoredEvent], _ room: Room, _ reader: any Reader
+        of events: [StoredEvent], _ room: Room, _ access: RoomAccess, _ reader: any Reader
     ) async throws -> [StoredEvent] {
+        let state = try await visibleState(room, access, reader)
         let users = try await database.users(Array(Set(events.map(\.sender))))
         let keys = try await database.existingNumbers(ofStateKeys: users.values.map { .member($0) })
         let tree = StateTree(rows: database.stateRows, room: room.nid)
         var numbers: [EventNID] = []
         for key in keys.values.sorted() {
-            if let nid = try await tree.event(for: key, in: room.record.state, reader) { numbers.append(nid) }
+            if let nid = try await tree.event(for: key, in: state, reader) { numbers.append(nid) }
         }
         return try await database.events(numbers, reader)
     }

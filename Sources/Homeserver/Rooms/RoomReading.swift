@@ -20,7 +20,7 @@ public final class RoomReading: Sendable {
     private func tree(_ room: Room) -> StateTree { StateTree(rows: database.stateRows, room: room.nid) }
 
     /// The state that the requester sees: the current one, or that at the time of leaving.
-    private func visibleState(_ room: Room, _ access: RoomAccess, _ reader: any Reader) async throws -> StateNID {
+    func visibleState(_ room: Room, _ access: RoomAccess, _ reader: any Reader) async throws -> StateNID {
         guard let leftAt = access.leftAt else { return room.record.state }
         return try await database.state(of: room.nid, at: leftAt, reader)
     }
@@ -143,8 +143,9 @@ public final class RoomReading: Sendable {
         let (room, access) = try await readableWhole(roomID, requester)
         let until = try filter.at.map { try PaginationToken.position($0) }
         return try await database.read { reader in
+            var visibility = try await self.visibility(room, access, requester, reader)
             var state = try await self.visibleState(room, access, reader)
-            if let until, until < access.leftAt ?? .max {
+            if let until, until < access.leftAt ?? .max, try await self.sees(until, in: room, &visibility, reader) {
                 state = try await self.database.state(of: room.nid, at: until, reader)
             }
             var chosen: [StoredEvent] = []
@@ -152,7 +153,6 @@ public final class RoomReading: Sendable {
                 let membership = try self.context.parse(stored, room.version).content["membership"]?.string ?? ""
                 if filter.admits(membership) { chosen.append(stored) }
             }
-            var visibility = try await self.visibility(room, access, requester, reader)
             let page = try await self.events.page(chosen, for: requester.nid, seenBy: &visibility, reader)
             var writer = JSONWriter(capacity: 600 * chosen.count + 16)
             writer.beginObject()
@@ -166,6 +166,16 @@ public final class RoomReading: Sendable {
             writer.endObject()
             return writer.bytes
         }
+    }
+
+    /// Whether the requester sees what happened in a room last up to a position: what the members were then is no more than that.
+    private func sees(
+        _ position: Int64, in room: Room, _ visibility: inout EventVisibility, _ reader: any Reader
+    ) async throws -> Bool {
+        guard let place = try await database.place(upTo: position, in: room.nid, reader) else { return false }
+        let newest = try await database.timeline(of: room.nid, from: place, backwards: true, limit: 1, reader)
+        guard let event = try await database.events(newest, reader).first else { return false }
+        return try await visibility.allows(event)
     }
 
     private func memberEvents(_ room: Room, _ state: StateNID, _ reader: any Reader) async throws -> [StoredEvent] {

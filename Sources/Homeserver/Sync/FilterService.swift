@@ -5,6 +5,10 @@ import MatrixCore
 public final class FilterService: Sendable {
     private let database: Database
 
+    /// Bytes of a filter, and filters of a user: nothing ever removes one.
+    private static let largest = 64 << 10
+    private static let most: Int64 = 1_000
+
     init(database: Database) { self.database = database }
 
     /// Keeps a filter after checking it, and returns its ID.
@@ -13,7 +17,13 @@ public final class FilterService: Sendable {
         guard let canonical = try? filter.canonical() else {
             throw MatrixError.badJSON("The filter is not canonical JSON.")
         }
-        return String(try await database.putFilter(canonical, of: requester.nid))
+        guard canonical.count <= Self.largest else {
+            throw MatrixError.tooLarge("A filter may have \(Self.largest) bytes.")
+        }
+        guard let number = try await database.putFilter(canonical, of: requester.nid, most: Self.most) else {
+            throw MatrixError.tooLarge("You have \(Self.most) filters, which can't be more; use one of them.")
+        }
+        return String(number)
     }
 
     /// - Throws: `M_NOT_FOUND`.

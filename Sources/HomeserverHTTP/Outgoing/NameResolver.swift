@@ -1,6 +1,7 @@
 import CResolver
 import Database
 import Homeserver
+import NIOCore
 import Synchronization
 
 #if canImport(Glibc)
@@ -29,10 +30,10 @@ struct NameResolver: Sendable {
     private static let mostServices: Int32 = 16
 
     static func system() -> NameResolver {
-        let threads = ResolverThreads(count: 16)
+        let threads = ResolverThreads()
         return NameResolver(
-            addresses: { host in try await threads.run { try Self.find(host) } },
-            services: { name in try await threads.run { try Self.findServices(name) } })
+            addresses: { host in try await threads.run(host) { try Self.find(host) } },
+            services: { name in try await threads.run(name) { try Self.findServices(name) } })
     }
 
     private static func find(_ host: String) throws -> [IPAddress] {
@@ -77,28 +78,57 @@ struct NameResolver: Sendable {
     }
 }
 
-/// Threads for what blocks. Each lookup goes to the thread with the fewest: names that take their time hold up few others.
-private final class ResolverThreads: Sendable {
+/// Threads for what blocks. Each lookup goes to the thread with the fewest: names that take their time hold up few others. Names that
+/// were found before have threads of their own: strangers may have any number of names looked up whose servers never answer (A16).
+final class ResolverThreads: Sendable {
     private typealias Job = @Sendable () -> Void
     private let threads: [WorkThread<Job>]
-    /// How many lookups each has. The lock protects the counts.
-    private let loads: Mutex<[Int]>
+    /// The threads of names that were found before, and of others.
+    private let known: Range<Int>
+    private let others: Range<Int>
+    /// How many lookups wait for one thread at most, and for how long: nobody waits for one that took longer.
+    private static let mostWaiting = 50
+    private static let longestWait: TimeAmount = .seconds(10)
 
-    init(count: Int) {
-        threads = (0..<count).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } }
-        loads = Mutex([Int](repeating: 0, count: count))
+    private struct State {
+        var loads: [Int]
+        var found = BoundedCache<String, Bool>(capacity: 20_000)
     }
 
-    func run<T: Sendable>(_ work: @escaping @Sendable () throws -> T) async throws -> T {
-        let index = loads.withLock { loads in
-            let index = loads.indices.min { loads[$0] < loads[$1] } ?? 0
-            loads[index] += 1
+    /// The lock protects the counts and the names; nothing is awaited while it is held.
+    private let state: Mutex<State>
+
+    /// - Parameter each: threads of either kind.
+    init(each: Int = 8) {
+        known = 0..<each
+        others = each..<2 * each
+        threads = (0..<2 * each).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } }
+        state = Mutex(State(loads: [Int](repeating: 0, count: 2 * each)))
+    }
+
+    func run<T: Sendable>(_ name: String, _ work: @escaping @Sendable () throws -> T) async throws -> T {
+        let index: Int? = state.withLock { state in
+            let own = state.found[name] == nil ? others : known
+            guard let index = own.min(by: { state.loads[$0] < state.loads[$1] }),
+                state.loads[index] < Self.mostWaiting
+            else { return nil }
+            state.loads[index] += 1
             return index
         }
-        defer { loads.withLock { $0[index] -= 1 } }
-        return try await withCheckedThrowingContinuation { continuation in
-            let added = threads[index].add { continuation.resume(with: Result { try work() }) }
+        guard let index else { throw TransportError(.unreachable, "too many names are being looked up") }
+        defer { state.withLock { $0.loads[index] -= 1 } }
+        let deadline = NIODeadline.now() + Self.longestWait
+        let found: T = try await withCheckedThrowingContinuation { continuation in
+            let added = threads[index].add {
+                guard NIODeadline.now() < deadline else {
+                    let late = TransportError(.unreachable, "it takes too long to look up names")
+                    return continuation.resume(throwing: late)
+                }
+                continuation.resume(with: Result { try work() })
+            }
             if !added { continuation.resume(throwing: TransportError(.unreachable, "the server is stopping")) }
         }
+        state.withLock { $0.found.insert(true, for: name, size: 1) }
+        return found
     }
 }

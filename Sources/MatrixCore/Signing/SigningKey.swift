@@ -67,9 +67,14 @@ public struct VerifyKey: Sendable, Hashable {
     /// days after it was fetched, or `expired_ts` of an old key. Nil if it is not limited.
     public let validUntil: Int64?
 
+    /// Bytes of a key's ID; a longer one is nobody's.
+    private static let longestID = 255
+
     /// Nil for another algorithm or a key of the wrong length.
     public init?(keyID: String, publicKey: [UInt8], validUntil: Int64? = nil) {
-        guard keyID.utf8.starts(with: "ed25519:".utf8), publicKey.count == 32 else { return nil }
+        guard keyID.utf8.starts(with: "ed25519:".utf8), keyID.utf8.count <= Self.longestID, publicKey.count == 32 else {
+            return nil
+        }
         self.keyID = keyID
         self.publicKey = publicKey
         self.validUntil = validUntil

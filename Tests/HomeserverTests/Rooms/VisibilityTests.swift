@@ -48,6 +48,47 @@ struct VisibilityTests {
         await server.close()
     }
 
+    @Test("A20: of members nobody sees what they were before one could see the room, or became after one left")
+    func membersOfOtherTimes() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice) {
+            $0.initialState = [.init(key: .historyVisibility, content: ["history_visibility": "joined"])]
+        }
+        func rename(_ name: String) async throws {
+            _ = try await server.homeserver.sending.setState(
+                .member(alice.userID), content: ["membership": "join", "displayname": .string(name)], in: room,
+                by: alice)
+        }
+        func members(at token: String?, for user: Requester) async throws -> [UInt8] {
+            try await server.homeserver.reading.members(
+                of: room, filter: .init(membership: nil, notMembership: nil, at: token), for: user)
+        }
+        try await rename("before all")
+        let early = try #require(try await server.sync(alice)["next_batch"]?.string)
+        try await rename("while bob is there")
+        try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        try await server.say("hello", in: room, by: alice)
+        let middle = try #require(try await server.sync(bob)["next_batch"]?.string)
+        #expect(contains(try await members(at: early, for: alice), "before all"))
+        #expect(!contains(try await members(at: early, for: bob), "before all"))
+        try await rename("later")
+        #expect(contains(try await members(at: middle, for: bob), "while bob is there"))
+        #expect(contains(try await members(at: nil, for: bob), "later"))
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        try await rename("after all")
+        _ = try await server.homeserver.directory.create(
+            RoomAlias(unchecked: "#secret:localhost"), for: room, by: alice)
+        var filter = RoomEventFilter()
+        filter.lazyLoadsMembers = true
+        let page = try await server.homeserver.reading.messages(
+            in: room, .init(from: nil, to: nil, backwards: true, limit: 50, filter: filter), for: bob)
+        #expect(contains(page, "hello") && contains(page, "later") && !contains(page, "after all"))
+        await #expect(throws: MatrixError.self) { try await server.homeserver.directory.aliases(of: room, for: bob) }
+        await server.close()
+    }
+
     @Test("A20: whoever was only invited, or never there, reads nothing")
     func outsiders() async throws {
         let server = try await TestServer()

@@ -33,6 +33,47 @@ struct HostileSyncTests {
         7, nil, "x", [], ["a": ["b": [[[[:]]]]]], true, .string(String(repeating: "é", count: 2_000)), "\u{0}",
     ]
 
+    @Test("A13: account data, tags and filters of a user come to an end")
+    func withoutEnd() async throws {
+        let server = try await TestServer()
+        let homeserver = server.homeserver
+        let mallory = try await server.user("mallory")
+        let room = try await server.room(of: mallory)
+        let large: JSON = ["text": .string(String(repeating: "x", count: 900_000))]
+        var taken = 0
+        await #expect(throws: MatrixError.self) {
+            while taken < 100 {
+                try await homeserver.accountData.set("large \(taken)", to: large.view, in: nil, for: mallory)
+                taken += 1
+            }
+        }
+        #expect((30..<40).contains(taken))
+        // What is there can be made smaller.
+        try await homeserver.accountData.set("large 0", to: JSON.object([:]).view, in: nil, for: mallory)
+        try await homeserver.accountData.set("another", to: JSON.object([:]).view, in: nil, for: mallory)
+        await #expect(throws: MatrixError.self) {
+            try await homeserver.accountData.setTag("u.large", to: large, of: room, for: mallory)
+        }
+        let long = String(repeating: "t", count: 256)
+        await #expect(throws: MatrixError.self) {
+            try await homeserver.accountData.set(long, to: JSON.object([:]).view, in: nil, for: mallory)
+        }
+        await #expect(throws: MatrixError.self) {
+            try await homeserver.filters.put(
+                (["room": ["rooms": [.string(String(repeating: "x", count: 70_000))]]] as JSON).view, for: mallory)
+        }
+        var filters = 0
+        await #expect(throws: MatrixError.self) {
+            while filters < 2_000 {
+                _ = try await homeserver.filters.put(
+                    (["room": ["timeline": ["limit": .integer(Int64(filters))]]] as JSON).view, for: mallory)
+                filters += 1
+            }
+        }
+        #expect(filters == 1_000)
+        await server.close()
+    }
+
     @Test("A17: what is nested as deep as a request may be is read wherever it stands some levels deeper")
     func deep() async throws {
         let server = try await TestServer()
