@@ -26,6 +26,7 @@ extension Write {
     private static let expire = Statement("DELETE FROM brief_tokens WHERE expires_ts <= $1")
     private static let use = Statement("DELETE FROM brief_tokens WHERE token_hash = $1 AND kind = $2")
     private static let end = Statement("DELETE FROM brief_tokens WHERE user_nid = $1")
+    private static let endKind = Statement("DELETE FROM brief_tokens WHERE user_nid = $1 AND kind = $2")
 
     public mutating func insertBriefToken(
         _ hash: [UInt8], _ kind: BriefTokenKind, of user: UserNID, expires: Int64, now: Int64
@@ -40,4 +41,8 @@ extension Write {
     }
 
     public mutating func endBriefTokens(of user: UserNID) { run(Self.end, user.value) }
+
+    public mutating func endBriefTokens(of user: UserNID, _ kind: BriefTokenKind) {
+        run(Self.endKind, user.value, .integer(kind.rawValue))
+    }
 }

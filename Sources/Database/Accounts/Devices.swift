@@ -144,6 +144,16 @@ extension Write {
         run(Self.deleteDevice, user.value, .text(deviceID))
     }
 
+    private static let otherSessions = ["access_tokens", "refresh_tokens", "devices"].map { table in
+        Statement("DELETE FROM \(table) WHERE user_nid = $1 AND device_id <> $2")
+    }
+
+    /// Ends all sessions of a user but one, also those that nobody knew of when the write was made. Behind a change of the password it
+    /// meets each that came with the old one: who signs in holds the account's row until the session is there.
+    public mutating func endSessions(of user: UserNID, except deviceID: String) {
+        for statement in Self.otherSessions { run(statement, user.value, .text(deviceID)) }
+    }
+
     public mutating func deleteAllDevices(of user: UserNID) {
         deleteKeysOfDevices(of: user)
         deletePushers(of: user)

@@ -4,8 +4,9 @@ extension Database {
     private static let insert = Statement(
         """
         INSERT INTO filters (user_nid, filter_nid, filter)
-        SELECT $1, coalesce(max(filter_nid), 0) + 1, $2 FROM filters WHERE user_nid = $1
-        HAVING coalesce(max(filter_nid), 0) < $3 RETURNING filter_nid
+        SELECT $1, newest.last + 1, $2
+        FROM (SELECT coalesce(max(filter_nid), 0) AS last FROM filters WHERE user_nid = $1) AS newest
+        WHERE newest.last < $3 RETURNING filter_nid
         """)
 
     /// A filter that a user uploaded, as canonical JSON.

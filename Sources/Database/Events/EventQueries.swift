@@ -109,16 +109,18 @@ extension Database {
         ORDER BY order_depth, position LIMIT 1
         """)
 
-    /// The place in a room's order of the newest event up to a position; nil if there is none. Live events are in the order of their
-    /// positions: a point read for the event itself, and for each halving of the room where the position is of something else.
+    /// The place in a room's order of the newest event up to a position, or before the first live one if they are all newer; nil if there
+    /// are none. Live events are in the order of their positions: a point read for the event itself, and for each halving of the room
+    /// where the position is of something else.
     public func place(upTo position: Int64, in room: RoomNID, _ reader: any Reader) async throws -> OrderedPlace? {
         func place(_ row: any Row) -> OrderedPlace { OrderedPlace(depth: row.integer(0), position: row.integer(1)) }
         let exact = try await reader.first(Self.ofPosition, [.integer(position), room.value]) { $0.integer(0) }
         if let exact { return OrderedPlace(depth: exact, position: position) }
         guard let newest = try await reader.first(Self.newestLive, [room.value], place) else { return nil }
         if newest.position <= position { return newest }
-        var found: OrderedPlace?
-        var (low, high) = (Int64(0), newest.depth)
+        guard var found = try await reader.first(Self.liveFrom, [room.value, .integer(0)], place) else { return nil }
+        if found.position > position { return OrderedPlace(depth: found.depth, position: 0) }
+        var (low, high) = (found.depth + 1, newest.depth)
         while low < high {
             let middle = low + (high - low) / 2
             let live = try await reader.first(Self.liveFrom, [room.value, .integer(middle)], place)

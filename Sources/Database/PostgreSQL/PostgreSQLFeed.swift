@@ -212,7 +212,7 @@ final class PostgreSQLFeed {
 
     func tend(_ now: UInt64) -> UInt64 {
         if let connection, connection.isBroken {
-            core.loop.connections[connection.socket] = nil
+            core.loop.forget(connection)
             self.connection = nil
             isReading = false
             presence.left()

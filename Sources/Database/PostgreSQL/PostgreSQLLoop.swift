@@ -57,6 +57,11 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
     /// Ends the thread after what has been handed over. Called on the loop.
     func end() { inbox.withLock { $0.isClosed = true } }
 
+    /// Ceases to watch a connection. The library closes the socket of one that has broken, so that another one may have its number.
+    func forget(_ connection: PostgreSQLConnection) {
+        if connections[connection.socket] === connection { connections[connection.socket] = nil }
+    }
+
     func run() {
         var polled: [pollfd] = []
         while true {
@@ -68,7 +73,11 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             for one in work { one() }
             if isClosed, work.isEmpty { break }
             let next = afterRound()
-            for connection in connections.values where connection.isUnflushed { connection.flush() }
+            var hasBroken = false
+            for connection in connections.values where connection.isUnflushed {
+                connection.flush()
+                if connection.isBroken { hasBroken = true }
+            }
             // What was handed over meanwhile is done before sleeping.
             polled.removeAll(keepingCapacity: true)
             polled.append(pollfd(fd: wakeUp.read, events: Int16(POLLIN), revents: 0))
@@ -78,7 +87,7 @@ final class PostgreSQLLoop: RunsOnThread, @unchecked Sendable {
             }
             let now = MonotonicTime.nanoseconds()
             let timeout: Int32 =
-                !work.isEmpty
+                !work.isEmpty || hasBroken
                 ? 0 : next == .max ? -1 : next <= now ? 1 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
             if poll(&polled, nfds_t(polled.count), timeout) <= 0 { continue }
             if polled[0].revents != 0 {

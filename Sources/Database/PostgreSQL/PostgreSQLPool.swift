@@ -61,7 +61,7 @@ final class PostgreSQLPool {
 
     private func discard(_ connection: PostgreSQLConnection) {
         count -= 1
-        loop.connections[connection.socket] = nil
+        loop.forget(connection)
     }
 
     func opened(_ connection: PostgreSQLConnection) {

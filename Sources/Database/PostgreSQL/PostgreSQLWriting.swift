@@ -279,7 +279,9 @@ final class PostgreSQLWriting {
     }
 
     /// What is nobody's fault: connections, the state of the session, collisions, a lack of resources, locks, the operator, the system.
-    private static let faultsOfNobody: Set<String> = ["", "08", "25", "40", "53", "55", "57", "58", "F0", "XX"]
+    private static let faultsOfNobody: Set<String> = [
+        "", "08", "25", "26", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX",
+    ]
 
     /// Whether the write itself is to blame, so that others can still be carried out: what it wants contradicts the data, is too
     /// large for the server, or is not valid SQL.

@@ -48,7 +48,9 @@ public final class AccountDataService: Sendable {
     private func put(_ type: String, _ content: [UInt8], in room: RoomNID?, for requester: Requester) async throws {
         var write = Write()
         write.putAccountData(of: requester.nid, room: room, type: type, content: content)
-        write.checkAccountData(of: requester.nid, within: Self.most)
+        // What makes it less is always allowed.
+        let old = try await database.accountData(of: requester.nid, room: room, type: type)
+        if content.count > old?.count ?? 0 { write.checkAccountData(of: requester.nid, within: Self.most) }
         do { try await database.write(write) } catch DatabaseError.conflict {
             throw MatrixError.tooLarge("Your account data may have \(Self.most) bytes together; remove some first.")
         }

@@ -76,7 +76,7 @@ public final class DeviceService: Sendable {
         let work = { (write: inout Write) async throws in
             for deviceID in deviceIDs { write.deleteDevice(deviceID, of: requester.nid) }
             // They may have been asked for by one of these.
-            write.endBriefTokens(of: requester.nid)
+            write.endBriefTokens(of: requester.nid, .login)
             try await self.database.announceDevices(of: requester.nid, in: &write)
         }
         if requester.appservice == nil {
@@ -95,30 +95,19 @@ public final class DeviceService: Sendable {
     public func setPassword(
         _ password: String, endsOthers: Bool, auth: JSONView?, of requester: Requester
     ) async throws -> Outcome {
-        let outcome = try await confirmed("password", auth, requester) { write in
+        try await confirmed("password", auth, requester) { write in
             write.setPasswordHash(try await self.accounts.hash(password), of: requester.nid)
             // Whoever knew the old password may have asked for one.
             write.endBriefTokens(of: requester.nid)
             guard endsOthers else { return }
-            try await self.endOthers(of: requester, in: &write)
-        }
-        if case .done = outcome, endsOthers {
-            // Those that signed in with the old password while it was still good.
-            var write = Write()
-            try await endOthers(of: requester, in: &write)
-            if !write.isEmpty {
-                try await database.write(write)
-                try await accounts.tokens.sessionsEnded()
+            for device in try await self.database.deviceIDs(of: requester.nid)
+            where !device.hasSameBytes(as: requester.deviceID) {
+                write.deleteDevice(device, of: requester.nid)
             }
+            // And those that sign in with the old password until it is changed.
+            write.endSessions(of: requester.nid, except: requester.deviceID)
+            try await self.database.announceDevices(of: requester.nid, in: &write)
         }
-        return outcome
-    }
-
-    private func endOthers(of requester: Requester, in write: inout Write) async throws {
-        let others = try await database.deviceIDs(of: requester.nid).filter { !$0.hasSameBytes(as: requester.deviceID) }
-        if others.isEmpty { return }
-        for device in others { write.deleteDevice(device, of: requester.nid) }
-        try await database.announceDevices(of: requester.nid, in: &write)
     }
 
     /// A token with which another device of the user signs in (`POST /login/get_token`).

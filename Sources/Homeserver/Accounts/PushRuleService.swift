@@ -105,17 +105,19 @@ public final class PushRuleService: Sendable {
     /// Bytes that all rules of a user take, as they are kept in memory: each event of each room that the user is in is held against all
     /// of them (A14). Two thousand muted rooms have place.
     private static let largest = 16 << 20
+    /// How many of them may be the user's own.
+    private static let most = 3_000
 
     private static let unknown = MatrixError.notFound("There is no such push rule.")
 
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
         let stored = try await stored(of: requester.nid)
         var rules = stored.map(adapted) ?? defaults(for: requester.userID)
-        let before = CompiledPushRules(rules).bytes
+        let before = CompiledPushRules(rules)
         try change(&rules)
-        let after = CompiledPushRules(rules).bytes
-        guard after <= Self.largest || after <= before else {
-            throw MatrixError.tooLarge("Your push rules take too much together; remove some first.")
+        let after = CompiledPushRules(rules)
+        guard after.bytes <= max(Self.largest, before.bytes), after.count <= max(Self.most, before.count) else {
+            throw MatrixError.tooLarge("Your push rules are too many or too large together; remove some first.")
         }
         if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
         var write = Write()
@@ -130,6 +132,9 @@ public final class PushRuleService: Sendable {
         _ rule: PushRule, kind: PushRule.Kind, before: String?, after: String?, of requester: Requester
     ) async throws {
         // MSC4306: “servers MUST ensure that clients MUST NOT be able to create custom rules with this push rule kind”.
+        guard rule.id.utf8.count <= 255 else {
+            throw MatrixError.invalidParam("The ID of a push rule has at most 255 bytes.")
+        }
         guard kind != .postcontent else {
             throw MatrixError.invalidParam("Push rules of the kind “\(kind.rawValue)” are the server's own.")
         }

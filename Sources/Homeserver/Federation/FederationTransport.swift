@@ -63,6 +63,8 @@ public struct TransportError: Error, Sendable, CustomStringConvertible {
         case unreachable
         /// It took too long.
         case timedOut
+        /// This server has too much to do to find out: that says nothing of the other one.
+        case busy
         /// The answer is larger than it may be, or is no HTTP.
         case unusable
         /// The address is one that this server doesn't speak to.

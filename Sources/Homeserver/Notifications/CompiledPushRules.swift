@@ -11,6 +11,8 @@ struct CompiledPushRules: Sendable {
 
     /// About what they take in memory, besides what all have in common.
     let bytes: Int
+    /// How many are the user's own.
+    let count: Int
 
     /// The rules that everybody starts with, by their IDs, less those that name the user.
     private static let common: [ByteString: PushRule] = {
@@ -21,6 +23,7 @@ struct CompiledPushRules: Sendable {
     init() {
         own = nil
         bytes = 64
+        count = 0
         mutedRooms = []
         isMuted = false
     }
@@ -43,6 +46,7 @@ struct CompiledPushRules: Sendable {
         }
         own = shared
         self.bytes = bytes
+        count = PushRule.Kind.allCases.reduce(0) { $0 + rules[$1].count { !$0.isDefault } }
         var muted: Set<ByteString> = []
         for kind in PushRule.Kind.allCases {
             for rule in rules[kind] where !rule.isDefault && rule.isEnabled && !rule.actions.notify {

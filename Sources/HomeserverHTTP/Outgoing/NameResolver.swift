@@ -79,7 +79,7 @@ struct NameResolver: Sendable {
 }
 
 /// Threads for what blocks. Each lookup goes to the thread with the fewest: names that take their time hold up few others. Names that
-/// were found before have threads of their own: strangers may have any number of names looked up whose servers never answer (A16).
+/// were found at once before have threads of their own: strangers may have any number of names looked up whose servers never answer (A16).
 final class ResolverThreads: Sendable {
     private typealias Job = @Sendable () -> Void
     private let threads: [WorkThread<Job>]
@@ -89,6 +89,8 @@ final class ResolverThreads: Sendable {
     /// How many lookups wait for one thread at most, and for how long: nobody waits for one that took longer.
     private static let mostWaiting = 50
     private static let longestWait: TimeAmount = .seconds(10)
+    /// Who answers within this time is known.
+    private static let quick: TimeAmount = .seconds(1)
 
     private struct State {
         var loads: [Int]
@@ -98,14 +100,16 @@ final class ResolverThreads: Sendable {
     /// The lock protects the counts and the names; nothing is awaited while it is held.
     private let state: Mutex<State>
 
-    /// - Parameter each: threads of either kind.
-    init(each: Int = 8) {
-        known = 0..<each
-        others = each..<2 * each
-        threads = (0..<2 * each).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } }
-        state = Mutex(State(loads: [Int](repeating: 0, count: 2 * each)))
+    init(known: Int = 8, others: Int = 16) {
+        self.known = 0..<known
+        self.others = known..<known + others
+        threads = (0..<known + others).map { _ in WorkThread(most: 1) { jobs in for job in jobs { job() } } }
+        state = Mutex(State(loads: [Int](repeating: 0, count: known + others)))
     }
 
+    /// Looks something up.
+    ///
+    /// - Throws: ``TransportError/Kind/busy`` if too much else is looked up; what the work throws.
     func run<T: Sendable>(_ name: String, _ work: @escaping @Sendable () throws -> T) async throws -> T {
         let index: Int? = state.withLock { state in
             let own = state.found[name] == nil ? others : known
@@ -115,20 +119,28 @@ final class ResolverThreads: Sendable {
             state.loads[index] += 1
             return index
         }
-        guard let index else { throw TransportError(.unreachable, "too many names are being looked up") }
+        guard let index else { throw TransportError(.busy, "too many names are being looked up") }
         defer { state.withLock { $0.loads[index] -= 1 } }
         let deadline = NIODeadline.now() + Self.longestWait
-        let found: T = try await withCheckedThrowingContinuation { continuation in
-            let added = threads[index].add {
-                guard NIODeadline.now() < deadline else {
-                    let late = TransportError(.unreachable, "it takes too long to look up names")
+        return try await withCheckedThrowingContinuation { continuation in
+            let added = threads[index].add { [self] in
+                let began = NIODeadline.now()
+                guard began < deadline else {
+                    let late = TransportError(.busy, "it takes too long to look up names")
                     return continuation.resume(throwing: late)
                 }
-                continuation.resume(with: Result { try work() })
+                let result = Result { try work() }
+                let isQuick = NIODeadline.now() - began < Self.quick
+                state.withLock { state in
+                    if isQuick, case .success = result {
+                        state.found.insert(true, for: name, size: 1)
+                    } else {
+                        state.found.remove(name)
+                    }
+                }
+                continuation.resume(with: result)
             }
             if !added { continuation.resume(throwing: TransportError(.unreachable, "the server is stopping")) }
         }
-        state.withLock { $0.found.insert(true, for: name, size: 1) }
-        return found
     }
 }

@@ -92,7 +92,11 @@ final class ServerDiscovery: Sendable {
     private func byRecords(of host: String) async throws -> (ServerLocation, lifetime: Int64) {
         for service in ["_matrix-fed._tcp.", "_matrix._tcp."] {
             // A resolver that fails is no answer; the next step may still lead somewhere.
-            guard let records = try? await resolver.services(service + host), !records.isEmpty else { continue }
+            let records: [NameResolver.Service]
+            do { records = try await resolver.services(service + host) } catch let error as TransportError
+                where error.kind == .busy
+            { throw error } catch { continue }
+            if records.isEmpty { continue }
             // RFC 2782: the lowest priority first; of equal ones the heavier first.
             let ordered = records.sorted { ($0.priority, $1.weight) < ($1.priority, $0.weight) }
             let endpoints = ordered.filter { $0.target != "." && !$0.target.isEmpty }.map {
@@ -130,6 +134,8 @@ struct WellKnownReader: Sendable {
             let answer: ServerResponse
             do {
                 answer = try await client.get(url, timeout: Self.timeout, mostBytes: Self.mostBytes)
+            } catch let error as TransportError where error.kind == .busy {
+                throw error
             } catch {
                 return nil
             }

@@ -39,7 +39,8 @@ public struct PushRule: Sendable {
     /// About what it takes in memory: values of JSON take more than their text does.
     public var compiledBytes: Int {
         let compiled = conditions.reduce(256 + (glob?.compiledBytes ?? 0)) { $0 + $1.compiledBytes }
-        return compiled + 16 * JSON.array(actions.json + conditions.map(\.json)).encoded().count
+        let text = id.utf8.count + (pattern?.utf8.count ?? 0)
+        return compiled + 16 * (text + JSON.array(actions.json + conditions.map(\.json)).encoded().count)
     }
 
     /// Reads a rule as clients exchange it; nil if it lacks what its kind needs.
