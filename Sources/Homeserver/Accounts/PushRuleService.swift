@@ -110,15 +110,22 @@ public final class PushRuleService: Sendable {
 
     private static let unknown = MatrixError.notFound("There is no such push rule.")
 
+    /// - Throws: `M_TOO_LARGE` if rules are too many or too large, unless they are no more than before.
+    private static func check(_ rules: PushRuleSet, insteadOf old: PushRuleSet) throws {
+        let new = CompiledPushRules(rules)
+        if new.bytes <= largest, new.count <= most { return }
+        let before = CompiledPushRules(old)
+        guard new.bytes <= max(largest, before.bytes), new.count <= max(most, before.count) else {
+            throw MatrixError.tooLarge("Your push rules are too many or too large together; remove some first.")
+        }
+    }
+
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
         let stored = try await stored(of: requester.nid)
         var rules = stored.map(adapted) ?? defaults(for: requester.userID)
-        let before = CompiledPushRules(rules)
+        let old = rules
         try change(&rules)
-        let after = CompiledPushRules(rules)
-        guard after.bytes <= max(Self.largest, before.bytes), after.count <= max(Self.most, before.count) else {
-            throw MatrixError.tooLarge("Your push rules are too many or too large together; remove some first.")
-        }
+        try Self.check(rules, insteadOf: old)
         if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
         var write = Write()
         write.putAccountData(
