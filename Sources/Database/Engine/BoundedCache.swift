@@ -7,15 +7,18 @@
 public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline var places: [Key: Int] = [:]
     // One entry of each for every place; nil where nothing is.
-    private var keys: [Key?] = []
+    @usableFromInline var keys: [Key?] = []
     @usableFromInline var values: [Value?] = []
-    private var sizes: [Int] = []
+    @usableFromInline var sizes: [Int] = []
     /// Whether it was asked for since the hand passed.
     @usableFromInline var used: [Bool] = []
-    private var free: [Int] = []
-    private var hand = 0
-    private let capacity: Int
-    public private(set) var size = 0
+    @usableFromInline var free: [Int] = []
+    @usableFromInline var hand = 0
+    @usableFromInline let capacity: Int
+    @usableFromInline var held = 0
+
+    /// What all entries take together.
+    public var size: Int { held }
 
     public init(capacity: Int) { self.capacity = capacity }
 
@@ -29,9 +32,9 @@ public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable 
         }
     }
 
-    public mutating func insert(_ value: Value, for key: Key, size newSize: Int) {
+    @inlinable public mutating func insert(_ value: Value, for key: Key, size newSize: Int) {
         if let place = places[key] {
-            size += newSize - sizes[place]
+            held += newSize - sizes[place]
             values[place] = value
             sizes[place] = newSize
             used[place] = true
@@ -49,14 +52,14 @@ public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable 
                 sizes.append(newSize)
                 used.append(false)
             }
-            size += newSize
+            held += newSize
         }
-        while size > capacity, !places.isEmpty { dropOne() }
+        while held > capacity, !places.isEmpty { dropOne() }
     }
 
-    public mutating func remove(_ key: Key) {
+    @inlinable public mutating func remove(_ key: Key) {
         guard let place = places.removeValue(forKey: key) else { return }
-        size -= sizes[place]
+        held -= sizes[place]
         keys[place] = nil
         values[place] = nil
         free.append(place)
@@ -66,7 +69,7 @@ public struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable 
         self = BoundedCache(capacity: capacity)
     }
 
-    private mutating func dropOne() {
+    @inlinable mutating func dropOne() {
         while true {
             if hand >= keys.count { hand = 0 }
             defer { hand += 1 }

@@ -125,6 +125,8 @@ public final class RoomReading: Sendable {
             self.at = at
         }
 
+        var admitsAll: Bool { membership == nil && notMembership == nil }
+
         /// Both together are an “or”: either it is the one, or it is not the other.
         func admits(_ membership: String) -> Bool {
             switch (self.membership, notMembership) {
@@ -148,10 +150,12 @@ public final class RoomReading: Sendable {
             if let until, until < access.leftAt ?? .max, try await self.sees(until, in: room, &visibility, reader) {
                 state = try await self.database.state(of: room.nid, at: until, reader)
             }
-            var chosen: [StoredEvent] = []
-            for stored in try await self.memberEvents(room, state, reader) {
-                let membership = try self.context.parse(stored, room.version).content["membership"]?.string ?? ""
-                if filter.admits(membership) { chosen.append(stored) }
+            var chosen = try await self.memberEvents(room, state, reader)
+            if !filter.admitsAll {
+                chosen = try chosen.filter { stored in
+                    let content = try self.context.parse(stored, room.version).content
+                    return filter.admits(content["membership"]?.string ?? "")
+                }
             }
             let page = try await self.events.page(chosen, for: requester.nid, seenBy: &visibility, reader)
             var writer = JSONWriter(capacity: 600 * chosen.count + 16)

@@ -22,12 +22,17 @@ struct SyncDevices: Sendable {
             writer.key("device_lists")
             writer.value(lists.json)
         }
-        writer.key("device_one_time_keys_count")
-        writer.value(
-            .object(
-                JSONObject(counts.oneTime.sorted { $0.key < $1.key }.map { ($0.key, JSON.integer(Int64($0.value))) })))
-        writer.key("device_unused_fallback_key_types")
-        writer.value(.array(counts.unusedFallback.map { .string($0) }))
+        writer.key(plain: "device_one_time_keys_count")
+        writer.beginObject()
+        for (algorithm, count) in counts.oneTime.sorted(by: { $0.key < $1.key }) {
+            writer.key(algorithm)
+            writer.integer(count)
+        }
+        writer.endObject()
+        writer.key(plain: "device_unused_fallback_key_types")
+        writer.beginArray()
+        for algorithm in counts.unusedFallback { writer.string(algorithm) }
+        writer.endArray()
     }
 }
 

@@ -7,8 +7,9 @@ import NIOHTTP1
 /// All state is touched on the event loop of the channel only; the tasks that answer run there too (``LoopExecutor``).
 /// That is what makes it sendable.
 ///
-/// A request that follows while another is answered waits, and so does the client: while nothing can be done with more
-/// input nothing is read. What was read already is bounded by the size of one read.
+/// A request that follows while another is answered waits, and so does the client: once there is one, nothing more is
+/// read. What was read already is bounded by the size of two reads. (To read nothing while the first is answered would cost
+/// each request two calls of `epoll_ctl`.)
 final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundIn = HTTPServerResponsePart
@@ -119,7 +120,9 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     private var mayRead: Bool {
         switch phase {
         case .idle: stalledSince == nil
-        case .answering(let exchange): !exchange.isBodyComplete && exchange.pausedSince == nil
+        case .answering(let exchange) where exchange.isBodyComplete:
+            waiting.isEmpty && inputError == nil && stalledSince == nil
+        case .answering(let exchange): exchange.pausedSince == nil
         case .buffering, .discarding, .lingering: true
         case .closed: false
         }

@@ -113,14 +113,16 @@ public struct JSONWriter: Sendable {
     }
 
     /// Bytes that are already one JSON value.
-    public mutating func raw(_ value: some Collection<UInt8>) {
+    public mutating func raw(_ value: ArraySlice<UInt8>) {
         separate()
         bytes.append(contentsOf: value)
     }
 
+    public mutating func raw(_ value: [UInt8]) { raw(value[...]) }
+
     /// Bytes that continue what was written before: one value in several slices begins with ``raw(_:)`` and goes on
     /// with this.
-    public mutating func append(_ slice: some Collection<UInt8>) {
+    public mutating func append(_ slice: ArraySlice<UInt8>) {
         bytes.append(contentsOf: slice)
     }
 

@@ -192,7 +192,7 @@ import Testing
         writer.key(plain: "c")
         writer.null()
         writer.key("d")
-        writer.raw("[1]".utf8)
+        writer.raw(Array("[1]".utf8))
         writer.endObject()
         let expected = #"{"a\"b":[-9223372036854775808,0,"\u0001\\é",{},true],"c":null,"d":[1]}"#
         #expect(String(decoding: writer.bytes, as: UTF8.self) == expected)
