@@ -263,12 +263,8 @@ public final class Homeserver: Sendable {
         indexing.start()
         try await delayedEvents.start()
         filling.withLock { filling in
-            filling = Task { [fillings, logger] in
-                do { for filling in fillings { try await filling.run() } } catch {
-                    logger.error(
-                        "a migration in the background failed; the next start goes on", metadata: ["reason": "\(error)"]
-                    )
-                }
+            filling = Task { [fillings, surroundings, logger] in
+                await BackgroundFilling.runAll(fillings, surroundings, logger)
             }
         }
     }
@@ -290,7 +286,9 @@ public final class Homeserver: Sendable {
         await indexing.close()
         delayedEvents.stop()
         await presence.close()
-        await filling.withLock { $0.take() }?.value
+        let filling = filling.withLock { $0.take() }
+        filling?.cancel()
+        await filling?.value
         for pool in pools { await pool.close() }
         await database.close()
     }

@@ -13,6 +13,8 @@ struct Roost: AsyncParsableCommand {
         ])
 
     static func main() async {
+        // Whatever this makes is its own: keys, database, uploads, backups.
+        umask(0o077)
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {

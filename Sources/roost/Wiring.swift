@@ -36,6 +36,7 @@ struct Application: Sendable {
 enum Wiring {
     static func start(_ configuration: Configuration) async throws -> Application {
         let logger = Logger(label: "roost")
+        let lock = try ProcessLock.database(configuration.database)
         let homeserver: Homeserver
         do {
             homeserver = try await Homeserver(
@@ -55,7 +56,11 @@ enum Wiring {
             administration: AccountAdministration(homeserver),
             maintenance: homeserver.maintenance, mediaPurging: homeserver.mediaPurging, keys: homeserver.signingKeys,
             databaseAnswers: { await homeserver.database.answers() }, hasAccounts: try await homeserver.hasAccounts(),
-            drain: { homeserver.drain() }, stop: { await homeserver.close() })
+            drain: { homeserver.drain() },
+            stop: {
+                await homeserver.close()
+                withExtendedLifetime(lock) {}
+            })
     }
 
     private static func engine(

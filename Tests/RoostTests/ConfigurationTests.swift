@@ -48,6 +48,28 @@ import Testing
         #expect(other.registration.mode == .closed)
     }
 
+    @Test("a duration that nobody can count to is refused")
+    func endlessDuration() throws {
+        #expect(problems("redactions:\n  keep_for: 999999999999d") != [])
+        #expect(try load("redactions:\n  keep_for: 365000d").redactions.keepFor == 365_000 * 86_400)
+    }
+
+    @Test("what Kubernetes tells of a service named like the server is no setting")
+    func foreignVariables() {
+        #expect(
+            problems(environment: [
+                "ROOST_SERVICE_HOST": "10.0.0.1", "ROOST_PORT": "tcp://10.0.0.1:8008",
+                "ROOST_PORT_8008_TCP_PROTO": "tcp",
+            ]) == [])
+    }
+
+    @Test("the environment is read from the process")
+    func environment() {
+        let variables = ProcessEnvironment.variables()
+        #expect(variables["PATH"] == getenv("PATH").map { String(cString: $0) })
+        #expect(variables.count > 1)
+    }
+
     @Test("the example file is right, and says the defaults")
     func example() throws {
         var example = try load(ExampleConfiguration.text)

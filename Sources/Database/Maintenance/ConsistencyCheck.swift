@@ -25,33 +25,53 @@ public struct ConsistencyCheck: Sendable {
         }
     }
 
+    /// - Throws: what says nothing of the database, such as that it can't be reached. What can't be read is a problem of the report.
     public func run() async throws -> Report {
         var report = Report()
         for problem in try await database.engine.damage() { report.note(problem) }
-        try await checkPositions(&report)
-        try await checkEvents(&report)
-        try await checkRooms(&report)
-        try await checkReferences(&report)
+        try await look("positions", &report, checkPositions)
+        try await look("events", &report, checkEvents)
+        try await look("rooms", &report, checkRooms)
+        try await look("other tables", &report, checkReferences)
         return report
+    }
+
+    /// Goes on after damage that ends one look.
+    private func look(
+        _ what: String, _ report: inout Report, _ check: (inout Report) async throws -> Void
+    ) async throws {
+        do { try await check(&report) } catch let error as DatabaseError {
+            switch error {
+            case .corrupt, .engine: report.note("the \(what) can't be read to the end: \(error)")
+            default: throw error
+            }
+        }
     }
 
     // MARK: - Positions
 
     private static let doubled = Statement(
-        "SELECT position FROM events WHERE position IS NOT NULL GROUP BY position HAVING count(*) > 1")
+        "SELECT position FROM events WHERE position > $1 AND position <= $2 GROUP BY position HAVING count(*) > 1")
+    private static let positionsAtOnce: Int64 = 100_000
+    private static let lowest = Statement("SELECT coalesce(min(position), 0) FROM events")
     private static let highest = Statement("SELECT max(position) FROM events")
     private static let numbersBeyond = Statement(
         "SELECT count(*) FROM events WHERE event_nid >= (SELECT next FROM counters WHERE name = 'event')")
 
     private func checkPositions(_ report: inout Report) async throws {
-        let (doubled, highest, numbers) = try await database.read { reader in
+        let (highest, numbers) = try await database.read { reader in
             (
-                try await reader.query(Self.doubled, []) { $0.integer(0) },
                 try await reader.first(Self.highest, []) { $0.integer(0) } ?? 0,
                 try await reader.first(Self.numbersBeyond, []) { $0.integer(0) } ?? 0
             )
         }
-        for position in doubled { report.note("position \(position) was given to several events") }
+        var last = try await database.read { try await $0.first(Self.lowest, []) { $0.integer(0) } ?? 0 } - 1
+        while last < highest {
+            let range: [SQLValue] = [.integer(last), .integer(last + Self.positionsAtOnce)]
+            let doubled = try await database.read { try await $0.query(Self.doubled, range) { $0.integer(0) } }
+            for position in doubled { report.note("position \(position) was given to several events") }
+            last += Self.positionsAtOnce
+        }
         // Asked after the snapshot: meanwhile it can only have grown.
         let next = try await database.engine.nextPosition()
         if highest >= next { report.note("an event has position \(highest), and \(next) was never given out") }
@@ -71,10 +91,11 @@ public struct ConsistencyCheck: Sendable {
     private static let versions = Statement("SELECT room_nid, version FROM rooms")
 
     private func checkEvents(_ report: inout Report) async throws {
-        let versions = Dictionary(
-            uniqueKeysWithValues: try await database.read { reader in
-                try await reader.query(Self.versions, []) { (RoomNID($0.integer(0)), RoomVersion.named($0.text(1))) }
-            })
+        let rooms = try await database.read { reader in
+            try await reader.query(Self.versions, []) { (RoomNID($0.integer(0)), RoomVersion.named($0.text(1))) }
+        }
+        // A damaged index may bring a row twice.
+        let versions = Dictionary(rooms) { $1 }
         var last: Int64 = 0
         var knownStates: Set<StateOfRoom> = []
         while true {
@@ -169,10 +190,18 @@ public struct ConsistencyCheck: Sendable {
     private static let members = Statement(
         "SELECT user_nid, membership, event_nid FROM memberships WHERE room_nid = $1")
 
+    /// By room, because each of a large server's memberships would be one look into a large table.
+    private static let membersWithoutEvent = Statement(
+        """
+        SELECT count(*) FROM memberships m WHERE m.room_nid = $1
+            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.event_nid = m.event_nid)
+        """)
+
     /// What is stored of a room, as of one moment: between two looks it may have moved on.
     private struct Found: Sendable {
         let room: RoomRecord
         var lastState: Int64?
+        var membersWithoutEvent: Int64
         var highestRow: Int64
         var deepest: Int64
         var tips: [StoredEvent]
@@ -193,12 +222,14 @@ public struct ConsistencyCheck: Sendable {
     private func checkRooms(_ report: inout Report) async throws {
         let rooms = try await database.read { try await $0.query(Self.allRooms, []) { RoomNID($0.integer(0)) } }
         for nid in rooms {
-            guard let found = try await database.read({ try await self.find(nid, $0) }) else { continue }
-            report.rooms += 1
-            var own = Report()
-            check(found, &own)
-            try await checkMembers(found, &own)
-            for problem in own.problems { report.note("room \(found.room.roomID): \(problem)") }
+            try await look("rows of room number \(nid)", &report) { report in
+                guard let found = try await database.read({ try await self.find(nid, $0) }) else { return }
+                report.rooms += 1
+                var own = Report()
+                check(found, &own)
+                try await checkMembers(found, &own)
+                for problem in own.problems { report.note("room \(found.room.roomID): \(problem)") }
+            }
         }
     }
 
@@ -209,10 +240,11 @@ public struct ConsistencyCheck: Sendable {
         }
         var found = Found(
             room: room, lastState: try await reader.first(Self.lastState, [nid.value]) { $0.integer(0) },
+            membersWithoutEvent: try await reader.first(Self.membersWithoutEvent, [nid.value]) { $0.integer(0) } ?? 0,
             highestRow: try await reader.first(Self.highestRow, [nid.value]) { $0.integer(0) } ?? 0,
             deepest: try await reader.first(Self.deepest, [nid.value]) { $0.integer(0) } ?? 0,
             tips: try await database.events(room.extremities, reader),
-            members: Dictionary(uniqueKeysWithValues: members.map { ($0.user, EventNID($0.event)) }),
+            members: Dictionary(members.map { ($0.user, EventNID($0.event)) }) { $1 },
             left: Set(members.filter { $0.membership == .leave }.map(\.user)),
             joined: try await reader.query(Self.joined, [nid.value]) { UserID(unchecked: $0.text(0)).server },
             counted: try await database.servers(in: nid, reader),
@@ -240,6 +272,7 @@ public struct ConsistencyCheck: Sendable {
         {
             report.note("its forward extremities aren't there")
         }
+        if found.membersWithoutEvent > 0 { report.note("\(found.membersWithoutEvent) memberships without event") }
         if let damage = found.damage { report.note("its state can't be read: \(damage)") }
     }
 
@@ -304,10 +337,6 @@ public struct ConsistencyCheck: Sendable {
         (
             "memberships without room",
             "memberships m WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = m.room_nid)"
-        ),
-        (
-            "memberships without event",
-            "memberships m WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.event_nid = m.event_nid)"
         ),
         ("receipts without room", "receipts x WHERE NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = x.room_nid)"),
         (

@@ -57,7 +57,7 @@ final class PostgreSQLConnection: @unchecked Sendable {
         let opened = PQconnectdbParams(keys.map { UnsafePointer($0) }, values.map { UnsafePointer($0) }, 1)
         guard let opened else { throw .unavailable("out of memory") }
         guard PQstatus(opened) == CONNECTION_OK else {
-            let message = Self.message(opened)
+            let message = PostgreSQLSecret(url: url).hidden(in: Self.message(opened))
             PQfinish(opened)
             throw .unavailable(message)
         }
@@ -128,10 +128,10 @@ final class PostgreSQLConnection: @unchecked Sendable {
     }
 
     /// Runs a query with values and waits for it: before ``startPipeline()`` only.
-    func query(_ sql: String, _ values: [SQLValue]) throws(DatabaseError) -> PostgreSQLResult {
-        let parameters = PostgreSQLParameters(PostgreSQLCommand(Statement(sql), values))
+    func query(_ statement: Statement, _ values: [SQLValue]) throws(DatabaseError) -> PostgreSQLResult {
+        let parameters = PostgreSQLParameters(PostgreSQLCommand(statement, values))
         let result = parameters.with { types, pointers, lengths, formats in
-            PQexecParams(handle, sql, Int32(values.count), types, pointers, lengths, formats, 1)
+            PQexecParams(handle, statement.sql, Int32(values.count), types, pointers, lengths, formats, 1)
         }
         guard let result else { throw .unavailable(Self.message(handle)) }
         let owned = PostgreSQLResult(result)

@@ -58,6 +58,8 @@ extension PostgreSQLEngine {
     }
 
     private static let rowsPerPage = 500
+    /// A statement of PostgreSQL can't have more.
+    private static let mostParameters = 65_535
 
     public func copy(to path: String) async throws {
         let url = url
@@ -68,6 +70,16 @@ extension PostgreSQLEngine {
             let connection = try PostgreSQLConnection(url: url, purpose: .listening)
             try connection.execute("SELECT set_config('statement_timeout', '0', false)")
             try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            // Another node may have a newer schema, of whose tables and columns this binary knows nothing.
+            guard
+                case .integer(let schema)? = try connection.execute("SELECT version FROM schema_version").first?.first,
+                schema == Migrations.current
+            else {
+                throw DatabaseError.unusable(
+                    "The database has another schema than \(Migrations.current); make the backup with the newest Roost that uses it."
+                )
+            }
+            let fetch = Statement("FETCH \(Self.rowsPerPage) FROM pages")
             let there = Set(try Self.tables(of: connection))
             try file.execute("BEGIN EXCLUSIVE")
             for table in try Self.tables(of: file) {
@@ -79,7 +91,7 @@ extension PostgreSQLEngine {
                 let insert = Statement("INSERT INTO \(table) (\(names)) VALUES (\(places))")
                 try connection.execute("DECLARE pages NO SCROLL CURSOR FOR SELECT \(names) FROM \(table)")
                 while true {
-                    let rows = try connection.query("FETCH \(Self.rowsPerPage) FROM pages", []).rows
+                    let rows = try connection.query(fetch, []).rows
                     for row in rows {
                         let values = zip(columns, row).map { column, value -> SQLValue in
                             if column.isText, case .blob(let bytes) = value {
@@ -141,16 +153,23 @@ extension PostgreSQLEngine {
             try connection.execute("DELETE FROM \(table)")
             let columns = try columns(of: table, file)
             let names = columns.map(\.name).joined(separator: ", ")
-            let places = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
-            var failure: (any Error)?
-            try file.run(Statement("SELECT \(names) FROM \(table)"), []) { row in
-                do { _ = try connection.query("INSERT INTO \(table) (\(names)) VALUES (\(places))", row.values) } catch
-                {
-                    failure = error
-                    throw error
+            // Rows in one statement: of a page as many as it can have parameters for.
+            let most = min(rowsPerPage, mostParameters / columns.count)
+            func insertion(of rows: Int) -> Statement {
+                let sets = (0..<rows).map { row in
+                    "(" + columns.indices.map { "$\(row * columns.count + $0 + 1)" }.joined(separator: ", ") + ")"
                 }
+                return Statement("INSERT INTO \(table) (\(names)) VALUES \(sets.joined(separator: ", "))")
             }
-            if let failure { throw failure }
+            let page = insertion(of: most)
+            var values: [SQLValue] = []
+            try file.run(Statement("SELECT \(names) FROM \(table)"), []) { row in
+                values += row.values
+                guard values.count == most * columns.count else { return }
+                _ = try connection.query(page, values)
+                values.removeAll(keepingCapacity: true)
+            }
+            if !values.isEmpty { _ = try connection.query(insertion(of: values.count / columns.count), values) }
         }
         for (table, column) in [
             ("users", "user_nid"), ("servers", "server_nid"), ("event_types", "type_nid"),

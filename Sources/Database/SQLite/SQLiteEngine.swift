@@ -13,8 +13,8 @@ public final class SQLiteEngine: Engine {
         public var pageSize = 4096
         /// Pages in the log from which on they are copied into the file.
         public var checkpointPages = 2_000
-        /// A read that takes longer is ended.
-        public var readLimitNanoseconds: UInt64 = 30_000_000_000
+        /// A read that takes longer is ended; nil: reads take as long as they want.
+        public var readLimitNanoseconds: UInt64? = 30_000_000_000
         /// Whether a commit is on the disk when it is answered. Without it a power cut loses the last ones: for databases that
         /// nobody needs afterwards.
         public var isDurable = true

@@ -108,11 +108,23 @@ enum Files {
         if fsync(copy) != 0 { throw Failure("synced", target) }
     }
 
-    /// Gives a file that never changes a second name, or copies it where that is not possible.
-    static func share(_ path: String, as target: String) throws {
-        if link(path, target) == 0 { return }
-        if errno == EEXIST { return }
-        try copy(path, to: target)
+    /// Gives a file that never changes a second name, or copies it where that is not possible. The target is whole or not there.
+    ///
+    /// - Parameter partial: where a copy may be while it is made.
+    /// - Returns: false if there is no such file.
+    static func share(_ path: String, as target: String, by partial: String) throws -> Bool {
+        if link(path, target) == 0 || errno == EEXIST { return true }
+        if errno == ENOENT, !exists(path) { return false }
+        remove(partial)
+        try copy(path, to: partial)
+        try move(partial, to: target)
+        return true
+    }
+
+    /// Whether there is a file with something in it.
+    static func hasContent(_ path: String) -> Bool {
+        var facts = stat()
+        return stat(path, &facts) == 0 && facts.st_size > 0
     }
 
     static func remove(_ path: String) { unlink(path) }

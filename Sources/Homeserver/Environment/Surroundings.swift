@@ -32,6 +32,15 @@ public struct Surroundings: Sendable {
 }
 
 extension Surroundings {
+    /// Waits for so many milliseconds, or until the task is cancelled.
+    func sleep(_ milliseconds: Int64) async {
+        let (woken, wake) = AsyncStream<Void>.makeStream()
+        let cancel = after(milliseconds) { wake.finish() }
+        // Of a cancelled task the stream ends, too.
+        for await _ in woken {}
+        cancel()
+    }
+
     /// Random text of letters and digits that need no escaping anywhere.
     func randomText(_ count: Int, from alphabet: StaticString = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
         -> String

@@ -15,15 +15,18 @@ struct BackgroundFilling: Sendable {
     private static let batch = 200
     private static let leaseTime: Int64 = 60_000
 
-    /// Does one batch.
-    ///
-    /// - Returns: whether more is to be done here; false also while another node is at it.
-    func step() async throws -> Bool {
-        let database = rooms.database
-        guard let cursor = try await database.backgroundMigration(name) else { return false }
-        let lease = try await database.lease(
+    enum Outcome { case more, finished, elsewhere }
+
+    private func lease() async throws -> Lease? {
+        try await rooms.database.lease(
             "migration \(name)", holder: node, now: rooms.context.surroundings.now(), duration: Self.leaseTime)
-        guard let lease else { return false }
+    }
+
+    /// Does one batch.
+    func step() async throws -> Outcome {
+        let database = rooms.database
+        guard let cursor = try await database.backgroundMigration(name) else { return .finished }
+        guard let lease = try await lease() else { return .elsewhere }
         var write = Write()
         write.require(lease)
         let last = try await fill(cursor, &write)
@@ -34,11 +37,49 @@ struct BackgroundFilling: Sendable {
             write.release(lease)
         }
         try await database.write(write)
-        return last != nil
+        return last == nil ? .finished : .more
     }
 
-    /// Does all of it.
-    func run() async throws { while try await step() {} }
+    /// Does all of it, or as much as is possible until the task is cancelled; somebody else may go on at once then.
+    ///
+    /// - Returns: whether nothing is left. Otherwise another node is at it, or one that is gone was within the last minute.
+    @discardableResult
+    func run() async throws -> Bool {
+        while !Task.isCancelled {
+            switch try await step() {
+            case .more: continue
+            case .finished: return true
+            case .elsewhere: return false
+            }
+        }
+        if let lease = try await lease() {
+            var write = Write()
+            write.release(lease)
+            try await rooms.database.write(write)
+        }
+        return false
+    }
+
+    /// Does all that there are, each as soon as nobody else is at it, until the task is cancelled. One that fails goes on at the next
+    /// start, and doesn't hold up the others.
+    static func runAll(_ fillings: [BackgroundFilling], _ surroundings: Surroundings, _ logger: Logger) async {
+        var left = fillings
+        while !left.isEmpty {
+            var elsewhere: [BackgroundFilling] = []
+            for filling in left {
+                do {
+                    if try await !filling.run() { elsewhere.append(filling) }
+                } catch {
+                    logger.error(
+                        "a migration in the background failed; the next start goes on",
+                        metadata: ["migration": "\(filling.name)", "reason": "\(error)"])
+                }
+            }
+            left = elsewhere
+            if left.isEmpty || Task.isCancelled { return }
+            await surroundings.sleep(leaseTime / 2)
+        }
+    }
 
     /// All there are.
     static func all(rooms: RoomRegistry, node: String) -> [BackgroundFilling] {

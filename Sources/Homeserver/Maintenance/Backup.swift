@@ -17,6 +17,8 @@ public struct Backup: Sendable {
         public let rooms: Int
         public let events: Int
         public let mediaFiles: Int
+        /// Media that the database names and that are not there.
+        public let missingMedia: Int
     }
 
     /// Why a backup can't be made or used, for the person who asked for it.
@@ -37,7 +39,7 @@ public struct Backup: Sendable {
         }
         let file = "\(directory)/\(databaseName)"
         try await database.engine.copy(to: file)
-        let copy = Database(engine: try await SQLiteEngine(path: file, logger: logger), cacheBytes: 8 << 20)
+        let copy = try await open(file, logger)
         let report: ConsistencyCheck.Report
         let hashes: [[UInt8]]
         do {
@@ -49,14 +51,19 @@ public struct Backup: Sendable {
             throw error
         }
         guard report.isClean else { throw Self.unclean("backup", report) }
-        try copyMedia(hashes, from: mediaPath, to: "\(directory)/media")
+        try checkIsAlone(file)
+        let missing = try copyMedia(hashes, from: mediaPath, to: "\(directory)/media")
+        if missing > 0 {
+            logger.warning("media files are missing and not in the backup", metadata: ["count": "\(missing)"])
+        }
         let summary = Summary(
-            serverName: serverName.string, rooms: report.rooms, events: report.events, mediaFiles: hashes.count)
+            serverName: serverName.string, rooms: report.rooms, events: report.events,
+            mediaFiles: hashes.count - missing, missingMedia: missing)
         // Written last: a directory without it is no backup.
         let manifest: JSON = [
             "format": 1, "server_name": .string(serverName.string), "created_ts": .integer(now),
             "rooms": .integer(Int64(report.rooms)), "events": .integer(Int64(report.events)),
-            "media_files": .integer(Int64(hashes.count)),
+            "media_files": .integer(Int64(summary.mediaFiles)),
         ]
         try Files.write(manifest.encoded(), to: "\(directory)/\(manifestName)")
         return summary
@@ -68,13 +75,39 @@ public struct Backup: Sendable {
                 + report.problems.prefix(3).joined(separator: "; ") + ".")
     }
 
-    private static func copyMedia(_ hashes: [[UInt8]], from source: String, to target: String) throws {
-        let (from, to) = (try BlobStore(directory: source), try BlobStore(directory: target))
-        for hash in hashes where !to.contains(hash) {
-            let place = to.path(of: hash)
-            try Files.makeDirectories(Files.parent(of: place))
-            try Files.share(from.path(of: hash), as: place)
+    /// Opens a copy that nobody else uses. It may be read as slowly as it has to be: a backup that was verified on a fast machine can be
+    /// restored on a slow one.
+    private static func open(_ path: String, _ logger: Logger) async throws -> Database {
+        var options = SQLiteEngine.Options()
+        options.readLimitNanoseconds = nil
+        return Database(
+            engine: try await SQLiteEngine(path: path, options: options, logger: logger), cacheBytes: 8 << 20)
+    }
+
+    /// The names that SQLite gives to what it keeps beside a database. It takes them for part of whatever lies there under its name.
+    private static func companions(of path: String) -> [String] { ["-wal", "-shm", "-journal"].map { path + $0 } }
+
+    /// A database that was closed is in its file alone; a log that is left holds what could not be written there.
+    private static func checkIsAlone(_ path: String) throws {
+        for log in ["\(path)-wal", "\(path)-journal"] where Files.hasContent(log) {
+            throw Problem(description: "\(path) could not be written to its end, \(log) is left; is the disk full?")
         }
+    }
+
+    /// - Returns: how many are not there.
+    private static func copyMedia(_ hashes: [[UInt8]], from source: String, to target: String) throws -> Int {
+        let (from, to) = (try BlobStore(directory: source), try BlobStore(directory: target))
+        var missing = 0
+        var folders: Set<String> = []
+        for hash in hashes where !to.contains(hash) {
+            if try to.take(hash, from: from) {
+                folders.insert(Files.parent(of: to.path(of: hash)))
+            } else {
+                missing += 1
+            }
+        }
+        for folder in folders.sorted() + [target] { try Files.syncDirectory(folder) }
+        return missing
     }
 
     /// Fills the empty place of a server with a backup. The restored database has a new epoch: what clients and other servers
@@ -93,29 +126,40 @@ public struct Backup: Sendable {
         case .sqlite(let path):
             guard !Files.exists(path) else {
                 throw Problem(
-                    description: "There is a database at \(path) already; move it away before you restore another one.")
+                    description:
+                        "There is a database at \(path) already; move it away before you restore another one, with "
+                        + "what lies beside it under its name.")
+            }
+            if let left = companions(of: path).first(where: Files.exists) {
+                throw Problem(
+                    description:
+                        "\(left) is left of a database that was at \(path), and would be taken for part of the "
+                        + "restored one; move it to where that database is now.")
             }
             partial = "\(path).partial"
         case .postgresql: partial = "\(scratch)/restore.partial"
         }
         try Files.makeDirectories(Files.parent(of: partial))
-        for leftover in [partial, "\(partial)-wal", "\(partial)-shm"] { Files.remove(leftover) }
+        for leftover in [partial] + companions(of: partial) { Files.remove(leftover) }
+        try checkIsAlone("\(directory)/\(databaseName)")
         try Files.copy("\(directory)/\(databaseName)", to: partial)
-        let database = Database(engine: try await SQLiteEngine(path: partial, logger: logger), cacheBytes: 8 << 20)
+        let database = try await open(partial, logger)
         let summary: Summary
         do {
             try await database.beginEpoch(ServerIdentity.newEpoch(surroundings), at: surroundings.now())
             let report = try await ConsistencyCheck(database).run()
             guard report.isClean else { throw unclean("backup", report) }
             let hashes = try await database.mediaHashes()
-            try copyMedia(hashes, from: "\(directory)/media", to: mediaPath)
+            let missing = try copyMedia(hashes, from: "\(directory)/media", to: mediaPath)
             summary = Summary(
-                serverName: serverName.string, rooms: report.rooms, events: report.events, mediaFiles: hashes.count)
+                serverName: serverName.string, rooms: report.rooms, events: report.events,
+                mediaFiles: hashes.count - missing, missingMedia: missing)
             await database.close()
         } catch {
             await database.close()
             throw error
         }
+        try checkIsAlone(partial)
         // It takes its place whole, or not at all.
         switch location {
         case .sqlite(let path): try Files.move(partial, to: path)

@@ -16,15 +16,18 @@ public final class MaintenanceService: Sendable {
     }
 
     /// Looks for contradictions. Reads everything; the server goes on meanwhile.
-    public func check() async throws -> ConsistencyCheck.Report { try await ConsistencyCheck(database).run() }
+    public func check() async throws -> ConsistencyCheck.Report {
+        try await OwnThread.run { [database] in try await ConsistencyCheck(database).run() }
+    }
 
     /// Makes a backup while the server goes on, see ``Backup``.
     public func backUp(to directory: String) async throws -> Backup.Summary {
         do {
-            return try await Backup.make(
-                of: database, serverName: configuration.serverName, mediaPath: configuration.media.path,
-                into: directory,
-                now: surroundings.now(), logger: logger)
+            return try await OwnThread.run { [database, configuration, surroundings, logger] in
+                try await Backup.make(
+                    of: database, serverName: configuration.serverName, mediaPath: configuration.media.path,
+                    into: directory, now: surroundings.now(), logger: logger)
+            }
         } catch let problem as Backup.Problem {
             throw MatrixError(.unknown, problem.description, status: 400)
         } catch let failure as Files.Failure {

@@ -18,8 +18,25 @@ struct BlobStore: Sendable {
 
     /// Removes what a crash has left half-written; only for the server itself, before it takes anything. A backup that runs beside
     /// it must not.
-    func clear() {
-        for name in Files.names(in: "\(directory)/incoming") { unlink("\(directory)/incoming/\(name)") }
+    ///
+    /// - Parameter age: seconds since somebody wrote a file: other nodes may be taking theirs.
+    func clear(olderThan age: Int) {
+        let limit = time(nil) - age
+        for name in Files.names(in: "\(directory)/incoming") {
+            let path = "\(directory)/incoming/\(name)"
+            var facts = stat()
+            if stat(path, &facts) == 0, facts.st_mtim.tv_sec <= limit { unlink(path) }
+        }
+    }
+
+    /// Takes over content from another store: by another name for the same file where that is possible, or by a copy.
+    ///
+    /// - Returns: false if it isn't there. The folder's entries are not durable yet.
+    func take(_ hash: [UInt8], from other: BlobStore) throws -> Bool {
+        let place = path(of: hash)
+        try Files.makeDirectories(Files.parent(of: place))
+        return try Files.share(
+            other.path(of: hash), as: place, by: "\(directory)/incoming/\(Hex.encode(hash)).copy")
     }
 
     /// Where the content with this hash lies.
@@ -86,7 +103,10 @@ struct BlobStore: Sendable {
         _ = touch(file.path, now)
         let place = path(of: hash)
         let folder = Files.parent(of: place)
-        try Files.makeDirectories(folder)
+        if !Files.exists(folder) {
+            try Files.makeDirectories(folder)
+            try Files.syncDirectory(directory)
+        }
         if rename(file.path, place) != 0 { throw Self.failure("move", file.path) }
         try Files.syncDirectory(folder)
     }

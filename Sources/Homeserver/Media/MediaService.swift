@@ -27,7 +27,7 @@ public final class MediaService: Sendable {
         self.notifier = notifier
         self.disk = disk
         store = try BlobStore(directory: settings.path)
-        store.clear()
+        store.clear(olderThan: database.engine.isShared ? 86_400 : 0)
         remote = RemoteMedia(
             client: client, database: database, surroundings: surroundings, store: store, disk: disk,
             mostBytes: settings.maxRemoteSize ?? settings.maxUploadSize)

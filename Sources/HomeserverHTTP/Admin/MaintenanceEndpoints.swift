@@ -34,6 +34,7 @@ public enum MaintenanceEndpoints {
                 return .json([
                     "rooms": .integer(Int64(summary.rooms)), "events": .integer(Int64(summary.events)),
                     "media_files": .integer(Int64(summary.mediaFiles)),
+                    "missing_media": .integer(Int64(summary.missingMedia)),
                 ])
             },
         ]

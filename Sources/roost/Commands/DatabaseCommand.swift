@@ -48,6 +48,13 @@ struct BackupCommand: AsyncParsableCommand {
         Terminal.say(
             "The backup is complete and verified: \(rooms) rooms, \(events) events, "
                 + "\(answer.root["media_files"]?.integer ?? 0) media files.")
+        Self.tell(missing: Int(answer.root["missing_media"]?.integer ?? 0), from: "the server's media")
+    }
+
+    static func tell(missing: Int, from place: String) {
+        guard missing > 0 else { return }
+        Terminal.complain(
+            "\(missing) files that the database names are missing from \(place); whoever asks for them gets none.")
     }
 }
 
@@ -62,7 +69,7 @@ struct RestoreCommand: AsyncParsableCommand {
     func run() async throws {
         let configuration = try options.load()
         let lock = try DataDirectory(configuration.dataPath)
-        umask(0o077)
+        let databaseLock = try ProcessLock.database(configuration.database)
         do {
             let summary = try await Backup.restore(
                 from: directory, serverName: configuration.serverName, to: configuration.database,
@@ -71,9 +78,10 @@ struct RestoreCommand: AsyncParsableCommand {
             Terminal.say(
                 "Restored \(summary.rooms) rooms, \(summary.events) events and \(summary.mediaFiles) media files. "
                     + "Clients that were signed in when the backup was made still are.")
+            BackupCommand.tell(missing: summary.missingMedia, from: "the backup")
         } catch {
             throw Failure("\(error)")
         }
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime((lock, databaseLock)) {}
     }
 }

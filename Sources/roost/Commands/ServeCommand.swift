@@ -32,8 +32,6 @@ struct ServeCommand: AsyncParsableCommand {
         let configuration = try settings()
         ServerLog.bootstrap(configuration.log)
         let logger = Logger(label: "roost")
-        // Whatever the server makes is its own: keys, database, uploads.
-        umask(0o077)
         Self.raiseFileLimit()
         let orders = Signals.orders()
         let lock = try DataDirectory(configuration.dataPath)
@@ -127,9 +125,20 @@ struct ServeCommand: AsyncParsableCommand {
           Then sign in with any Matrix client:       choose another homeserver and enter \(configuration.publicBaseURL)
           Let others make their own accounts:        \(registrationAdvice(configuration))
 
-        Everything is stored in \(configuration.dataPath). Ctrl-C stops the server.
+        Everything is stored in \(places(configuration)). Ctrl-C stops the server.
 
         """
+    }
+
+    private func places(_ configuration: Configuration) -> String {
+        var elsewhere: [String] = []
+        switch configuration.database {
+        case .sqlite(let path): elsewhere.append(path)
+        case .postgresql: elsewhere.append("PostgreSQL")
+        }
+        elsewhere.append(configuration.media.path)
+        let data = configuration.dataPath
+        return ([data] + elsewhere.filter { !$0.hasPrefix(data + "/") }).joined(separator: ", ")
     }
 
     private func registrationAdvice(_ configuration: Configuration) -> String {

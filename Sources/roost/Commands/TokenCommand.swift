@@ -47,8 +47,8 @@ struct TokenCommand: AsyncParsableCommand {
             for token in tokens {
                 let used = token["completed"]?.integer ?? 0
                 let uses = token["uses_allowed"]?.integer.map { "\(used) of \($0) uses" } ?? "\(used) uses"
-                let hours = token["expires_ts"]?.integer.map { ($0 / 1000 - Int64(LogLine.now().tv_sec)) / 3600 }
-                let end = hours.map { $0 < 0 ? ", expired" : ", \($0) hours left" } ?? ""
+                let seconds = token["expires_ts"]?.integer.map { $0 / 1000 - Int64(LogLine.now().tv_sec) }
+                let end = seconds.map { $0 <= 0 ? ", expired" : ", \($0 / 3600) hours left" } ?? ""
                 Terminal.say("\(token["token"]?.string ?? "?")  (\(uses)\(end))")
             }
         }

@@ -24,6 +24,8 @@ struct ConfigurationLoader {
     /// Prefixes of variables that belong to tests and benchmarks of the project, and the one that names the file.
     private static let foreignVariables = [
         "ROOST_TEST_", "ROOST_BENCH_", "ROOST_ORACLE_", "ROOST_BINARY", "ROOST_CONFIG",
+        // Kubernetes tells every container where a service of this name is.
+        "ROOST_SERVICE_", "ROOST_PORT",
     ]
 
     /// - Throws: all problems at once, so that a person mends them in one go.

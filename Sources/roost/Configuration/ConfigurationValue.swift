@@ -59,10 +59,15 @@ struct ConfigurationValue {
 
     /// A time in seconds.
     func seconds() throws(ValueProblem) -> Int {
-        try scaled(
+        let seconds = try scaled(
             [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)],
             wanted: "a duration; write a number with s, m, h, d or w, such as 12h")
+        guard seconds <= Self.longest else { throw problem("\(shown) is too long; write 365000d at most") }
+        return seconds
     }
+
+    /// A thousand years: longer ones would not fit where they are counted in smaller units and added to the time of day.
+    private static let longest = 365_000 * 86400
 
     /// The beginning of a day, in milliseconds since 1970, in the time zone of Greenwich.
     func date() throws(ValueProblem) -> Int64 {

@@ -1,15 +1,19 @@
-import Glibc
+@preconcurrency import Glibc
 
 /// The environment variables of this process.
 enum ProcessEnvironment {
-    /// Read from the kernel: the C library's `environ` is a global variable that anyone may change meanwhile.
+    /// Nothing here changes them, so the C library's table may be read at any time. (`/proc/self/environ` can't be read by a program
+    /// that was given a capability, such as that to listen on low ports.)
     static func variables() -> [String: String] {
-        let bytes = (try? FileBytes.read("/proc/self/environ", limit: 16 * 1024 * 1024)) ?? []
         var variables: [String: String] = [:]
-        for entry in bytes.split(separator: 0) {
-            guard let equals = entry.firstIndex(of: UInt8(ascii: "=")) else { continue }
-            variables[String(decoding: entry[..<equals], as: UTF8.self)] = String(
-                decoding: entry[(equals + 1)...], as: UTF8.self)
+        var place = environ
+        while let entry = place.pointee {
+            let bytes = UnsafeRawBufferPointer(start: entry, count: strlen(entry))
+            if let equals = bytes.firstIndex(of: UInt8(ascii: "=")) {
+                variables[String(decoding: bytes[..<equals], as: UTF8.self)] = String(
+                    decoding: bytes[(equals + 1)...], as: UTF8.self)
+            }
+            place += 1
         }
         return variables
     }
