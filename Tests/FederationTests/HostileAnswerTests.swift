@@ -221,7 +221,7 @@ struct HostileAnswerTests {
         ).header
         await #expect(throws: MatrixError.self) {
             try await scene[0].homeserver.federation.authenticate(
-                [headers], method: "GET", target: "/_matrix/federation/v1/publicRooms", content: nil)
+                [headers], method: "GET", target: "/_matrix/federation/v1/publicRooms", content: nil, mayAsk: {})
         }
         // An event from after a key was given up.
         let old = SigningKey(seed: [UInt8](repeating: 5, count: 32), version: "old")!

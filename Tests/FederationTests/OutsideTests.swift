@@ -162,4 +162,52 @@ struct OutsideTests {
         try await scene[1].homeserver.memberships.join(room, reason: nil, via: [name], by: bob)
         await scene.close()
     }
+
+    @Test("a room of another server shows itself to those who may know of it")
+    func summary() async throws {
+        let scene = try await FederationScene(2)
+        let alice = try await scene[0].user("alice")
+        let bob = try await scene[1].user("bob")
+        let open = try await scene[0].room(of: alice) {
+            $0.name = "Open house"
+            $0.aliasName = "open"
+        }
+        let closed = try await scene[0].room(of: alice) { $0.preset = .privateChat }
+        let via = [scene[0].configuration.serverName]
+        let spaces = scene[1].homeserver.spaces
+        for name in [open.string, "#open:hs1.example"] {
+            let shown = try await spaces.summary(of: name, via: via, for: bob)
+            #expect(shown["room_id"] == .string(open.string) && shown["name"] == "Open house")
+            #expect(shown["membership"] == "leave" && shown["num_joined_members"] == 1)
+            #expect(shown["children_state"] == nil)
+        }
+        // Nobody has this server ask others without an account.
+        let before = scene.network.exchanges.count
+        for name in [open.string, "#open:hs1.example"] {
+            await #expect(throws: MatrixError.self) { try await spaces.summary(of: name, via: via, for: nil) }
+        }
+        #expect(scene.network.exchanges.count == before)
+        await #expect(throws: MatrixError.self) { try await spaces.summary(of: closed.string, via: via, for: bob) }
+        await scene.close()
+    }
+
+    @Test("another server's search for spaces finds no other rooms")
+    func publishedSpaces() async throws {
+        let scene = try await FederationScene(1)
+        let alice = try await scene[0].user("alice")
+        for type in [nil, "m.space"] {
+            let room = try await scene[0].room(of: alice) {
+                if let type { $0.creationContent = ["type": .string(type)] }
+            }
+            try await scene[0].homeserver.directory.setPublished(true, room, by: alice)
+        }
+        let other = HostileServer("other.example", on: scene.network, clock: scene[0].clock)
+        for (types, count) in [(["m.space"], 1), ([nil], 1), (["m.space", nil], 2)] as [([JSON], Int)] {
+            let answer = try await other.ask(
+                "POST", "/_matrix/federation/v1/publicRooms", ["filter": ["room_types": .array(types)]],
+                of: scene[0].configuration.serverName)
+            #expect(answer.root["chunk"]?.count == count)
+        }
+        await scene.close()
+    }
 }

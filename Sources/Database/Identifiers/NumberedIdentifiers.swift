@@ -257,6 +257,11 @@ extension Database {
         try await servers.number(server, engine)
     }
 
+    /// The number of a server that is in the database.
+    public func existingNumber(ofServer server: ServerName) async throws -> ServerNID? {
+        try await servers.existing(server, engine)
+    }
+
     public func number(ofType type: String) async throws -> EventTypeNID {
         try await eventTypes.number(EventType(type), engine)
     }

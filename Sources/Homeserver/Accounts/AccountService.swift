@@ -56,6 +56,13 @@ public final class AccountService: Sendable {
             self.displayName = displayName
             self.refreshes = refreshes
         }
+
+        /// - Throws: `M_INVALID_PARAM` if there can be no such device.
+        func check() throws {
+            guard deviceID.map({ DeviceID($0) != nil }) ?? true else {
+                throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
+            }
+        }
     }
 
     /// The most bytes of a password: more would only cost time.

@@ -26,13 +26,21 @@ public final class DeviceService: Sendable {
         return device
     }
 
-    public func rename(_ deviceID: String, to name: String?, of requester: Requester) async throws {
-        if requester.appservice != nil { try await put(deviceID, name: nil, of: requester) }
+    /// Gives a device a name.
+    ///
+    /// - Returns: whether the device is new: application services make theirs so.
+    public func rename(_ deviceID: String, to name: String?, of requester: Requester) async throws -> Bool {
+        var isNew = false
+        if requester.appservice != nil {
+            isNew = try await !devices(of: requester).contains { $0.deviceID.hasSameBytes(as: deviceID) }
+            try await put(deviceID, name: nil, of: requester)
+        }
         _ = try await device(deviceID, of: requester)
         var write = Write()
         write.renameDevice(deviceID, to: name.map { $0.shortened(to: 100) }, of: requester.nid)
         try await database.announceDevices(of: requester.nid, in: &write)
         try await database.write(write)
+        return isNew
     }
 
     /// Whether something is done, or more authentication is needed first.

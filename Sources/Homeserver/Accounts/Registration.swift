@@ -45,6 +45,8 @@ extension AccountService {
     /// Registers an account after interactive authentication (Client-Server API, "Account registration").
     public func register(_ request: RegistrationRequest, auth: JSONView?) async throws -> RegistrationOutcome {
         let flows = try registrationFlows()
+        // An account without the session that was asked for would use up the name, and the token, for nothing.
+        try request.session.check()
         let guest = try await guest(upgradedBy: request)
         // A name that can't be had is told before anybody goes through the stages.
         if let username = request.username, guest == nil { try await checkAvailable(username) }
@@ -115,6 +117,7 @@ extension AccountService {
         guard settings.guests else {
             throw MatrixError(.guestAccessForbidden, "There are no guest accounts on this server.")
         }
+        try session.check()
         let (nid, userID) = try await createAccount(
             localpart: "guest-" + surroundings.randomText(16, from: "abcdefghijkmnpqrstuvwxyz23456789"), password: nil,
             admin: false, standing: .guest)
@@ -156,6 +159,7 @@ extension AccountService {
     {
         guard let id = appservices.id(of: token) else { throw MatrixError.unknownToken() }
         guard let username = request.username else { throw MatrixError.missingParam("username") }
+        try request.session.check()
         try await checkAvailable(username, by: id)
         let (nid, userID) = try await createAccount(localpart: username, password: nil, admin: false)
         if request.inhibitLogin { return (userID, nil) }

@@ -54,9 +54,7 @@ extension AccountService {
     func begin(
         _ nid: UserNID, _ userID: UserID, _ request: SessionRequest, extra: (inout Write) -> Void = { _ in }
     ) async throws -> Session {
-        if let deviceID = request.deviceID, DeviceID(deviceID) == nil {
-            throw MatrixError.invalidParam("The device ID is empty, too long, or has control characters in it.")
-        }
+        try request.check()
         if let deviceID = request.deviceID { try await checkIsNoCrossSigningKey(deviceID, of: nid) }
         let device = request.deviceID ?? surroundings.randomText(10, from: "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         let name = request.displayName.map { $0.shortened(to: 100) }

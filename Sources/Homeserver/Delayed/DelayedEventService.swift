@@ -194,7 +194,8 @@ public final class DelayedEventService: Sendable {
     private func send(
         _ event: DelayedEvent, dueAt: Int64?, by requester: Requester, under lease: Lease? = nil
     ) async throws {
-        try rateLimits.take(.message, for: requester.userID.string)
+        // One whose time has come counted when it was scheduled; it has no second chance.
+        if dueAt == nil { try rateLimits.take(.message, for: requester.userID.string) }
         let room = try await rooms.room(event.room)
         let now = surroundings.now()
         let content = try JSONDocument(parsing: event.content, limits: .own).root.json

@@ -9,6 +9,8 @@ public final class RateLimiter: Sendable {
         case general, login, registration, message, join, invite, media, report
         /// Wrong passwords of one account.
         case password
+        /// Servers that nothing is known of, which this one asks for their keys on behalf of one address.
+        case unknownServers
 
         /// Requests a second in the long run, and at once.
         var budget: (perSecond: Double, burst: Double) {
@@ -22,6 +24,7 @@ public final class RateLimiter: Sendable {
             case .media: (10, 100)
             case .report: (0.1, 20)
             case .password: (0.1, 20)
+            case .unknownServers: (2, 200)
             }
         }
     }

@@ -12,12 +12,21 @@ struct FederationFailure: Error, CustomStringConvertible {
 
     var description: String { "\(server): \(reason)" }
 
+    /// Codes that say something of what was asked for. Others may say something of the client's session, which is no other server's
+    /// business: of an `M_UNKNOWN_TOKEN` clients throw away their keys.
+    private static let toldToClients: Set = [
+        "M_FORBIDDEN", "M_NOT_FOUND", "M_UNRECOGNIZED", "M_UNKNOWN", "M_LIMIT_EXCEEDED", "M_BAD_JSON",
+        "M_INVALID_PARAM",
+        "M_MISSING_PARAM", "M_INCOMPATIBLE_ROOM_VERSION", "M_UNSUPPORTED_ROOM_VERSION", "M_UNABLE_TO_AUTHORISE_JOIN",
+        "M_UNABLE_TO_GRANT_JOIN", "M_BAD_STATE", "M_INVITE_BLOCKED", "M_TOO_LARGE", "M_NOT_YET_UPLOADED",
+    ]
+
     /// What the client is told that caused the question.
     var clientError: MatrixError {
         guard let status else {
             return MatrixError(.unknown, "The server \(server) can't be reached: \(reason).", status: 502)
         }
-        if let code, (400..<500).contains(status), status != 401, code != "M_UNAUTHORIZED" {
+        if let code, (400..<500).contains(status), status != 401, Self.toldToClients.contains(code) {
             return MatrixError(MatrixError.Code(code, status: status), "\(server) says: \(reason)")
         }
         return MatrixError(.unknown, "The server \(server) answered with an error: \(reason)", status: 502)
@@ -101,7 +110,9 @@ final class FederationClient: Sendable {
                     method: method, destination: server, target: path, headers: headers, body: body, timeout: timeout,
                     mostBytes: mostBytes, sink: sink))
         } catch let error as TransportError {
-            health.failed(server, error.description)
+            // Who asked has gone: that says nothing of the other server.
+            try Task.checkCancellation()
+            if error.kind != .busy { health.failed(server, error.description) }
             throw FederationFailure(server: server, reason: error.description)
         }
         health.lives(server)

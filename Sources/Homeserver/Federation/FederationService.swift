@@ -61,13 +61,15 @@ public final class FederationService: Sendable {
     /// - Parameters:
     ///   - target: path and query, as they were sent.
     ///   - content: the body; nil if there is none.
+    ///   - mayAsk: throws if who sent it has had this server ask too many others for their keys.
     /// - Throws: `M_UNAUTHORIZED` if it wasn't.
     public func authenticate(
-        _ headers: [String], method: String, target: String, content: JSONView?
+        _ headers: [String], method: String, target: String, content: JSONView?, mayAsk: () throws -> Void
     ) async throws -> ServerName {
         var reason = "The request is not signed: it has no Authorization header of the scheme X-Matrix."
-        for header in headers {
-            guard let signature = RequestSignature(header: header) else { continue }
+        let signatures = headers.compactMap { RequestSignature(header: $0) }
+        // One server signs, perhaps with several keys.
+        for signature in signatures.prefix(Self.mostSignatures) where signature.origin == signatures[0].origin {
             if let destination = signature.destination, destination != context.serverName {
                 reason = "The request is meant for \(destination), and this is \(context.serverName)."
                 continue
@@ -76,6 +78,7 @@ public final class FederationService: Sendable {
                 reason = "This server doesn't speak to itself."
                 continue
             }
+            if try await !keys.knows(signature.origin) { try mayAsk() }
             guard let key = try await keys.key(signature.keyID, of: signature.origin, at: context.surroundings.now())
             else {
                 reason = "The key \(signature.keyID) of \(signature.origin) can't be had."
@@ -90,6 +93,9 @@ public final class FederationService: Sendable {
         }
         throw MatrixError(.unauthorized, reason)
     }
+
+    /// Signatures of a request that are looked at.
+    private static let mostSignatures = 4
 
     // MARK: - Keys
 
@@ -111,8 +117,10 @@ public final class FederationService: Sendable {
 
     /// The keys of other servers, as far as this one knows them (`POST` and `GET /_matrix/key/v2/query`).
     ///
-    /// - Parameter asked: for each server until when its keys have to be good at least.
-    public func keys(of asked: [ServerName: Int64]) async throws -> JSON {
+    /// - Parameters:
+    ///   - asked: for each server until when its keys have to be good at least.
+    ///   - mayAsk: throws if who asks has had this server ask too many others; then it answers what it has.
+    public func keys(of asked: [ServerName: Int64], mayAsk: () throws -> Void) async throws -> JSON {
         guard asked.count <= Self.mostQueried else {
             throw MatrixError.invalidParam("A request may ask for the keys of \(Self.mostQueried) servers.")
         }
@@ -120,9 +128,10 @@ public final class FederationService: Sendable {
         for (server, minimum) in asked.sorted(by: { $0.key < $1.key }) {
             if server == context.serverName {
                 found.append(try await ownKeys())
-            } else if let document = try await keys.notarised(server, minimumValidUntil: minimum) {
-                found.append(document)
+                continue
             }
+            if try await !keys.knows(server) { do { try mayAsk() } catch is MatrixError { continue } }
+            if let document = try await keys.notarised(server, minimumValidUntil: minimum) { found.append(document) }
         }
         return ["server_keys": .array(found)]
     }

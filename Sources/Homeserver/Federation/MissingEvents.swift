@@ -231,6 +231,8 @@ final class MissingEvents: Sendable {
     /// - Returns: whether anything came.
     func backfill(_ gap: Gap, in room: Room, limit: Int) async throws -> Bool {
         if try await fill(gap, in: room, limit: limit) { return true }
+        // Who asks no more hasn't asked all.
+        try Task.checkCancellation()
         let rest = rooms.context.surroundings.now() + Self.rest
         unfilled.withLock { $0.insert(rest, for: gap.before, size: 1) }
         return false

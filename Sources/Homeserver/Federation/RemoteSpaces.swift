@@ -110,6 +110,38 @@ final class RemoteSpaces: Sendable {
 }
 
 extension SpaceHierarchy {
+    /// What a room shows of itself (Client-Server API, "Room summaries"): one of this server's, or one that others tell of.
+    ///
+    /// - Parameter via: servers by which the room can be reached.
+    /// - Throws: `M_NOT_FOUND` for rooms that nobody knows and for those that the requester may not know of.
+    public func summary(of roomIDOrAlias: String, via: [ServerName], for requester: Requester?) async throws -> JSON {
+        let none = MatrixError.notFound("There is no such room, or you may not know of it.")
+        if requester == nil, let alias = RoomAlias(roomIDOrAlias), alias.server != rooms.context.serverName {
+            throw none
+        }
+        let (roomID, servers) = try await directory.resolve(roomIDOrAlias)
+        if let room = try await rooms.room(roomID), !room.record.extremities.isEmpty {
+            return try await directory.summary(of: room, for: requester)
+        }
+        // Other servers are asked for users of this one alone.
+        guard let requester else { throw none }
+        var asked: [ServerName] = []
+        for server in via + servers + [roomID.server].compactMap({ $0 }) where !asked.contains(server) {
+            asked.append(server)
+        }
+        guard let entry = await remote.entry(of: roomID, via: asked, below: nil),
+            try await isShown(entry, to: requester)
+        else { throw none }
+        var json = entry.json
+        json["children_state"] = nil
+        var membership = StoredMembership.leave
+        if let room = try await rooms.room(roomID) {
+            membership = try await database.membership(of: requester.nid, in: room.nid)?.membership ?? .leave
+        }
+        json["membership"] = .string(membership.name)
+        return json
+    }
+
     /// What another server is told of a space (Server-Server API, `GET /hierarchy/{roomId}`).
     public func hierarchy(of space: RoomID, suggestedOnly: Bool, for server: ServerName) async throws -> JSON {
         guard let room = try await rooms.room(space), try await isShown(room, to: server) else {

@@ -52,6 +52,9 @@ final class ServerKeyRing: Sendable {
         return try await keys(of: server)[keyID]
     }
 
+    /// Whether any key of a server is here, so that it isn't a mere name.
+    func knows(_ server: ServerName) async throws -> Bool { try await !keys(of: server).isEmpty }
+
     /// What is needed to check the signatures of events: the keys are fetched that aren't here.
     func keys(for events: [Event]) async throws -> @Sendable (ServerName, String) -> VerifyKey? {
         var wanted: [ServerName: (keyIDs: Set<String>, time: Int64)] = [:]
@@ -99,7 +102,9 @@ final class ServerKeyRing: Sendable {
 
     private func keys(of server: ServerName) async throws -> [String: VerifyKey] {
         if let known = state.withLock({ $0.keys[server] }) { return known }
-        let stored = try await database.serverKeys(of: try await database.number(ofServer: server))
+        // A name that nothing is known of but a claim takes no place in the database.
+        guard let nid = try await database.existingNumber(ofServer: server) else { return [:] }
+        let stored = try await database.serverKeys(of: nid)
         var keys: [String: VerifyKey] = [:]
         for key in stored {
             keys[key.keyID] = VerifyKey(keyID: key.keyID, publicKey: key.publicKey, validUntil: key.validUntil)
@@ -134,7 +139,7 @@ final class ServerKeyRing: Sendable {
 
     /// Asks a server for its keys, and the notaries if it doesn't answer.
     private func fetch(_ server: ServerName) async throws {
-        _ = try await together(on: server, \.askingAnybody) {
+        _ = try await together(on: server, \.askingAnybody) { [self] in
             let outcome = try await self.fetchFromItself(server)
             guard case .failed = outcome else { return outcome }
             for notary in self.notaries where notary != server {
@@ -149,7 +154,7 @@ final class ServerKeyRing: Sendable {
 
     /// Asks a server for its keys, unless it was asked just now.
     private func fetchFromItself(_ server: ServerName) async throws -> Outcome {
-        try await together(on: server, \.askingItself) {
+        try await together(on: server, \.askingItself) { [self] in
             let now = self.surroundings.now()
             let mayAsk = self.state.withLock { state in
                 if let asked = state.asked[server], now - asked < Self.pause { return false }
@@ -178,9 +183,9 @@ final class ServerKeyRing: Sendable {
     private typealias Waiting = WritableKeyPath<State, [ServerName: [CheckedContinuation<Outcome?, Never>]]> & Sendable
 
     /// Does for a server what somebody may be doing already: then it waits, and takes what that comes to. Events that come while
-    /// the keys are on their way are as good as those that had them fetched.
+    /// the keys are on their way are as good as those that had them fetched; and it is done to its end, should who began with it go.
     private func together(
-        on server: ServerName, _ waiting: Waiting, _ work: () async throws -> Outcome
+        on server: ServerName, _ waiting: Waiting, _ work: @escaping @Sendable () async throws -> Outcome
     ) async throws -> Outcome {
         let others: Outcome? = await withCheckedContinuation { continuation in
             let isFirst = state.withLock { state in
@@ -194,8 +199,7 @@ final class ServerKeyRing: Sendable {
             if isFirst { continuation.resume(returning: nil) }
         }
         if let others { return others }
-        let result: Result<Outcome, any Error>
-        do { result = .success(try await work()) } catch { result = .failure(error) }
+        let result = await Task { try await work() }.result
         let all = state.withLock { $0[keyPath: waiting].removeValue(forKey: server) } ?? []
         for one in all { one.resume(returning: (try? result.get()) ?? .failed) }
         return try result.get()
@@ -255,12 +259,15 @@ final class ServerKeyRing: Sendable {
     ///
     /// - Parameter minimumValidUntil: asked anew if what is known ends before.
     func notarised(_ server: ServerName, minimumValidUntil: Int64) async throws -> JSON? {
-        let nid = try await database.number(ofServer: server)
-        var known = try await database.keyDocument(of: nid)
+        func document() async throws -> (json: [UInt8], validUntil: Int64, fetched: Int64)? {
+            guard let nid = try await database.existingNumber(ofServer: server) else { return nil }
+            return try await database.keyDocument(of: nid)
+        }
+        var known = try await document()
         if known.map({ $0.validUntil < minimumValidUntil || $0.fetched + 12 * 3_600_000 < surroundings.now() }) ?? true
         {
             _ = try await fetch(server)
-            known = try await database.keyDocument(of: nid)
+            known = try await document()
         }
         guard let known, let view = (try? JSONDocument(parsing: known.json))?.root else { return nil }
         return try client.signingKey.sign(view.json, as: client.serverName)

@@ -3,20 +3,11 @@ import MatrixCore
 
 /// What a room shows of itself before one enters (Client-Server API, "Room summaries"; MSC3266).
 extension DirectoryService {
-    /// - Throws: `M_NOT_FOUND` for rooms that don't exist and for those that the requester may not know of.
-    public func summary(of roomIDOrAlias: String, for requester: Requester?) async throws -> JSON {
-        let none = MatrixError.notFound("There is no such room, or you may not know of it.")
-        let room: Room
-        if let roomID = RoomID(roomIDOrAlias) {
-            guard let found = try await rooms.room(roomID) else { throw none }
-            room = found
-        } else if let alias = RoomAlias(roomIDOrAlias) {
-            guard let (nid, _) = try await database.room(ofAlias: alias) else { throw none }
-            room = try await rooms.room(nid)
-        } else {
-            throw MatrixError.invalidParam("“\(roomIDOrAlias)” is neither a room ID nor a room alias.")
+    /// - Throws: `M_NOT_FOUND` for rooms that the requester may not know of.
+    func summary(of room: Room, for requester: Requester?) async throws -> JSON {
+        guard try await isShown(room, to: requester) else {
+            throw MatrixError.notFound("There is no such room, or you may not know of it.")
         }
-        guard try await isShown(room, to: requester) else { throw none }
         var json = try await summary(of: room)
         if let requester {
             let membership = try await database.membership(of: requester.nid, in: room.nid)

@@ -9,7 +9,7 @@ import Synchronization
 /// says how many rooms were shown, and the next page goes the same way again without looking at what rooms are called.
 public final class SpaceHierarchy: Sendable {
     let directory: DirectoryService
-    private let remote: RemoteSpaces
+    let remote: RemoteSpaces
     var rooms: RoomRegistry { directory.rooms }
     var database: Database { rooms.database }
 
@@ -129,7 +129,7 @@ public final class SpaceHierarchy: Sendable {
         return .other(entry)
     }
 
-    private func isShown(_ entry: RemoteSpaces.Entry, to requester: Requester) async throws -> Bool {
+    func isShown(_ entry: RemoteSpaces.Entry, to requester: Requester) async throws -> Bool {
         if ["public", "knock", "knock_restricted"].contains(entry.joinRule) || entry.isWorldReadable { return true }
         for roomID in entry.allowed + [entry.roomID] {
             guard let room = try await rooms.room(roomID) else { continue }

@@ -38,8 +38,8 @@ extension ClientAPI {
                 throw Self.denied
             },
             removal(PathPattern("\(contacts)/delete")), removal(PathPattern("\(contacts)/unbind")),
-            validation("\(contacts)/email", Self.denied, .accessToken, ["email"]),
-            validation("\(contacts)/msisdn", Self.denied, .accessToken, ["country", "phone_number"]),
+            validation("\(contacts)/email", Self.denied, .none, ["email"]),
+            validation("\(contacts)/msisdn", Self.denied, .none, ["country", "phone_number"]),
             validation("/_matrix/client/{version:v3|r0}/register/email", Self.denied, .none, ["email"]),
             validation(
                 "/_matrix/client/{version:v3|r0}/register/msisdn", Self.denied, .none, ["country", "phone_number"]),

@@ -17,9 +17,11 @@ extension ClientAPI {
             },
             Endpoint(.PUT, device, authentication: .accessToken) { request in
                 let name = try await request.json().root.optionalString("display_name")
-                try await self.homeserver.devices.rename(
+                let isNew = try await self.homeserver.devices.rename(
                     request["deviceId"], to: name, of: try request.authenticated())
-                return .empty
+                var response = Response.empty
+                if isNew { response.status = .created }
+                return response
             },
             Endpoint(.DELETE, device, authentication: .accessToken) { request in
                 let auth = try await request.json(emptyIsObject: true).root.optionalObject("auth")

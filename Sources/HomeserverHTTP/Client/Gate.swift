@@ -15,7 +15,7 @@ struct Gate: Sendable {
         if endpoint.authentication == .administrator, request.requester?.isAdmin != true {
             throw MatrixError.forbidden("Only administrators of this server may do this.")
         }
-        if !isUnlimited, let kind = RateLimiter.Kind(endpoint.rateLimit) {
+        if !isUnlimited, let kind = RateLimiter.Kind(endpoint.rateLimit), !isOfAppservice(request, kind) {
             try limit(kind, request)
         }
     }
@@ -94,14 +94,17 @@ struct Gate: Sendable {
         request.origin = try await homeserver.federation.authenticate(
             headers, method: request.method.rawValue,
             target: request.rawQuery.isEmpty ? request.path : "\(request.path)?\(request.rawQuery)",
-            content: request.signedContent?.root)
+            content: request.signedContent?.root, mayAsk: { [request] in try homeserver.limitAsking(for: request) })
     }
 
     private func limit(_ kind: RateLimiter.Kind, _ request: Request) throws {
-        let asker = request.requester
-        let address = request.remoteAddress
-        try homeserver.rateLimits.take(
-            kind, for: asker?.userID.string ?? address.networkKey?.description ?? address.description)
+        try homeserver.rateLimits.take(kind, for: request.requester?.userID.string ?? request.network)
+    }
+
+    /// Whether an application service makes its users, or signs them in: as many as there are on its side of a bridge.
+    private func isOfAppservice(_ request: Request, _ kind: RateLimiter.Kind) -> Bool {
+        guard kind == .registration || kind == .login, let token = try? Self.token(of: request) else { return false }
+        return homeserver.appservices.knows(token)
     }
 
     /// The token in the header, or in the query as old clients send it.
@@ -132,7 +135,15 @@ extension RateLimiter.Kind {
     }
 }
 
+extension Homeserver {
+    /// Takes note that somebody has this server ask another one that it doesn't know.
+    func limitAsking(for request: Request) throws { try rateLimits.take(.unknownServers, for: request.network) }
+}
+
 extension Request {
+    /// Whom a request without an account counts for.
+    var network: String { remoteAddress.networkKey?.description ?? remoteAddress.description }
+
     /// Who asks; only for handlers of endpoints that need an access token.
     func authenticated() throws -> Requester {
         guard let requester else { throw MatrixError.missingToken }

@@ -71,7 +71,7 @@ extension ClientAPI {
     }
 
     /// The servers by which a client says that a room can be reached; the second name is the one from before.
-    private static func servers(_ request: Request) throws -> [ServerName] {
+    static func servers(_ request: Request) throws -> [ServerName] {
         try (request.query.all("via") + request.query.all("server_name")).prefix(50).map { name in
             guard let server = ServerName(name) else {
                 throw MatrixError.invalidParam("“\(name)” is not a server's name.")

@@ -39,8 +39,18 @@ extension ClientAPI {
     }
 
     private func search(_ request: Request) async throws -> Response {
-        let body = try await request.json(emptyIsObject: true).root
-        let lists = try Self.lists(body)
+        let wanted = try DirectoryService.PublishedRoomsRequest(try await request.json(emptyIsObject: true).root)
+        if let server = try otherServer(request) {
+            return .json(try await homeserver.directory.publishedRooms(wanted, of: server))
+        }
+        return .json(try await homeserver.directory.publishedRooms(wanted))
+    }
+
+}
+
+extension DirectoryService.PublishedRoomsRequest {
+    /// A search, as clients and other servers send it alike (`POST /publicRooms`).
+    init(_ body: JSONView) throws {
         let filter = try body.optionalObject("filter")
         let types: [String?]? = try filter?.optionalArray("room_types")?.map { type in
             guard type.isNull || type.string != nil else {
@@ -48,25 +58,27 @@ extension ClientAPI {
             }
             return type.string
         }
-        let wanted = DirectoryService.PublishedRoomsRequest(
+        self.init(
             limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
             since: try body.optionalString("since"),
-            searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types, lists: lists)
-        if let server = try otherServer(request) {
-            return .json(try await homeserver.directory.publishedRooms(wanted, of: server))
-        }
-        return .json(try await homeserver.directory.publishedRooms(wanted))
+            searchTerm: try filter?.optionalString("generic_search_term"), roomTypes: types,
+            lists: try PublishedLists(
+                all: try body.optionalBool("include_all_networks") ?? false,
+                instance: try body.optionalString("third_party_instance_id")))
     }
+}
 
+extension PublishedLists {
     /// The lists that a search is in. A network's is named by its application service and, behind a bar, the network.
-    private static func lists(_ body: JSONView) throws -> PublishedLists {
-        let all = try body.optionalBool("include_all_networks") ?? false
-        guard let instance = try body.optionalString("third_party_instance_id") else { return all ? .all : .own }
+    init(all: Bool, instance: String?) throws {
+        guard let instance else {
+            self = all ? .all : .own
+            return
+        }
         guard !all else {
             throw MatrixError.invalidParam("“third_party_instance_id” can't be told together with all networks.")
         }
         let parts = instance.split(separator: "|", maxSplits: 1, omittingEmptySubsequences: false)
-        guard parts.count == 2 else { return .network("", of: instance) }
-        return .network(String(parts[1]), of: String(parts[0]))
+        self = parts.count == 2 ? .network(String(parts[1]), of: String(parts[0])) : .network("", of: instance)
     }
 }

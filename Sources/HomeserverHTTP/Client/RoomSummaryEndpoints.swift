@@ -14,7 +14,9 @@ extension ClientAPI {
                     "/_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
                 ], authentication: .optionalAccessToken
             ) { request in
-                .json(try await self.homeserver.directory.summary(of: request["roomIdOrAlias"], for: request.requester))
+                .json(
+                    try await self.homeserver.spaces.summary(
+                        of: request["roomIdOrAlias"], via: try Self.servers(request), for: request.requester))
             }
         ]
     }

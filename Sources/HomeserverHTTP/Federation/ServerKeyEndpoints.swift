@@ -19,7 +19,8 @@ extension FederationAPI {
                     guard let server = ServerName(name) else { continue }
                     asked[server] = keys.members.compactMap { $0.value["minimum_valid_until_ts"]?.integer }.max() ?? 0
                 }
-                return .json(try await self.federation.keys(of: asked))
+                return .json(
+                    try await self.federation.keys(of: asked) { try self.homeserver.limitAsking(for: request) })
             },
             Endpoint(
                 .GET, ["/_matrix/key/v2/query/{serverName}", "/_matrix/key/v2/query/{serverName}/{keyId}"],
@@ -29,7 +30,10 @@ extension FederationAPI {
                     throw MatrixError.invalidParam("“\(request["serverName"])” is not a server's name.")
                 }
                 let minimum = try request.integer("minimum_valid_until_ts") ?? 0
-                return .json(try await self.federation.keys(of: [server: minimum]))
+                return .json(
+                    try await self.federation.keys(of: [server: minimum]) {
+                        try self.homeserver.limitAsking(for: request)
+                    })
             },
             Endpoint(
                 .GET, PathPattern("\(Self.prefix)/version"), api: .federation, authentication: .none

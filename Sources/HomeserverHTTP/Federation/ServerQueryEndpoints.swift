@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import MatrixCore
 
@@ -56,17 +57,14 @@ extension FederationAPI {
                 let limit = try request.integer("limit").map { Int(clamping: $0) }
                 return .json(
                     try await self.homeserver.directory.publishedRooms(
-                        .init(limit: limit, since: request.query["since"], searchTerm: nil, roomTypes: nil)))
+                        .init(
+                            limit: limit, since: request.query["since"], searchTerm: nil, roomTypes: nil,
+                            lists: try PublishedLists(
+                                all: try request.flag("include_all_networks"),
+                                instance: request.query["third_party_instance_id"]))))
             },
             signed(.POST, "\(Self.prefix)/publicRooms") { request, _ in
-                let body = try request.object()
-                return .json(
-                    try await self.homeserver.directory.publishedRooms(
-                        .init(
-                            limit: try body.optionalInteger("limit").map { Int(clamping: $0) },
-                            since: try body.optionalString("since"),
-                            searchTerm: try body.optionalObject("filter")?.optionalString("generic_search_term"),
-                            roomTypes: nil)))
+                .json(try await self.homeserver.directory.publishedRooms(.init(try request.object())))
             },
         ]
     }

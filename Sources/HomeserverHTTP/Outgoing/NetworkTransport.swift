@@ -35,7 +35,7 @@ public final class NetworkTransport: FederationTransport {
                 request.method, request.target, request.headers, request.body, to: location, until: deadline,
                 mostBytes: request.mostBytes, sink: request.sink)
         } catch let error as TransportError {
-            if error.kind == .unreachable { discovery.forget(request.destination) }
+            if error.kind == .unreachable, !Task.isCancelled { discovery.forget(request.destination) }
             throw error
         }
     }

@@ -251,7 +251,7 @@ final class OutgoingClient: Sendable {
                 continuation.resume(returning: true)
             }
         }
-        guard mayGo else { throw TransportError(.timedOut, "all connections to it are busy") }
+        guard mayGo else { throw TransportError(.busy, "all connections to it are busy") }
     }
 
     private func giveUp(_ number: Int, _ place: Place) {

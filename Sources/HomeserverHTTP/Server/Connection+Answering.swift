@@ -44,7 +44,7 @@ extension Connection {
             guard isCurrent(exchange) else { return }
             if !exchange.isHeadWritten, !(error is CancellationError) {
                 let failure = ErrorResponse.make(
-                    for: error, requestID: RequestID.current ?? "-", logger: server.logger)
+                    for: error, requestID: exchange.requestID, logger: server.logger)
                 try? await send(failure, exchange)
             } else {
                 // Cutting the connection is the only way left to tell the client that this isn't the whole answer.
@@ -165,12 +165,13 @@ extension Connection {
 
     private func finish(_ exchange: Exchange) {
         guard let context else { return }
-        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
         exchange.stream?.fail(CancellationError())
         if isStream {
-            phase = .closed
-            if !exchange.isBodyComplete { context.close(promise: nil) }
-        } else if !exchange.keepsAlive || exchange.isBodyBroken {
+            finishStream(context, exchange)
+            return
+        }
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        if !exchange.keepsAlive || exchange.isBodyBroken {
             linger()
         } else if !exchange.isBodyComplete {
             phase = .discarding
@@ -181,10 +182,34 @@ extension Connection {
         }
     }
 
+    /// Ends the answer of a stream. It has as long to be taken as one of a connection; the rest of a body is read and thrown away for a
+    /// while, because a stream that is closed before it ends takes with it what the client has not taken of the answer.
+    private func finishStream(_ context: ChannelHandlerContext, _ exchange: Exchange) {
+        streamEndsBy = .now() + server.limits.write
+        let taken = context.eventLoop.makePromise(of: Void.self)
+        taken.futureResult.assumeIsolated().whenComplete { _ in
+            self.streamEndsBy = nil
+            if case .closed = self.phase {
+                self.timer?.cancel()
+                self.timer = nil
+            }
+        }
+        if exchange.isBodyComplete {
+            phase = .closed
+        } else {
+            phase = .lingering
+            bodyReceived = 0
+            lingerUntil = .now() + server.limits.linger
+        }
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: taken)
+        proceed()
+    }
+
     /// Answers a request that is not even looked at, and closes the connection.
     func refuse(_ error: MatrixError) {
         let exchange = Exchange(keepsAlive: false, isHTTP10: false, declaredLength: 0, owesContinue: false)
-        exchange.isBodyComplete = true
+        // Of a connection nothing more is read until it is closed.
+        exchange.isBodyComplete = !isStream
         phase = .answering(exchange)
         server.logger.debug("refused", metadata: ["error": "\(error)"])
         let response = ErrorResponse.make(for: error)

@@ -18,7 +18,7 @@ extension Connection: NIOScheduledCallbackHandler {
         case .lingering:
             return lingerUntil
         case .closed:
-            return nil
+            return streamEndsBy
         }
     }
 

@@ -52,6 +52,8 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
     var bodyReceived = 0
     var lingerUntil = NIODeadline.distantFuture
     var stalledSince: NIODeadline?
+    /// When all of a stream's answer must have been taken.
+    var streamEndsBy: NIODeadline?
 
     // Writing; see Connection+Answering.swift.
     var writableWaiter: CheckedContinuation<Void, any Error>?
@@ -86,11 +88,11 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
         context.fireChannelInactive()
     }
 
-    /// The client has gone: whoever works for it stops.
+    /// The client has gone: whoever reads for it stops.
     private func end() {
         if case .answering(let exchange) = phase {
             exchange.stream?.fail(CancellationError())
-            exchange.task?.cancel()
+            if exchange.endsWithClient { exchange.task?.cancel() }
             if let waiting = exchange.waiting.take() {
                 waiting.abandon()
                 server.requestEnds()
@@ -163,6 +165,8 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
         case (.lingering, .body(let bytes)):
             bodyReceived += bytes.readableBytes
             if bodyReceived > Self.lingerLimit { context?.close(promise: nil) }
+        case (.lingering, .end) where isStream:
+            phase = .closed
         case (.lingering, _), (.closed, _):
             break
         case (.idle, .head(let head)):
@@ -245,6 +249,8 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
             head.method, head.uri, headers: head.headers, body: body,
             remoteAddress: server.client(of: peer, head.headers), id: server.requestIDs.make(), served: peer.served,
             eventLoop: executor.loop)
+        exchange.endsWithClient = head.method == .GET || head.method == .HEAD
+        exchange.requestID = request.id
         server.requestBegins()
         exchange.task = Task(executorPreference: executor) { [self] in
             await take(server.reply(request), for: exchange)

@@ -14,7 +14,7 @@ public final class HTTPServer: Sendable {
     }
 
     private let context: ServerContext
-    private let connections: ConnectionRegistry
+    let connections: ConnectionRegistry
     private let bound: [Bound]
     private let willDrain: @Sendable () async -> Void
 

@@ -149,4 +149,26 @@ struct FloodTests {
         #expect(!statuses.contains(429))
         await client.server.close()
     }
+
+    @Test("an application service makes as many users as its bridge has")
+    func ghosts() async throws {
+        let pattern = try #require(NamespacePattern("@_irc_.*"))
+        let registration = AppserviceRegistration(
+            id: "irc", asToken: "speaks", hsToken: "hears", senderLocalpart: "_irc_bot",
+            users: [.init(isExclusive: true, pattern: pattern)])
+        let client = ClientSession(
+            try await TestServer {
+                $0.rateLimits.enabled = true
+                $0.appservices = [registration]
+            })
+        func register(_ number: Int, _ token: String) async -> ClientSession.Answer {
+            await client.ask(
+                .POST, "\(base)/register", token: token,
+                ["type": "m.login.application_service", "username": .string("_irc_\(number)"), "inhibit_login": true],
+                from: "203.0.113.7")
+        }
+        #expect(await passed(40) { await register($0, "speaks") } == 40)
+        #expect(await passed(40) { await register($0, "guessed") } < 40)
+        await client.server.close()
+    }
 }

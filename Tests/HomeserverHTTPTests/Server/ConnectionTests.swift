@@ -56,6 +56,35 @@ import Testing
         }
     }
 
+    @Test("what only reads is given up when its client goes, what may change something is done to its end")
+    func hangUp() async throws {
+        let (begun, begin) = AsyncStream<Void>.makeStream()
+        let (told, tell) = AsyncStream<Void>.makeStream()
+        let (ends, end) = AsyncStream<Bool>.makeStream()
+        func slow(_ method: HTTPMethod) -> Endpoint {
+            Endpoint(method, "/slow", authentication: .none) { _ in
+                begin.yield()
+                // Of a cancelled task the stream ends.
+                for await _ in told { break }
+                end.yield(Task.isCancelled)
+                return .text("done")
+            }
+        }
+        try await withServer(Router([slow(.GET), slow(.POST)])) { server in
+            var beginnings = begun.makeAsyncIterator()
+            var outcomes = ends.makeAsyncIterator()
+            for method in ["GET", "POST"] {
+                let client = try await SocketClient(port: server.port)
+                try await client.send("\(method) /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                _ = await beginnings.next()
+                await client.close()
+                await server.connections.waitUntilEmpty()
+                if method == "POST" { tell.yield() }
+                #expect(await outcomes.next() == (method == "GET"))
+            }
+        }
+    }
+
     @Test("requests that are sent ahead are answered in their order")
     func pipelining() async throws {
         try await withServer(router) { server in

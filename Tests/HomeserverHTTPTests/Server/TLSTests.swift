@@ -150,6 +150,46 @@ import Testing
         }
     }
 
+    @Test("an HTTP/2 answer that comes before the end of the body is not lost with it")
+    func earlyAnswer() async throws {
+        let files = Files(TestCertificates.first)
+        try await withServer(router, tls: files.tls) { server in
+            let client = try await HTTP2Client(port: server.port, tls: { try Self.client(["h2"]) })
+            for _ in 0..<5 {
+                #expect(
+                    try await client.ask(.POST, "/small", body: String(repeating: "x", count: 3_000_000)).status == 413)
+            }
+            #expect(try await client.ask(.GET, "/hello").status == 200)
+        }
+    }
+
+    @Test("A16: an HTTP/2 client that takes nothing of an answer loses the stream")
+    func untakenStream() async throws {
+        let files = Files(TestCertificates.first)
+        var limits = ServerLimits.patient
+        limits.write = .milliseconds(300)
+        try await withServer(router, limits: limits, tls: files.tls) { server in
+            let client = try await SocketClient(port: server.port) { [try Self.client(["h2"])] }
+            func frame(_ type: UInt8, _ flags: UInt8, stream: UInt8, _ payload: [UInt8]) -> [UInt8] {
+                [0, 0, UInt8(payload.count), type, flags, 0, 0, 0, stream] + payload
+            }
+            // The settings: a window of nothing. The head: GET, https, a path and an authority, as HPACK writes them.
+            let head: [UInt8] = [0x82, 0x87, 0x04, 6] + Array("/hello".utf8) + [0x01, 1] + Array("a".utf8)
+            try await client.send(
+                Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + frame(4, 0, stream: 0, [0, 4, 0, 0, 0, 0])
+                    + frame(1, 0x5, stream: 1, head))
+            // Up to the frame that resets the stream; the answer's head may come before.
+            var types: [UInt8] = []
+            while types.last != 3 {
+                let start = try await client.exactly(9)
+                let length = Int(start[0]) << 16 | Int(start[1]) << 8 | Int(start[2])
+                _ = try await client.exactly(length)
+                types.append(start[3])
+            }
+            #expect(types.contains(1) && !types.contains(0))
+        }
+    }
+
     @Test("an HTTP/2 connection ends when the server shuts down")
     func http2Shutdown() async throws {
         let files = Files(TestCertificates.first)

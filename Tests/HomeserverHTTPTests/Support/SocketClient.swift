@@ -53,6 +53,10 @@ final class SocketClient: Sendable {
         try await channel.writeAndFlush(ByteBuffer(string: text)).get()
     }
 
+    func send(_ bytes: [UInt8]) async throws {
+        try await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
+    }
+
     func close() async { try? await channel.close() }
 
     /// Reads one answer; 100 Continue is an answer too.
@@ -100,7 +104,7 @@ final class SocketClient: Sendable {
         return String(buffer: line).replacing("\r\n", with: "")
     }
 
-    private func exactly(_ count: Int) async throws -> [UInt8] {
+    func exactly(_ count: Int) async throws -> [UInt8] {
         let buffer = try await read { $0.readableBytes >= count ? count : nil }
         return Array(buffer.readableBytesView)
     }

@@ -63,6 +63,26 @@ struct DelayedEventTests {
         await server.close()
     }
 
+    @Test("one whose time has come when its user has said much is sent all the same")
+    func limited() async throws {
+        let server = try await TestServer { $0.rateLimits.enabled = true }
+        let alice = try await server.user("alice")
+        let room = try await server.room(of: alice)
+        let delayed = server.homeserver.delayedEvents
+        _ = try await delayed.schedule(request("leaving", delay: 5_000), in: room, by: alice)
+        let other = try await delayed.schedule(request("other", delay: 90_000), in: room, by: alice)
+        server.clock.advance(by: 5_000)
+        do {
+            while true { try server.homeserver.rateLimits.take(.message, for: alice.userID.string) }
+        } catch is MatrixError {}
+        #expect(try await delayed.run() == 1)
+        #expect(try await server.history(of: room, for: alice) == ["leaving"])
+        // Who has it sent before waits like for any other message.
+        let error = await #expect(throws: MatrixError.self) { try await delayed.perform(.send, on: other, by: alice) }
+        #expect(error?.status == 429)
+        await server.close()
+    }
+
     @Test("the job wakes by itself, for what is scheduled before and after it began")
     func waking() async throws {
         let server = try await TestServer()
