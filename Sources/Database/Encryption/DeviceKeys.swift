@@ -20,6 +20,14 @@ public struct DeviceKeyCounts: Sendable, Equatable {
         self.oneTime = oneTime
         self.unusedFallback = unusedFallback
     }
+
+    /// Counts as clients are told them, in the order of their names. That none are left is told of the algorithm that all use: the
+    /// specification lets it be left out, but there are clients that take an algorithm of which they hear nothing for one of which
+    /// enough are left, and never upload any.
+    public static func shown(_ counts: [String: Int]) -> [(algorithm: String, count: Int)] {
+        counts.merging(["signed_curve25519": 0]) { count, _ in count }.sorted { $0.key < $1.key }
+            .map { ($0.key, $0.value) }
+    }
 }
 
 extension Database {

@@ -28,7 +28,9 @@ public struct ConsistencyCheck: Sendable {
     /// - Throws: what says nothing of the database, such as that it can't be reached. What can't be read is a problem of the report.
     public func run() async throws -> Report {
         var report = Report()
-        for problem in try await database.engine.damage() { report.note(problem) }
+        try await look("files", &report) { report in
+            for problem in try await database.engine.damage() { report.note(problem) }
+        }
         try await look("positions", &report, checkPositions)
         try await look("events", &report, checkEvents)
         try await look("rooms", &report, checkRooms)
@@ -51,12 +53,18 @@ public struct ConsistencyCheck: Sendable {
     // MARK: - Positions
 
     private static let doubled = Statement(
-        "SELECT position FROM events WHERE position > $1 AND position <= $2 GROUP BY position HAVING count(*) > 1")
+        "SELECT position FROM events WHERE position >= $1 AND position <= $2 GROUP BY position HAVING count(*) > 1")
     private static let positionsAtOnce: Int64 = 100_000
-    private static let lowest = Statement("SELECT coalesce(min(position), 0) FROM events")
+    private static let following = Statement("SELECT min(position) FROM events WHERE position > $1")
     private static let highest = Statement("SELECT max(position) FROM events")
     private static let numbersBeyond = Statement(
         "SELECT count(*) FROM events WHERE event_nid >= (SELECT next FROM counters WHERE name = 'event')")
+
+    private func nextPosition(after position: Int64) async throws -> Int64? {
+        try await database.read { reader in
+            try await reader.first(Self.following, [.integer(position)]) { $0.isNull(0) ? nil : $0.integer(0) } ?? nil
+        }
+    }
 
     private func checkPositions(_ report: inout Report) async throws {
         let (highest, numbers) = try await database.read { reader in
@@ -65,12 +73,15 @@ public struct ConsistencyCheck: Sendable {
                 try await reader.first(Self.numbersBeyond, []) { $0.integer(0) } ?? 0
             )
         }
-        var last = try await database.read { try await $0.first(Self.lowest, []) { $0.integer(0) } ?? 0 } - 1
-        while last < highest {
-            let range: [SQLValue] = [.integer(last), .integer(last + Self.positionsAtOnce)]
-            let doubled = try await database.read { try await $0.query(Self.doubled, range) { $0.integer(0) } }
+        var following = try await nextPosition(after: .min)
+        while let first = following {
+            let last = first.addingReportingOverflow(Self.positionsAtOnce)
+            let end = last.overflow ? Int64.max : last.partialValue
+            let doubled = try await database.read { reader in
+                try await reader.query(Self.doubled, [.integer(first), .integer(end)]) { $0.integer(0) }
+            }
             for position in doubled { report.note("position \(position) was given to several events") }
-            last += Self.positionsAtOnce
+            following = try await nextPosition(after: end)
         }
         // Asked after the snapshot: meanwhile it can only have grown.
         let next = try await database.engine.nextPosition()

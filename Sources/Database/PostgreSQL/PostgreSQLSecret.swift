@@ -11,7 +11,7 @@ struct PostgreSQLSecret {
                 passwords.append(rest[rest.index(after: colon)..<at])
             }
         }
-        if let named = url.firstRange(of: "password=") {
+        for named in url.ranges(of: "password=") {
             passwords.append(url[named.upperBound...].prefix { $0 != "&" && $0 != " " })
         }
         pieces = passwords.flatMap { password in

@@ -58,6 +58,8 @@ extension PostgreSQLEngine {
     }
 
     private static let rowsPerPage = 500
+    /// Of large rows fewer make a page.
+    private static let bytesPerPage = 8 << 20
     /// A statement of PostgreSQL can't have more.
     private static let mostParameters = 65_535
 
@@ -163,13 +165,21 @@ extension PostgreSQLEngine {
             }
             let page = insertion(of: most)
             var values: [SQLValue] = []
-            try file.run(Statement("SELECT \(names) FROM \(table)"), []) { row in
-                values += row.values
-                guard values.count == most * columns.count else { return }
-                _ = try connection.query(page, values)
+            var bytes = 0
+            func write() throws {
+                let rows = values.count / columns.count
+                if rows == 0 { return }
+                _ = try connection.query(rows == most ? page : insertion(of: rows), values)
                 values.removeAll(keepingCapacity: true)
+                bytes = 0
             }
-            if !values.isEmpty { _ = try connection.query(insertion(of: values.count / columns.count), values) }
+            try file.run(Statement("SELECT \(names) FROM \(table)"), []) { row in
+                let row = row.values
+                values += row
+                bytes += row.reduce(0) { $0 + $1.byteCount }
+                if values.count == most * columns.count || bytes >= bytesPerPage { try write() }
+            }
+            try write()
         }
         for (table, column) in [
             ("users", "user_nid"), ("servers", "server_nid"), ("event_types", "type_nid"),
@@ -187,5 +197,16 @@ extension PostgreSQLEngine {
         try connection.execute("INSERT INTO changes SELECT last_value, 0, ''::bytea FROM positions")
         try connection.execute("COMMIT")
         try connection.execute("ANALYZE")
+    }
+}
+
+extension SQLValue {
+    /// About as many bytes as it has on the way.
+    fileprivate var byteCount: Int {
+        switch self {
+        case .null, .integer, .position: 8
+        case .text(let text): text.utf8.count
+        case .blob(let bytes): bytes.count
+        }
     }
 }

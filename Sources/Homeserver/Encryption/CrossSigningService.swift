@@ -47,7 +47,8 @@ public final class CrossSigningService: Sendable {
                 present.keys[one.key.usage].map { !$0.isSame(as: one.key) } ?? true
             }
             do {
-                if present.keys[.master] == nil || !isNew {
+                // An application service has no password to prove itself by (Application Service API, "Cross-signing").
+                if present.keys[.master] == nil || !isNew || requester.appservice != nil {
                     var write = Write()
                     try await publish(uploaded, over: present, requester, in: &write)
                     if !write.isEmpty { try await database.write(write) }

@@ -34,7 +34,8 @@ public final class ReceiptService: Sendable {
         }
         var write = Write()
         let now = rooms.context.surroundings.now()
-        try add(type, eventID, thread, at: now, room, requester, to: &write)
+        try await add(type, eventID, thread, at: now, room, requester, to: &write)
+        if write.isEmpty { return }
         try await database.write(write)
         if type == "m.read" {
             try await ephemera.tellReceipt(on: eventID, thread: thread, at: now, in: room, by: requester.userID)
@@ -76,11 +77,12 @@ public final class ReceiptService: Sendable {
         let room = try await joined(roomID, requester)
         var write = Write()
         let now = rooms.context.surroundings.now()
-        if let fullyRead { try add("m.fully_read", fullyRead, nil, at: now, room, requester, to: &write) }
-        if let read { try add("m.read", read, nil, at: now, room, requester, to: &write) }
-        if let readPrivate { try add("m.read.private", readPrivate, nil, at: now, room, requester, to: &write) }
+        if let fullyRead { try await add("m.fully_read", fullyRead, nil, at: now, room, requester, to: &write) }
+        var moves = false
+        if let read { moves = try await add("m.read", read, nil, at: now, room, requester, to: &write) }
+        if let readPrivate { try await add("m.read.private", readPrivate, nil, at: now, room, requester, to: &write) }
         if !write.isEmpty { try await database.write(write) }
-        if let read {
+        if let read, moves {
             try await ephemera.tellReceipt(on: read, thread: nil, at: now, in: room, by: requester.userID)
         }
     }
@@ -88,21 +90,48 @@ public final class ReceiptService: Sendable {
     /// Threads of a room in which a user's receipts are kept, by whom they count for what is unread.
     private static let mostThreads = 2_000
 
+    /// Moves a receipt or the marker, forwards: a request that comes late, or of a device that is behind, moves nothing back.
+    ///
+    /// - Returns: whether it moves.
+    @discardableResult
     private func add(
         _ type: String, _ eventID: EventID, _ thread: String?, at now: Int64, _ room: Room, _ requester: Requester,
         to write: inout Write
-    ) throws {
+    ) async throws -> Bool {
         switch type {
         case "m.read", "m.read.private":
+            let known = try await database.read {
+                try await self.database.receipts(in: room.nid, of: requester.nid, $0)
+            }
+            let present = known.first { $0.type == type && $0.thread.hasSameBytes(as: thread ?? "") }
+            if let present = present.flatMap({ EventID($0.eventID) }), try await isBehind(eventID, present, in: room) {
+                return false
+            }
             write.putReceipt(
                 in: room.nid, of: requester.nid, type: type, thread: thread ?? "", event: eventID,
                 at: now, threads: Self.mostThreads)
         case "m.fully_read":
             guard thread == nil else { throw MatrixError.invalidParam("m.fully_read has no thread_id.") }
+            let present = try await database.accountData(of: requester.nid, room: room.nid, type: type)
+            let marked = try present.flatMap {
+                try JSONDocument(parsing: $0, limits: .own).root["event_id"]?.string.flatMap { EventID($0) }
+            }
+            if let marked, try await isBehind(eventID, marked, in: room) { return false }
             let content: JSON = ["event_id": .string(eventID.string)]
             write.putAccountData(of: requester.nid, room: room.nid, type: type, content: content.encoded())
         default: throw MatrixError.invalidParam("“\(type)” is not a type of receipts.")
         }
+        return true
+    }
+
+    /// Whether an event stands before another one in the room, as far as both are known.
+    private func isBehind(_ eventID: EventID, _ other: EventID, in room: Room) async throws -> Bool {
+        if eventID == other { return false }
+        let events = try await database.read { try await self.database.events([eventID, other], $0) }
+        guard let event = events[eventID], let other = events[other], event.room == room.nid, other.room == room.nid,
+            let position = event.position, let otherPosition = other.position
+        else { return false }
+        return (event.orderDepth, position) < (other.orderDepth, otherPosition)
     }
 
     /// - Parameter milliseconds: how long the user is going to be typing; nil when it has stopped.

@@ -12,6 +12,9 @@ struct FederationFailure: Error, CustomStringConvertible {
 
     var description: String { "\(server): \(reason)" }
 
+    /// Whether this server had too much to do to ask: that says nothing of the other one.
+    var isBusy = false
+
     /// Codes that say something of what was asked for. Others may say something of the client's session, which is no other server's
     /// business: of an `M_UNKNOWN_TOKEN` clients throw away their keys.
     private static let toldToClients: Set = [
@@ -19,14 +22,23 @@ struct FederationFailure: Error, CustomStringConvertible {
         "M_INVALID_PARAM",
         "M_MISSING_PARAM", "M_INCOMPATIBLE_ROOM_VERSION", "M_UNSUPPORTED_ROOM_VERSION", "M_UNABLE_TO_AUTHORISE_JOIN",
         "M_UNABLE_TO_GRANT_JOIN", "M_BAD_STATE", "M_INVITE_BLOCKED", "M_TOO_LARGE", "M_NOT_YET_UPLOADED",
+        // From before the specification took it up.
+        "ORG.MATRIX.MSC4155.INVITE_BLOCKED", "ORG.MATRIX.MSC4155.M_INVITE_BLOCKED",
     ]
+
+    /// The code of the answer that clients may be told; nil if there is none, or it is of the server's own trouble.
+    var codeForClients: String? {
+        guard let status, let code, Self.toldToClients.contains(code) else { return nil }
+        // What is still to be uploaded is told with the status of a gateway that waited.
+        return (400..<500).contains(status) && status != 401 || code == "M_NOT_YET_UPLOADED" ? code : nil
+    }
 
     /// What the client is told that caused the question.
     var clientError: MatrixError {
         guard let status else {
             return MatrixError(.unknown, "The server \(server) can't be reached: \(reason).", status: 502)
         }
-        if let code, (400..<500).contains(status), status != 401, Self.toldToClients.contains(code) {
+        if let code = codeForClients {
             return MatrixError(MatrixError.Code(code, status: status), "\(server) says: \(reason)")
         }
         return MatrixError(.unknown, "The server \(server) answered with an error: \(reason)", status: 502)
@@ -112,8 +124,9 @@ final class FederationClient: Sendable {
         } catch let error as TransportError {
             // Who asked has gone: that says nothing of the other server.
             try Task.checkCancellation()
-            if error.kind != .busy { health.failed(server, error.description) }
-            throw FederationFailure(server: server, reason: error.description)
+            let isBusy = error.kind == .busy
+            if !isBusy { health.failed(server, error.description) }
+            throw FederationFailure(server: server, reason: error.description, isBusy: isBusy)
         }
         health.lives(server)
         guard (200..<300).contains(answer.status) else { throw Self.failure(answer, server) }

@@ -498,7 +498,14 @@ final class FederationSender: Sendable {
         return true
     }
 
+    /// Milliseconds until a server is told what this one had too much to do for.
+    private static let busyPause: Int64 = 1_000
+
     private func failed(_ server: ServerName, _ failure: FederationFailure) async {
+        if failure.isBusy {
+            let now = context.surroundings.now()
+            return await rest(server, .init(since: now, retry: now + Self.busyPause, reason: failure.reason))
+        }
         state.withLock { $0.proven.remove(server) }
         // The client has noted servers that can't be reached; one that answers with errors rests as well.
         let resting = health.failure(of: server) ?? health.failed(server, failure.reason)

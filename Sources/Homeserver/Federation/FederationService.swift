@@ -78,7 +78,7 @@ public final class FederationService: Sendable {
                 reason = "This server doesn't speak to itself."
                 continue
             }
-            if try await !keys.knows(signature.origin) { try mayAsk() }
+            if try await keys.wouldAskStranger(signature.origin) { try mayAsk() }
             guard let key = try await keys.key(signature.keyID, of: signature.origin, at: context.surroundings.now())
             else {
                 reason = "The key \(signature.keyID) of \(signature.origin) can't be had."
@@ -130,7 +130,7 @@ public final class FederationService: Sendable {
                 found.append(try await ownKeys())
                 continue
             }
-            if try await !keys.knows(server) { do { try mayAsk() } catch is MatrixError { continue } }
+            if try await keys.wouldAskStranger(server) { do { try mayAsk() } catch is MatrixError { continue } }
             if let document = try await keys.notarised(server, minimumValidUntil: minimum) { found.append(document) }
         }
         return ["server_keys": .array(found)]

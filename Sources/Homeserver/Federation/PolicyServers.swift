@@ -144,8 +144,11 @@ final class PolicyServers: Sendable {
                 "a policy server doesn't sign an event",
                 metadata: ["server": "\(server)", "event": "\(event.eventID)", "reason": "\(failure.reason)"])
             // Other statuses are about this server's requests, not about the event.
-            guard let status = failure.status, let code = failure.code, [400, 403, 404, 429].contains(status) else {
-                state.withLock { $0.resting.insert(surroundings.now() + Self.rest, for: server, size: 1) }
+            guard let status = failure.status, let code = failure.codeForClients, [400, 403, 404, 429].contains(status)
+            else {
+                if !failure.isBusy {
+                    state.withLock { $0.resting.insert(surroundings.now() + Self.rest, for: server, size: 1) }
+                }
                 return .failure(unreachable)
             }
             // What it says is told as it says it.

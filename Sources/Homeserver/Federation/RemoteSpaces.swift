@@ -126,20 +126,24 @@ extension SpaceHierarchy {
         // Other servers are asked for users of this one alone.
         guard let requester else { throw none }
         var asked: [ServerName] = []
-        for server in via + servers + [roomID.server].compactMap({ $0 }) where !asked.contains(server) {
+        // What one tells is remembered for all: the client's word comes last.
+        for server in servers + [roomID.server].compactMap({ $0 }) + via where !asked.contains(server) {
             asked.append(server)
         }
-        guard let entry = await remote.entry(of: roomID, via: asked, below: nil),
+        let room = try await rooms.room(roomID)
+        if let entry = await remote.entry(of: roomID, via: asked, below: nil),
             try await isShown(entry, to: requester)
-        else { throw none }
-        var json = entry.json
-        json["children_state"] = nil
-        var membership = StoredMembership.leave
-        if let room = try await rooms.room(roomID) {
-            membership = try await database.membership(of: requester.nid, in: room.nid)?.membership ?? .leave
+        {
+            var json = entry.json
+            json["children_state"] = nil
+            var membership: StoredMembership?
+            if let room { membership = try await database.membership(of: requester.nid, in: room.nid)?.membership }
+            json["membership"] = .string((membership ?? .leave).name)
+            return json
         }
-        json["membership"] = .string(membership.name)
-        return json
+        // Who is invited has what came with the invitation.
+        guard let room else { throw none }
+        return try await directory.summary(of: room, for: requester)
     }
 
     /// What another server is told of a space (Server-Server API, `GET /hierarchy/{roomId}`).

@@ -52,8 +52,12 @@ final class ServerKeyRing: Sendable {
         return try await keys(of: server)[keyID]
     }
 
-    /// Whether any key of a server is here, so that it isn't a mere name.
-    func knows(_ server: ServerName) async throws -> Bool { try await !keys(of: server).isEmpty }
+    /// Whether a server that would be asked for its keys is a mere name: no key of it is here.
+    func wouldAskStranger(_ server: ServerName) async throws -> Bool {
+        guard try await keys(of: server).isEmpty, !client.health.isResting(server) else { return false }
+        let now = surroundings.now()
+        return state.withLock { state in state.asked[server].map { now - $0 >= Self.pause } ?? true }
+    }
 
     /// What is needed to check the signatures of events: the keys are fetched that aren't here.
     func keys(for events: [Event]) async throws -> @Sendable (ServerName, String) -> VerifyKey? {

@@ -42,7 +42,8 @@ struct BackgroundFilling: Sendable {
 
     /// Does all of it, or as much as is possible until the task is cancelled; somebody else may go on at once then.
     ///
-    /// - Returns: whether nothing is left. Otherwise another node is at it, or one that is gone was within the last minute.
+    /// - Returns: whether nothing is left. Otherwise another node is at it, or one that is gone was within the last minute, or the
+    ///   task was cancelled.
     @discardableResult
     func run() async throws -> Bool {
         while !Task.isCancelled {

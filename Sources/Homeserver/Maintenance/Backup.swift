@@ -6,7 +6,7 @@ import MatrixCore
 ///
 /// The database is always written as an SQLite file, whatever the server's engine: a backup opens everywhere, and a server can be
 /// moved from one engine to the other by it. The signing key is in the database. Media are files that never change, named
-/// by their content; those that the copied database knows are copied after it, so none that it names is missing.
+/// by their content; those that the copied database knows are copied after it, so none that it names is missing but those that were before.
 public struct Backup: Sendable {
     static let databaseName = "roost.db"
     static let manifestName = "backup.json"

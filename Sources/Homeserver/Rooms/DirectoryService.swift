@@ -1,5 +1,6 @@
 import Database
 import MatrixCore
+import Synchronization
 
 /// Aliases of this server's rooms (Client-Server API, "Room aliases").
 public final class DirectoryService: Sendable {
@@ -7,6 +8,9 @@ public final class DirectoryService: Sendable {
     var database: Database { rooms.database }
 
     let client: FederationClient
+
+    /// What published rooms showed of themselves lately. The lock protects the cache.
+    let listings = Mutex(BoundedCache<RoomNID, KnownListing>(capacity: 20_000))
 
     init(rooms: RoomRegistry, client: FederationClient) {
         self.rooms = rooms

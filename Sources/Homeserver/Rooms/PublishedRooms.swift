@@ -51,7 +51,7 @@ extension DirectoryService {
         }
         let types = request.roomTypes.map { Set($0.map { $0.map { ByteString($0) } }) }
         for nid in try await database.publishedRooms(request.lists) {
-            let listing = try await listing(try await rooms.room(nid))
+            let listing = try await recentListing(try await rooms.room(nid))
             if let types, !types.contains(listing.roomType.map { ByteString($0) }) { continue }
             if term.isEmpty || listing.texts.contains(where: { $0.lowercased().contains(term) }) {
                 listings.append(listing)
@@ -79,6 +79,12 @@ extension DirectoryService {
             filter["room_types"] = .array(types.map { $0.map { .string($0) } ?? .null })
         }
         if !filter.isEmpty { body["filter"] = .object(filter) }
+        switch request.lists {
+        case .own: break
+        case .all: body["include_all_networks"] = true
+        case .network(let network, let appservice):
+            body["third_party_instance_id"] = .string(network.isEmpty ? appservice : "\(appservice)|\(network)")
+        }
         do {
             let answer = try await client.post("/_matrix/federation/v1/publicRooms", .object(body), to: server)
             // Only what is a room is shown (A17).
@@ -102,6 +108,30 @@ extension DirectoryService {
         }
     }
 
+    /// What a room showed of itself within the last minute: anybody may ask for the list, of all rooms at once. A change of its state
+    /// shows at once, what a redaction takes away within the minute.
+    private func recentListing(_ room: Room) async throws -> Listing {
+        let (state, now) = (room.record.state, rooms.context.surroundings.now())
+        let known = listings.withLock { $0[room.nid] }
+        if let known, known.state == state, known.until > now { return known.listing }
+        let listing = try await listing(room)
+        listings.withLock {
+            $0.insert(
+                KnownListing(state: state, until: now + Self.listingMemory, listing: listing), for: room.nid, size: 1)
+        }
+        return listing
+    }
+
+    /// A listing as it was made of a state.
+    struct KnownListing: Sendable {
+        let state: StateNID
+        let until: Int64
+        let listing: Listing
+    }
+
+    /// Milliseconds.
+    private static let listingMemory: Int64 = 60_000
+
     func listing(_ room: Room) async throws -> Listing {
         let keys = [
             StateKey.create, StateKey("m.room.name"), StateKey("m.room.topic"), StateKey("m.room.avatar"),
@@ -111,11 +141,13 @@ extension DirectoryService {
         let numbers = try await database.existingNumbers(ofStateKeys: keys)
         return try await database.read { reader in
             let tree = StateTree(rows: self.database.stateRows, room: room.nid)
-            var content: [StateKey: JSONView] = [:]
+            var holders: [EventNID: StateKey] = [:]
             for (key, number) in numbers {
-                guard let nid = try await tree.event(for: number, in: room.record.state, reader),
-                    let stored = try await self.database.events([nid], reader).first
-                else { continue }
+                if let nid = try await tree.event(for: number, in: room.record.state, reader) { holders[nid] = key }
+            }
+            var content: [StateKey: JSONView] = [:]
+            for stored in try await self.database.events(Array(holders.keys), reader) {
+                guard let key = holders[stored.nid] else { continue }
                 content[key] = try self.rooms.context.shownContent(of: stored, room.version)
             }
             let members = try await self.database.count(of: .join, in: room.nid, reader)

@@ -30,7 +30,7 @@ extension RoomReading {
         in roomID: RoomID, _ request: MessagesRequest, for requester: Requester
     ) async throws -> [UInt8] {
         let (room, access) = try await rooms.readable(roomID, by: requester)
-        let start = try await place(request.from, in: room, backwards: request.backwards)
+        let start = try await start(of: request, in: room, access)
         let end = try await request.to.asyncMap { try await place($0, in: room, backwards: request.backwards) }
         if request.backwards, access.isMember { try await fillGaps(in: room, from: start, limit: request.limit) }
         return try await database.read { reader in
@@ -43,6 +43,18 @@ extension RoomReading {
                 ? try await self.senders(of: selection.events, room, access, reader) : []
             return try await self.encode(selection, state, from: start, room, requester, &visibility, reader)
         }
+    }
+
+    /// Where a page begins. For who has left, the newest that is seen is what was there then, however much was said since.
+    private func start(
+        of request: MessagesRequest, in room: Room, _ access: RoomAccess
+    ) async throws -> Database.OrderedPlace {
+        if request.from == nil, request.backwards, let leftAt = access.leftAt,
+            let place = try await database.read({ try await self.database.place(upTo: leftAt, in: room.nid, $0) })
+        {
+            return place
+        }
+        return try await place(request.from, in: room, backwards: request.backwards)
     }
 
     /// Gaps that are tried for one page.

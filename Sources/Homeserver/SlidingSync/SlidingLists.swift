@@ -91,16 +91,12 @@ struct SlidingLists {
     /// The rooms that lists are made of although the user isn't in them.
     private func othersThanJoined(_ known: SyncService.KnownMemberships) async throws -> [RoomOrders.Ranked] {
         if known.list.count == known.joined.count { return [] }
-        let ignored = try await service.context.ignored.list(of: requester.nid)
         var others: [RoomOrders.Ranked] = []
         for membership in known.list
         where membership.membership != .join && (!membership.forgotten || isUntold(membership)) {
             switch membership.membership {
             case .join, .knock: break
-            case .invite:
-                if !ignored.isEmpty, let inviter = try await sender(of: membership), ignored.contains(inviter) {
-                    continue
-                }
+            case .invite: if try await isUnwanted(membership) { continue }
             case .leave, .ban:
                 // Who has left knows it; whom others have sent away may not.
                 let ending = try await ending(of: membership)
@@ -113,8 +109,12 @@ struct SlidingLists {
         return others
     }
 
-    private func sender(of membership: RoomMembership) async throws -> UserNID? {
-        try await database.events([membership.event]).first?.sender
+    /// Whether the user wants no invitations, or none of who sent this one.
+    private func isUnwanted(_ invitation: RoomMembership) async throws -> Bool {
+        if try await InvitePermission(database: database).isBlocked(for: requester.nid) { return true }
+        let ignored = try await service.context.ignored.list(of: requester.nid)
+        if ignored.isEmpty { return false }
+        return try await database.events([invitation.event]).first.map { ignored.contains($0.sender) } ?? false
     }
 
     /// How a membership ended; read from its events where it was not kept.
@@ -145,7 +145,8 @@ struct SlidingLists {
     private func mayBeShown(_ membership: RoomMembership) async throws -> Bool {
         if membership.forgotten { return isUntold(membership) }
         switch membership.membership {
-        case .join, .invite, .knock: return true
+        case .join, .knock: return true
+        case .invite: return try await !isUnwanted(membership)
         case .leave, .ban:
             return try await !ending(of: membership).isDisjoint(with: [.wasJoined, .wasInvited])
                 || connection.rooms[membership.room] != nil

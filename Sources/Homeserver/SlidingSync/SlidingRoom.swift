@@ -81,10 +81,18 @@ struct SlidingRoom {
             writer.bool(true)
         }
         writeCommon(bump: membership.position, into: &writer)
-        // The second name is that which clients know today.
-        for name in ["stripped_state", "invite_state"] {
-            writer.key(name)
+        writer.key("stripped_state")
+        try await StrippedState.write(membership, room, service.events, into: &writer, reader)
+        if membership.membership == .invite || membership.membership == .knock {
+            // The name that clients know today. They take whatever has it for an invitation.
+            writer.key("invite_state")
             try await StrippedState.write(membership, room, service.events, into: &writer, reader)
+        } else {
+            // By this they know that it is over.
+            writer.key("required_state")
+            writer.beginArray()
+            try await write(events: try await database.events([membership.event], reader), [:], into: &writer, reader)
+            writer.endArray()
         }
         writer.endObject()
         return Result(
@@ -410,7 +418,7 @@ struct SlidingRoom {
             chosen[.member(user)] = event
             told[number] = LazyMembers.Sent(event: event, upTo: builder.upTo.position)
         }
-        service.lazyMembers.note(told, for: client, isNew: knownUpTo == nil)
+        service.lazyMembers.note(told, for: client, since: knownUpTo)
     }
 
     // MARK: - Counts and receipts

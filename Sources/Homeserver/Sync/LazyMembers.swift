@@ -30,9 +30,13 @@ final class LazyMembers: Sendable {
         cache.withLock { $0[client] ?? [:] }.filter { $0.value.upTo <= position }.mapValues(\.event)
     }
 
-    func note(_ sent: [UserNID: Sent], for client: Client, isNew: Bool) {
+    /// Notes what an answer has in it.
+    ///
+    /// - Parameter since: the position of the token with which the client came; nil for one that begins anew. What later answers had in
+    ///   them it may not have got.
+    func note(_ sent: [UserNID: Sent], for client: Client, since: Int64?) {
         cache.withLock { cache in
-            var all = isNew ? [:] : cache[client] ?? [:]
+            var all = since.map { since in (cache[client] ?? [:]).filter { $0.value.upTo <= since } } ?? [:]
             // What was got before was got, also if it is sent once more.
             all.merge(sent) { $0.event == $1.event ? $0 : $1 }
             if all.count > Self.most { all = sent }

@@ -68,7 +68,8 @@ struct RoomTimeline {
                 guard let position = stored.position else { continue }
                 // A gap, or older than what the client knows.
                 if position < 0 || position <= wanted.after ?? 0 {
-                    if position < 0, wanted.after == nil { result.isLimited = true }
+                    // History that was fetched lies before what had come without it, some of which may be new to the client.
+                    if position < 0, wanted.after == nil || examined > 0 { result.isLimited = true }
                     break paging
                 }
                 if position <= wanted.upTo {

@@ -24,7 +24,7 @@ struct SyncDevices: Sendable {
         }
         writer.key(plain: "device_one_time_keys_count")
         writer.beginObject()
-        for (algorithm, count) in counts.oneTime.sorted(by: { $0.key < $1.key }) {
+        for (algorithm, count) in DeviceKeyCounts.shown(counts.oneTime) {
             writer.key(algorithm)
             writer.integer(count)
         }

@@ -184,7 +184,7 @@ struct SyncRoom {
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
         if filter.lazyLoadsMembers {
-            numbers = try await lazily(numbers, timeline, heroes, start, reader)
+            numbers = try await lazily(numbers, timeline, heroes, start, knew: knew && !builder.fullState, reader)
         }
         let shown = builder.wantsStateAfter ? [] : Set(timeline.events.map(\.nid))
         var chosen: [StoredEvent] = []
@@ -195,12 +195,18 @@ struct SyncRoom {
     }
 
     /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
+    ///
+    /// - Parameter knew: whether these are changes of a room that the client knows. Then none of them is left out, or the client would
+    ///   never hear who came and who left behind a gap, and with whom to share keys.
     private func lazily(
-        _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, _ reader: any Reader
+        _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, knew: Bool,
+        _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
         let type = try await database.existingNumber(ofType: memberType)
-        var chosen = try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
+        var chosen =
+            knew ? numbers : try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
+        let changed = Set(chosen)
         var users = Set(timeline.events.map(\.sender))
         users.insert(builder.requester.nid)
         users.formUnion(heroes)
@@ -216,10 +222,10 @@ struct SyncRoom {
                 continue
             }
             if known[user] == nid, !filter.includesRedundantMembers { continue }
-            chosen.append(nid)
+            if !changed.contains(nid) { chosen.append(nid) }
             sent[user] = LazyMembers.Sent(event: nid, upTo: builder.upTo.position)
         }
-        builder.service.lazyMembers.note(sent, for: client, isNew: startsAnew)
+        builder.service.lazyMembers.note(sent, for: client, since: startsAnew ? nil : builder.sincePosition)
         return chosen
     }
 

@@ -136,8 +136,12 @@ extension RateLimiter.Kind {
 }
 
 extension Homeserver {
-    /// Takes note that somebody has this server ask another one that it doesn't know.
-    func limitAsking(for request: Request) throws { try rateLimits.take(.unknownServers, for: request.network) }
+    /// Takes note that somebody has this server ask another one that it doesn't know. What is behind a proxy on this machine that isn't
+    /// known for one counts as nobody.
+    func limitAsking(for request: Request) throws {
+        guard request.remoteAddress.ip?.isLoopback == false else { return }
+        try rateLimits.take(.unknownServers, for: request.network)
+    }
 }
 
 extension Request {

@@ -1,3 +1,4 @@
+import Database
 import Homeserver
 import MatrixCore
 
@@ -11,7 +12,7 @@ extension ClientAPI {
                     try await request.json().root, for: try request.authenticated())
                 return .json([
                     "one_time_key_counts": .object(
-                        JSONObject(counts.sorted { $0.key < $1.key }.map { ($0.key, .integer(Int64($0.value))) }))
+                        JSONObject(DeviceKeyCounts.shown(counts).map { ($0.algorithm, .integer(Int64($0.count))) }))
                 ])
             },
             Endpoint(.POST, PathPattern("\(keys)/query"), authentication: .accessToken) { request in

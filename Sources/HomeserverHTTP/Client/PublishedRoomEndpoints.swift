@@ -17,7 +17,7 @@ extension ClientAPI {
                 }
                 return .json(try await self.homeserver.directory.publishedRooms(wanted))
             },
-            Endpoint(.POST, list, authentication: .accessToken, handler: search),
+            Endpoint(.POST, list, authentication: .accessToken, onlyReads: true, handler: search),
             Endpoint(.GET, room, authentication: .optionalAccessToken) { request in
                 let isPublished = try await self.homeserver.directory.isPublished(try request.roomID())
                 return .json(["visibility": isPublished ? "public" : "private"])

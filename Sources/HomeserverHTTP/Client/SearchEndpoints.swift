@@ -5,7 +5,8 @@ import MatrixCore
 extension ClientAPI {
     var searchEndpoints: [Endpoint] {
         [
-            Endpoint(.POST, "/_matrix/client/{version:v3|r0}/search", authentication: .accessToken) { request in
+            Endpoint(.POST, "/_matrix/client/{version:v3|r0}/search", authentication: .accessToken, onlyReads: true) {
+                request in
                 guard let categories = try await request.json().root.optionalObject("search_categories") else {
                     throw MatrixError.missingParam("search_categories")
                 }

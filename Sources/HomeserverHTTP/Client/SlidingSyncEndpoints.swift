@@ -6,7 +6,8 @@ extension ClientAPI {
     var slidingSyncEndpoints: [Endpoint] {
         [
             Endpoint(
-                .POST, "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", authentication: .accessToken
+                .POST, "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", authentication: .accessToken,
+                onlyReads: true
             ) { request in
                 let requester = try request.authenticated()
                 // A hundred lists and subscriptions, each with some state that it wants, fit.

@@ -6,7 +6,8 @@ extension ClientAPI {
     var userDirectoryEndpoints: [Endpoint] {
         [
             Endpoint(
-                .POST, "/_matrix/client/{version:v3|r0}/user_directory/search", authentication: .accessToken
+                .POST, "/_matrix/client/{version:v3|r0}/user_directory/search", authentication: .accessToken,
+                onlyReads: true
             ) { request in
                 let body = try await request.json().root
                 return .json(

@@ -58,13 +58,17 @@ public struct Endpoint: Sendable {
     public let api: API
     public let rateLimit: RateLimit
     public let handler: Handler
+    /// Whether nothing is changed for the client, so that nobody misses anything when it is given up half-way.
+    public let onlyReads: Bool
     /// All parameters that the patterns name; a handler may ask for these and no others.
     let parameterNames: Set<String>
 
-    /// - Parameter patterns: paths such as `/_matrix/client/{version:v3|r0}/rooms/{roomId}/state/{eventType}`; see ``PathPattern``.
+    /// - Parameters:
+    ///   - patterns: paths such as `/_matrix/client/{version:v3|r0}/rooms/{roomId}/state/{eventType}`; see ``PathPattern``.
+    ///   - onlyReads: by default what the method says.
     public init(
         _ method: HTTPMethod, _ patterns: [PathPattern], api: API = .client, authentication: Authentication,
-        rateLimit: RateLimit = .general, handler: @escaping Handler
+        rateLimit: RateLimit = .general, onlyReads: Bool? = nil, handler: @escaping Handler
     ) {
         precondition(!patterns.isEmpty, "an endpoint without a path can't be reached")
         self.method = method
@@ -73,16 +77,17 @@ public struct Endpoint: Sendable {
         self.api = api
         self.rateLimit = rateLimit
         self.handler = handler
+        self.onlyReads = onlyReads ?? (method == .GET || method == .HEAD)
         parameterNames = Set(patterns.flatMap(\.parameterNames))
     }
 
     /// An endpoint with a single path.
     public init(
         _ method: HTTPMethod, _ pattern: PathPattern, api: API = .client, authentication: Authentication,
-        rateLimit: RateLimit = .general, handler: @escaping Handler
+        rateLimit: RateLimit = .general, onlyReads: Bool? = nil, handler: @escaping Handler
     ) {
         self.init(
-            method, [pattern], api: api, authentication: authentication, rateLimit: rateLimit,
+            method, [pattern], api: api, authentication: authentication, rateLimit: rateLimit, onlyReads: onlyReads,
             handler: handler)
     }
 }

@@ -58,6 +58,7 @@ public struct Router: Sendable {
     /// Finds the endpoint and has it answer.
     private func dispatch(_ answering: Answering) async throws -> Response {
         guard let endpoint = try answering.endpoint() else { return Response(status: .noContent) }
+        answering.request.exchange?.endsWithClient = endpoint.onlyReads
         try await admit(&answering.request, endpoint)
         return try await endpoint.handler(answering.request)
     }

@@ -116,6 +116,7 @@ extension Connection {
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
             stalledSince = nil
+            if streamEndsBy != nil { streamEndsBy = .now() + server.limits.write }
             if let waiter = writableWaiter.take() {
                 waiter.resume()
             } else if case .idle = phase {

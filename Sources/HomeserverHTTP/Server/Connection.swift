@@ -245,11 +245,11 @@ final class Connection: ChannelDuplexHandler, @unchecked Sendable {
 
     private func dispatch(_ head: HTTPRequestHead, _ body: RequestBody, _ exchange: Exchange) {
         phase = .answering(exchange)
-        let request = Request(
+        var request = Request(
             head.method, head.uri, headers: head.headers, body: body,
             remoteAddress: server.client(of: peer, head.headers), id: server.requestIDs.make(), served: peer.served,
             eventLoop: executor.loop)
-        exchange.endsWithClient = head.method == .GET || head.method == .HEAD
+        request.exchange = exchange
         exchange.requestID = request.id
         server.requestBegins()
         exchange.task = Task(executorPreference: executor) { [self] in

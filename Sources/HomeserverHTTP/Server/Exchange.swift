@@ -16,8 +16,8 @@ final class Exchange: @unchecked Sendable {
     var pausedSince: NIODeadline?
     /// Whether the client waits for `100 Continue` before it sends the body.
     var owesContinue: Bool
-    /// Whether it is given up when the client goes: a request that only reads. What was begun to be changed is changed, here and on other
-    /// servers, whether or not somebody still waits for the answer.
+    /// Whether it is given up when the client goes: a request that only reads, as its endpoint says. What was begun to be changed is
+    /// changed, here and on other servers, whether or not somebody still waits for the answer.
     var endsWithClient = false
     /// Under which the log tells of it.
     var requestID = "-"

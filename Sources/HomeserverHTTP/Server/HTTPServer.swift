@@ -129,8 +129,8 @@ public final class HTTPServer: Sendable {
         if let failure { throw failure }
     }
 
-    /// Stops: takes no more connections and requests, lets running requests finish, and cancels those that still run
-    /// after `deadline`.
+    /// Stops: takes no more connections and requests, lets running requests finish, also those whose clients have gone, and closes the
+    /// connections of those that still run after `deadline`.
     public func shutdown(within deadline: Duration) async {
         context.drain()
         for listener in bound {
@@ -139,17 +139,20 @@ public final class HTTPServer: Sendable {
         }
         await willDrain()
         connections.quiesce()
+        let requests = Task { [context] in await context.waitUntilNoneRuns() }
         let overdue = Task { [connections] in
             try await Task.sleep(for: deadline)
             connections.closeAll()
+            requests.cancel()
         }
         // Once all is answered nobody has a reason to keep a connection; a client that does anyway is not waited for.
         let answered = Task { [connections, context] in
-            await context.waitUntilNoneRuns()
+            await requests.value
             try await Task.sleep(for: .nanoseconds(context.limits.linger.nanoseconds))
             connections.closeAll()
         }
         await connections.waitUntilEmpty()
+        await requests.value
         overdue.cancel()
         answered.cancel()
     }

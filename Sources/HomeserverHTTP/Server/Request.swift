@@ -34,6 +34,9 @@ public struct Request: Sendable {
     public let eventLoop: any EventLoop
 
     /// - Parameter target: path and query as in the request line; the absolute form (`http://host/path`) is understood too.
+    /// The connection's side of it; nil in tests.
+    var exchange: Exchange?
+
     public init(
         _ method: HTTPMethod, _ target: String, headers: HTTPHeaders = [:], body: RequestBody = RequestBody(),
         remoteAddress: ClientAddress = .local, id: String, served: Endpoint.APIs = .all, eventLoop: any EventLoop
@@ -64,6 +67,7 @@ public struct Request: Sendable {
         parameters = PathParameters()
         signedContent = nil
         heldBody = nil
+        exchange = nil
     }
 
     /// A parameter of the path, decoded; see ``PathParameters``.

@@ -38,7 +38,7 @@ final class ProcessLock: Sendable {
         let resolved = realpath(path, nil)
         defer { free(resolved) }
         let file = resolved.map { String(cString: $0) } ?? path
-        do { return try ProcessLock("\(file).lock", of: "the database \(path)") } catch {
+        do { return try ProcessLock("\(file).owner", of: "the database \(path)") } catch {
             throw Failure(
                 error.message + "; a command that is to reach it needs the same data_path (--data) as the server")
         }

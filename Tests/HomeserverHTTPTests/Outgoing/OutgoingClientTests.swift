@@ -255,7 +255,8 @@ struct OutgoingClientTests {
                 return await group.reduce(into: []) { $0.append($1) }
             }
             // Those that got none of the six connections say nothing of the place.
-            #expect(kinds.count { $0 == .timedOut } == 7 && kinds.count { $0 == .busy } == 2)
+            #expect(kinds.count == 9 && kinds.allSatisfy { $0 == .timedOut || $0 == .busy })
+            #expect(kinds.count { $0 == .timedOut } >= 7)
             let next = try await get(client, "/hello", at: place)
             #expect(next.status == 200)
         }

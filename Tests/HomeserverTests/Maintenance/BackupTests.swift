@@ -3,6 +3,7 @@ import Glibc
 import Logging
 import MatrixCore
 import RoostTestSupport
+import Synchronization
 import Testing
 
 @testable import Homeserver
@@ -100,14 +101,27 @@ struct BackupTests {
         #expect(Files.names(in: "\(store.directory)/incoming").isEmpty)
     }
 
-    @Test("what reads all of the database does so on a thread of its own")
+    private final class Running: Sendable {
+        let count = Atomic(0)
+    }
+
+    @Test("what reads all of the database does so on a thread of its own, however much does so already")
     func ownThread() async throws {
-        let names = try await OwnThread.run {
-            let first = pthread_self()
-            await Task.yield()
-            return (first, pthread_self())
+        // More at a time than the shared threads of most machines are.
+        let count = 64
+        let running = Running()
+        let deadline = ContinuousClock.now + .seconds(60)
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<count {
+                group.addTask {
+                    try? await OwnThread.run {
+                        running.count.add(1, ordering: .relaxed)
+                        while running.count.load(ordering: .relaxed) < count, .now < deadline { usleep(1_000) }
+                    }
+                }
+            }
         }
-        #expect(names.0 == names.1)
+        #expect(running.count.load(ordering: .relaxed) == count && .now < deadline)
         await #expect(throws: CancellationError.self) { try await OwnThread.run { throw CancellationError() } }
     }
 }

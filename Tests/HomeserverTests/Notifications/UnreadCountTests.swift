@@ -266,9 +266,11 @@ struct UnreadCountTests {
                 let type = Bool.random(using: &generator) ? "m.read" : "m.read.private"
                 try await server.homeserver.receipts.setReceipt(
                     type, on: messages[place].event, thread: thread, in: room, by: users[user])
-                // Of one type and thread, the newest counts, also where it goes back.
-                receipts[user].removeAll { $0.thread == (thread ?? "") + type }
-                receipts[user].append((place, (thread ?? "") + type))
+                // Of one type and thread, the furthest counts: none goes back.
+                let kind = (thread ?? "") + type
+                let furthest = receipts[user].first { $0.thread == kind }.map { max($0.place, place) } ?? place
+                receipts[user].removeAll { $0.thread == kind }
+                receipts[user].append((furthest, kind))
             default: break
             }
             for user in 0..<2 {

@@ -141,6 +141,16 @@ struct JoiningTests {
         try await directory.setPublished(false, rooms[1], by: alice)
         #expect(try await directory.isPublished(rooms[1]) == false)
         #expect(names(try await list()).count == 3)
+        // What has been listed before is listed as it has become.
+        let nameEvent = try await server.homeserver.sending.setState(
+            StateKey("m.room.name"), content: ["name": "Another name"], in: rooms[3], by: alice)
+        try await server.homeserver.memberships.leave(rooms[3], reason: nil, by: bob)
+        let renamed = try await list(nil, nil, "another")["chunk"]?.arrayValue
+        #expect(renamed?.count == 1 && renamed?[0]["num_joined_members"] == 1)
+        _ = try await server.homeserver.sending.send(
+            "m.room.redaction", content: [:], to: rooms[3], transactionID: "r", redacts: nameEvent, by: alice)
+        server.clock.advance(by: 60_001)
+        #expect(names(try await list(nil, nil, "another")).isEmpty)
         await server.close()
     }
 

@@ -48,6 +48,26 @@ struct VisibilityTests {
         await server.close()
     }
 
+    @Test("the first page of who has left is what was seen last, however much was said since")
+    func pageOfWhoLeft() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice)
+        try await server.homeserver.memberships.join(room, reason: nil, by: bob)
+        try await server.say("seen", in: room, by: alice)
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        for number in 0..<150 { try await server.say("later \(number)", in: room, by: alice) }
+        let page =
+            try JSONDocument(
+                parsing: try await server.homeserver.reading.messages(
+                    in: room, .init(from: nil, to: nil, backwards: true, limit: 2, filter: RoomEventFilter()), for: bob)
+            ).root["chunk"]?.elements.map { $0 } ?? []
+        #expect(page.count == 2)
+        #expect(page.first?["state_key"]?.string == bob.userID.string)
+        #expect(page.last?["content"]?["body"]?.string == "seen")
+        await server.close()
+    }
+
     @Test("A20: of members nobody sees what they were before one could see the room, or became after one left")
     func membersOfOtherTimes() async throws {
         let server = try await TestServer()

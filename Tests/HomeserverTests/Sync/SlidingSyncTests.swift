@@ -398,6 +398,44 @@ struct SlidingSyncTests {
         await server.close()
     }
 
+    @Test("an invitation that is over doesn't look like one", arguments: [false, true])
+    func endedInvitation(isRevoked: Bool) async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice) { $0.preset = .privateChat }
+        try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        let first = try await server.slidingSync(bob, Self.body())
+        #expect(first["rooms"]?[room.string]?["invite_state"]?.isArray == true)
+        if isRevoked {
+            try await server.homeserver.memberships.remove(bob.userID, from: room, .kick, reason: nil, by: alice)
+        } else {
+            try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        }
+        let ended = try await server.slidingSync(bob, Self.body(), pos: try pos(first))["rooms"]?[room.string]
+        #expect(ended?["membership"]?.string == "leave" && ended?["invite_state"] == nil)
+        let own = ended?["required_state"]?.elements.map { $0 } ?? []
+        #expect(own.count == 1 && own.first?["state_key"]?.string == bob.userID.string)
+        #expect(own.first?["content"]?["membership"]?.string == "leave" && own.first?["event_id"]?.string != nil)
+        await server.close()
+    }
+
+    @Test("invitations that a user wants none of are in no list and no subscription", arguments: [false, true])
+    func unwantedInvitation(isIgnored: Bool) async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let room = try await server.room(of: alice) { $0.preset = .privateChat }
+        try await server.homeserver.memberships.invite(bob.userID, to: room, reason: nil, by: alice)
+        let (type, content): (String, JSON) =
+            isIgnored
+            ? ("m.ignored_user_list", ["ignored_users": [alice.userID.string: [:]]])
+            : ("m.invite_permission_config", ["default_action": "block"])
+        try await server.homeserver.accountData.set(type, to: content.view, in: nil, for: bob)
+        var body = Self.body()
+        body["room_subscriptions"] = [room.string: ["timeline_limit": 1, "required_state": []]]
+        #expect(try await server.slidingSync(bob, body)["rooms"]?.count ?? 0 == 0)
+        await server.close()
+    }
+
     @Test("A17: an invitation or a device key that is not what clients expect breaks nobody's sync")
     func hostileInvites() async throws {
         let server = try await TestServer()

@@ -330,6 +330,12 @@ struct SyncWorld {
             if !client.isLazy, client.leavesOut == nil || client.wantsStateAfter {
                 #expect(shown.state == state.mapValues(\.eventID.string), "\(place): the state of \(room)")
             }
+            if client.isLazy, client.leavesOut == nil || client.wantsStateAfter {
+                // Members that it hasn't been shown are missing; of those that it knows none is other than it is.
+                for (key, event) in shown.state {
+                    #expect(event == state[key]?.eventID.string, "\(place): outdated \(key) of \(room)")
+                }
+            }
             let read = (receipts[room.string] ?? [:]).filter {
                 $0.value.type == "m.read" || $0.value.user == client.user
             }

@@ -181,6 +181,37 @@ struct SyncTests {
         await server.close()
     }
 
+    @Test("who comes and goes behind a gap is told also to who loads members lazily", arguments: [false, true])
+    func lazyGap(wantsStateAfter: Bool) async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let carol = try await server.user("carol"), dave = try await server.user("dave")
+        let room = try await server.room(of: alice)
+        for user in [bob, dave] { try await server.homeserver.memberships.join(room, reason: nil, by: user) }
+        let filter = #"{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}"#
+        func sync(_ since: String?) async throws -> JSONView {
+            var request = SyncService.Request(
+                since: since, timeout: 0, fullState: false,
+                filter: try SyncFilter(try JSONDocument(parsing: Array(filter.utf8)).root))
+            request.wantsStateAfter = wantsStateAfter
+            return try JSONDocument(
+                parsing: try await server.homeserver.sync.sync(request, for: alice), limits: .own
+            ).root
+        }
+        let since = try #require(try await sync(nil)["next_batch"]?.string)
+        try await server.homeserver.memberships.join(room, reason: nil, by: carol)
+        try await server.homeserver.memberships.leave(room, reason: nil, by: bob)
+        for number in 0..<4 { try await server.say("\(number)", in: room, by: alice) }
+        let shown = try await sync(since)["rooms"]?["join"]?[room.string]
+        #expect(shown?["timeline"]?["limited"]?.bool == true)
+        let state = shown?[wantsStateAfter ? "state_after" : "state"]?["events"]?.elements.map { $0 } ?? []
+        let members = state.filter { $0["type"]?.string == "m.room.member" }.compactMap { $0["state_key"]?.string }
+        #expect(Set(members).isSuperset(of: [bob.userID.string, carol.userID.string]))
+        #expect(!members.contains(dave.userID.string))
+        #expect(shown?["summary"]?["m.joined_member_count"]?.integer == 3)
+        await server.close()
+    }
+
     @Test("lazy loading leaves out the members that the timeline doesn't need")
     func lazyMembers() async throws {
         let server = try await TestServer()

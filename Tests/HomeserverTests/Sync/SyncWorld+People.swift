@@ -67,14 +67,19 @@ extension SyncWorld {
                 "org.example.sticky", content: [:], to: room, transactionID: transaction(),
                 sticky: StickyEvents.longest, by: user)
         case 9, 10:
-            guard let event = try await log(room).randomElement(using: &generator) else { return }
+            let events = try await log(room).map(\.event.eventID)
+            guard let place = events.indices.randomElement(using: &generator) else { return }
             let type = chance(2) ? "m.read" : "m.read.private"
             let thread = chance(3) ? "main" : nil
-            try await server.homeserver.receipts.setReceipt(
-                type, on: event.event.eventID, thread: thread, in: room, by: user)
-            receipts[room.string, default: [:]]["\(user.userID) \(type) \(thread ?? "")"] = (
-                index, type, event.event.eventID.string
-            )
+            try await server.homeserver.receipts.setReceipt(type, on: events[place], thread: thread, in: room, by: user)
+            let key = "\(user.userID) \(type) \(thread ?? "")"
+            // None goes back.
+            if let before = receipts[room.string]?[key]?.event,
+                let other = events.firstIndex(where: { $0.string == before }), other > place
+            {
+                return
+            }
+            receipts[room.string, default: [:]][key] = (index, type, events[place].string)
         case 11:
             let own = try await log(room).filter { ["m.room.message", "org.example.sticky"].contains($0.event.type) }
             guard let event = own.suffix(3).randomElement(using: &generator) else { return }
