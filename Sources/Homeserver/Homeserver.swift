@@ -170,7 +170,8 @@ public final class Homeserver: Sendable {
         receipts = ReceiptService(rooms: rooms, typing: typing, ephemera: ephemera)
         let activity = Activity(position: database.committedPosition)
         let unread = UnreadCounts(context: context, pushRules: pushRules)
-        notificationList = NotificationList(rooms: rooms, unread: unread, pushRules: pushRules)
+        notificationList = NotificationList(
+            rooms: rooms, unread: unread, pushRules: pushRules, activity: activity)
         deviceKeys = DeviceKeyService(
             database: database, serverName: configuration.serverName, remoteDevices: remoteDevices)
         crossSigning = CrossSigningService(

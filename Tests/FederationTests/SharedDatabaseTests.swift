@@ -86,4 +86,48 @@ struct SharedDatabaseTests {
             await scene.close()
         }
     }
+
+    @Test("a client whose requests come to one node and another is told what is new, and not everything each time")
+    func byTurns() async throws {
+        try await EngineKind.onPostgreSQL {
+            let scene = try await FederationScene(1)
+            let name = scene[0].configuration.serverName
+            let alice = try await scene[0].user("alice"), bob = try await scene[0].user("bob")
+            let room = try await scene[0].room(of: alice)
+            try await scene[0].homeserver.memberships.join(room, reason: nil, via: [], by: bob)
+            let second = try await TestServer(
+                directory: scene[0].directory, clock: ManualSurroundings(seed: 9, now: scene[0].clock.now),
+                transport: scene.network.transport(of: name)
+            ) { $0.serverName = name }
+            try await second.homeserver.startJobs()
+            let nodes = [scene[0], second]
+            func typists(_ answer: JSONView) -> [String]? {
+                answer["rooms"]?["join"]?[room.string]?["ephemeral"]?["events"]?.elements
+                    .first { $0["type"]?.string == "m.typing" }?["content"]?["user_ids"]?.elements.compactMap(\.string)
+            }
+            // Once on each node, and then there is nothing new on either.
+            var since = try await nodes[0].sync(alice)["next_batch"]?.string
+            since = try await nodes[1].sync(alice, since: since)["next_batch"]?.string
+            for turn in 0..<4 {
+                let answer = try await nodes[turn % 2].sync(alice, since: since)
+                #expect(answer["rooms"] == nil, "turn \(turn)")
+                since = answer["next_batch"]?.string
+            }
+            try await nodes[1].homeserver.receipts.setTyping(60_000, in: room, by: bob)
+            try await scene.eventually("the first node knows who types") {
+                let answer = try await nodes[0].sync(alice, since: since)
+                guard let users = typists(answer) else { return false }
+                since = answer["next_batch"]?.string
+                return users == [bob.userID.string]
+            }
+            try await nodes[0].homeserver.receipts.setTyping(nil, in: room, by: bob)
+            try await scene.eventually("the second node tells that it has ended") {
+                let answer = try await nodes[1].sync(alice, since: since)
+                since = answer["next_batch"]?.string
+                return typists(answer) == []
+            }
+            await second.close()
+            await scene.close()
+        }
+    }
 }

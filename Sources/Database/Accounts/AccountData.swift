@@ -51,7 +51,67 @@ extension Database {
     }
 }
 
+extension Database {
+    private static let bytes = Statement(
+        "SELECT CAST(coalesce(sum(256 + length(content)), 0) AS bigint) FROM account_data WHERE user_nid = $1")
+
+    /// What all account data of a user takes. One range.
+    public func accountDataBytes(of user: UserNID) async throws -> Int64 {
+        try await readOnce { try await $0.first(Self.bytes, [user.value]) { $0.integer(0) } ?? 0 }
+    }
+}
+
+/// Account data as it is stored, and when it was: who changes a part of it finds out whether somebody else has done so meanwhile.
+public struct StoredAccountData: Sendable {
+    public let content: [UInt8]
+    let position: Int64
+}
+
+extension Database {
+    private static let stored = Statement(
+        "SELECT content, position FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3")
+
+    public func storedAccountData(
+        of user: UserNID, room: RoomNID?, type: String
+    ) async throws -> StoredAccountData? {
+        let key: [SQLValue] = [user.value, .integer(room?.rawValue ?? 0), .text(type)]
+        return try await readOnce { reader in
+            try await reader.first(Self.stored, key) { StoredAccountData(content: $0.blob(0), position: $0.integer(1)) }
+        }
+    }
+}
+
 extension Write {
+    private static let replace = Statement(
+        """
+        UPDATE account_data SET content = $4, position = $5
+        WHERE user_nid = $1 AND room_nid = $2 AND type = $3 AND position = $6
+        """)
+    private static let begin = Statement(
+        """
+        INSERT INTO account_data (user_nid, room_nid, type, content, position) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT DO NOTHING
+        """)
+
+    /// Changes account data if it is still what it was; fails as a conflict otherwise.
+    ///
+    /// - Parameter old: nil if there was none.
+    public mutating func replaceAccountData(
+        _ old: StoredAccountData?, of user: UserNID, room: RoomNID?, type: String, content: [UInt8]
+    ) {
+        let position = takePosition()
+        let (room, type) = (SQLValue.integer(room?.rawValue ?? 0), SQLValue.text(type))
+        let what = "the account data was changed by somebody else"
+        if let old {
+            expect(
+                1, otherwise: what, Self.replace, user.value, room, type, .blob(content), position,
+                .integer(old.position))
+        } else {
+            expect(1, otherwise: what, Self.begin, user.value, room, type, .blob(content), position)
+        }
+        topics.append(.user(user))
+    }
+
     private static let put = Statement(
         """
         INSERT INTO account_data (user_nid, room_nid, type, content, position) VALUES ($1, $2, $3, $4, $5)

@@ -125,8 +125,8 @@ extension Write {
     private static let setAdmin = Statement("UPDATE accounts SET admin = $2 WHERE user_nid = $1")
     private static let deactivate = Statement(
         "UPDATE accounts SET deactivated_ts = $2, password_hash = NULL WHERE user_nid = $1 AND deactivated_ts IS NULL")
-    private static let setProfile = Statement(
-        "UPDATE accounts SET display_name = $2, avatar_url = $3 WHERE user_nid = $1")
+    private static let setDisplayName = Statement("UPDATE accounts SET display_name = $2 WHERE user_nid = $1")
+    private static let setAvatarURL = Statement("UPDATE accounts SET avatar_url = $2 WHERE user_nid = $1")
 
     public mutating func setPasswordHash(_ hash: String?, of user: UserNID) {
         expect(1, otherwise: "there is no such account", Self.setPassword, user.value, .optional(hash))
@@ -140,9 +140,12 @@ extension Write {
         expect(1, otherwise: "the account is deactivated already", Self.deactivate, user.value, .integer(time))
     }
 
-    public mutating func setProfile(displayName: String?, avatarURL: String?, of user: UserNID) {
-        expect(
-            1, otherwise: "there is no such account", Self.setProfile, user.value, .optional(displayName),
-            .optional(avatarURL))
+    /// Sets one of the two and leaves the other as it is, whoever changes that at the same time.
+    public mutating func setDisplayName(_ name: String?, of user: UserNID) {
+        expect(1, otherwise: "there is no such account", Self.setDisplayName, user.value, .optional(name))
+    }
+
+    public mutating func setAvatarURL(_ url: String?, of user: UserNID) {
+        expect(1, otherwise: "there is no such account", Self.setAvatarURL, user.value, .optional(url))
     }
 }

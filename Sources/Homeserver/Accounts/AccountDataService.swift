@@ -45,16 +45,29 @@ public final class AccountDataService: Sendable {
     /// Bytes of all account data of a user: the first sync of each device gets all of it.
     private static let most: Int64 = 32 << 20
 
+    private static let tooMuch = MatrixError.tooLarge(
+        "Your account data may have \(most) bytes together; remove some first.")
+
     private func put(_ type: String, _ content: [UInt8], in room: RoomNID?, for requester: Requester) async throws {
         var write = Write()
         write.putAccountData(of: requester.nid, room: room, type: type, content: content)
         // What makes it less is always allowed.
         let old = try await database.accountData(of: requester.nid, room: room, type: type)
         if content.count > old?.count ?? 0 { write.checkAccountData(of: requester.nid, within: Self.most) }
-        do { try await database.write(write) } catch DatabaseError.conflict {
-            throw MatrixError.tooLarge("Your account data may have \(Self.most) bytes together; remove some first.")
-        }
+        do { try await database.write(write) } catch DatabaseError.conflict { throw Self.tooMuch }
     }
+
+    // MARK: - Changes of a part
+
+    /// Does what reads, changes and writes, anew where somebody else has written meanwhile: clients change several rules or tags at once.
+    static func untilUndisturbed(_ work: () async throws -> Void) async throws {
+        for _ in 0..<attempts {
+            do { return try await work() } catch DatabaseError.conflict { continue }
+        }
+        throw MatrixError(.unknown, "This is being changed by somebody else; try again.", status: 503)
+    }
+
+    private static let attempts = 50
 
     // MARK: - Tags
 
@@ -73,12 +86,29 @@ public final class AccountDataService: Sendable {
     /// Sets a tag of a room, or removes it (nil).
     public func setTag(_ tag: String, to content: JSON?, of roomID: RoomID, for requester: Requester) async throws {
         guard tag.utf8.count <= 255 else { throw MatrixError.invalidParam("A tag has at most 255 bytes.") }
-        var tags = try await self.tags(of: roomID, for: requester)
-        tags[tag] = content
-        let all = (["tags": .object(tags)] as JSON).encoded()
-        guard content == nil || all.count <= Self.largestTags else {
-            throw MatrixError.tooLarge("All tags of a room may have \(Self.largestTags) bytes.")
+        let room = try await nid(roomID)
+        try await Self.untilUndisturbed {
+            let stored = try await database.storedAccountData(of: requester.nid, room: room, type: Self.tags)
+            var tags = try stored.flatMap {
+                try JSONDocument(parsing: $0.content, limits: .own).root["tags"]?.json.objectValue
+            }
+            tags = tags ?? [:]
+            tags?[tag] = content
+            let all = (["tags": .object(tags ?? [:])] as JSON).encoded()
+            guard content == nil || all.count <= Self.largestTags else {
+                throw MatrixError.tooLarge("All tags of a room may have \(Self.largestTags) bytes.")
+            }
+            var write = Write()
+            write.replaceAccountData(stored, of: requester.nid, room: room, type: Self.tags, content: all)
+            if all.count > stored?.content.count ?? 0 { try await checkPlace(for: all.count, of: requester) }
+            try await database.write(write)
         }
-        try await put(Self.tags, all, in: try await nid(roomID), for: requester)
+    }
+
+    /// - Throws: `M_TOO_LARGE` if a user's account data would have more bytes than it may.
+    private func checkPlace(for bytes: Int, of requester: Requester) async throws {
+        guard try await database.accountDataBytes(of: requester.nid) + Int64(bytes) <= Self.most else {
+            throw Self.tooMuch
+        }
     }
 }

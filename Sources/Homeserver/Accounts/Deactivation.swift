@@ -24,7 +24,8 @@ public final class DeactivationService: Sendable {
         write.putUserWords([], of: account.nid)
         if erases {
             write.changeStanding(of: account.nid, adding: .erased)
-            write.setProfile(displayName: nil, avatarURL: nil, of: account.nid)
+            write.setDisplayName(nil, of: account.nid)
+            write.setAvatarURL(nil, of: account.nid)
             write.deleteProfileFields(of: account.nid)
             write.topics.append(.everything)
         }

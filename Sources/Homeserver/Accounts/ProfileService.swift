@@ -58,20 +58,23 @@ public final class ProfileService: Sendable {
             throw MatrixError(.keyTooLarge, "A field's name has 1 to \(Self.longestName) bytes.")
         }
         guard let account = try await database.account(requester.nid) else { throw MatrixError.unknownToken() }
-        var name = account.displayName, avatar = account.avatarURL
+        var write = Write()
         switch field {
-        case "displayname": name = try Self.text(value, field)
-        case "avatar_url": avatar = try Self.text(value, field)
+        case "displayname":
+            let name = try Self.text(value, field)
+            if name == account.displayName { return }
+            write.setDisplayName(name, of: requester.nid)
+            write.putUserWords(
+                UserDirectoryService.words(requester.userID, displayName: name), of: requester.nid)
+        case "avatar_url":
+            let avatar = try Self.text(value, field)
+            if avatar == account.avatarURL { return }
+            write.setAvatarURL(avatar, of: requester.nid)
         default: return try await setOther(field, to: value, for: requester)
         }
-        if name == account.displayName, avatar == account.avatarURL { return }
-        var write = Write()
-        write.setProfile(displayName: name, avatarURL: avatar, of: requester.nid)
-        write.putUserWords(
-            UserDirectoryService.words(requester.userID, displayName: name), of: requester.nid)
         try await database.announceProfile(field, of: requester.nid, in: &write)
         try await database.write(write)
-        try await showInRooms(name, avatar, requester)
+        try await showInRooms(requester)
     }
 
     private static func text(_ value: JSON?, _ field: String) throws -> String? {
@@ -101,7 +104,7 @@ public final class ProfileService: Sendable {
     }
 
     /// Renews the user's member event in every room (Client-Server API, "Events on Change of Profile Information").
-    private func showInRooms(_ name: String?, _ avatar: String?, _ requester: Requester) async throws {
+    private func showInRooms(_ requester: Requester) async throws {
         let joined = try await database.read { try await self.database.memberships(of: requester.nid, $0) }
         for membership in joined where membership.membership == .join {
             let room = try await rooms.room(membership.room)
@@ -110,9 +113,12 @@ public final class ProfileService: Sendable {
                     guard let current = try await draft.state(.member(requester.userID)),
                         Membership(current.content["membership"]) == .join
                     else { return }
+                    // Read here, in the room's own order: name and picture may change at the same time.
+                    guard let account = try await self.database.account(requester.nid) else { return }
                     var content = current.content.json
-                    content["displayname"] = name.map { .string($0) }
-                    content["avatar_url"] = avatar.map { .string($0) }
+                    content["displayname"] = account.displayName.map { .string($0) }
+                    content["avatar_url"] = account.avatarURL.map { .string($0) }
+                    if content == current.content.json { return }
                     try await draft.append(
                         "m.room.member", stateKey: requester.userID.string, content: content, sender: requester.userID)
                 }

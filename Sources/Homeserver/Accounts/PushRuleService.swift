@@ -83,9 +83,11 @@ public final class PushRuleService: Sendable {
 
     /// The rules of a user who has changed any. What can't be read is as if it weren't there: rooms don't wait for one member's rules.
     private func stored(of user: UserNID) async throws -> PushRuleSet? {
-        guard let content = try await database.accountData(of: user, room: nil, type: Self.type),
-            let stored = try? JSONDocument(parsing: content, limits: .own)
-        else { return nil }
+        try await database.accountData(of: user, room: nil, type: Self.type).flatMap(Self.parse)
+    }
+
+    private static func parse(_ content: [UInt8]) -> PushRuleSet? {
+        guard let stored = try? JSONDocument(parsing: content, limits: .own) else { return nil }
         return PushRuleSet(stored.root["global"]?.json ?? [:])
     }
 
@@ -121,17 +123,20 @@ public final class PushRuleService: Sendable {
     }
 
     private func change(_ requester: Requester, _ change: (inout PushRuleSet) throws -> Void) async throws {
-        let stored = try await stored(of: requester.nid)
-        var rules = stored.map(adapted) ?? defaults(for: requester.userID)
-        let old = rules
-        try change(&rules)
-        try Self.check(rules, insteadOf: old)
-        if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
-        var write = Write()
-        write.putAccountData(
-            of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
-        write.changePushRules(of: requester.nid)
-        try await database.write(write)
+        try await AccountDataService.untilUndisturbed {
+            let entry = try await database.storedAccountData(of: requester.nid, room: nil, type: Self.type)
+            let stored = entry.flatMap { Self.parse($0.content) }
+            var rules = stored.map(adapted) ?? defaults(for: requester.userID)
+            let old = rules
+            try change(&rules)
+            try Self.check(rules, insteadOf: old)
+            if !followsThreads { rules[.postcontent] = stored?[.postcontent] ?? [] }
+            var write = Write()
+            write.replaceAccountData(
+                entry, of: requester.nid, room: nil, type: Self.type, content: Self.content(rules).encoded())
+            write.changePushRules(of: requester.nid)
+            try await database.write(write)
+        }
     }
 
     /// Adds a rule, or replaces the one with its ID.

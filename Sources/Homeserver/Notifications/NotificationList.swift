@@ -7,9 +7,11 @@ public final class NotificationList: Sendable {
     private let unread: UnreadCounts
     private let pushRules: PushRuleService
     private let events: ClientEvents
+    private let activity: Activity
     private var database: Database { rooms.database }
 
-    init(rooms: RoomRegistry, unread: UnreadCounts, pushRules: PushRuleService) {
+    init(rooms: RoomRegistry, unread: UnreadCounts, pushRules: PushRuleService, activity: Activity) {
+        self.activity = activity
         self.rooms = rooms
         self.unread = unread
         self.pushRules = pushRules
@@ -44,14 +46,23 @@ public final class NotificationList: Sendable {
             let memberships = try await self.database.memberships(of: requester.nid, reader).filter {
                 $0.membership == .join || $0.membership == .invite
             }
-            var found: [Found] = []
-            for membership in memberships {
-                found += try await self.candidates(membership, before, limit, onlyHighlights, requester, reader)
+            // The rooms in which something happened last come first: those behind them have nothing newer than that.
+            let changes = self.activity.lastChanges(of: memberships.map(\.room))
+            func change(_ membership: RoomMembership) -> Int64 {
+                max(changes[membership.room] ?? .max, membership.position)
             }
-            found.sort { $0.position > $1.position }
+            var rest = memberships.sorted { change($0) > change($1) }[...]
+            // Oldest first, so that the newest is at hand.
+            var found: [Found] = []
             var notifications: [JSON] = []
             var next: Int64?
-            for candidate in found {
+            while true {
+                while let room = rest.first, found.last.map({ $0.position <= change(room) }) ?? true {
+                    rest.removeFirst()
+                    found += try await self.candidates(room, before, limit, onlyHighlights, requester, reader)
+                    found.sort { $0.position < $1.position }
+                }
+                guard let candidate = found.popLast() else { break }
                 if notifications.count == limit {
                     next = candidate.position + 1
                     break

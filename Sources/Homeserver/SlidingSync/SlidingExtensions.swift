@@ -145,10 +145,11 @@ struct SlidingExtensions {
     ) async throws -> [(room: RoomID, users: [UserID])] {
         let service = builder.service
         let covered = builder.since.flatMap { $0.extensions.contains(.typing) ? $0.place : nil }
-        let since = covered.map { $0.run == service.run ? $0.ephemeral : 0 } ?? 0
+        let toldUpTo = covered?.ephemeral(of: service.run)
+        let since = toldUpTo ?? 0
         let changed = service.typing.rooms(changedSince: since)
         // After a restart clients may still show somebody who was typing before.
-        let isOfOtherRun = covered.map { $0.run != service.run } ?? false
+        let isOfOtherRun = covered != nil && toldUpTo == nil
         if changed.isEmpty, !isOfOtherRun, told.isEmpty { return [] }
         var found: [(RoomID, [UserID])] = []
         for membership in memberships where membership.membership == .join {

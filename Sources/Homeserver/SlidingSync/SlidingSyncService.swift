@@ -110,8 +110,7 @@ public final class SlidingSyncService: Sendable {
             let waiter = search.since.map { _ in sync.notifier.register(requester.nid, rooms: known.joined) }
             var isWaiting = false
             defer { if let waiter, !isWaiting { sync.notifier.remove(waiter) } }
-            let upTo = SyncToken(
-                epoch: sync.epoch, position: database.committedPosition, run: run, ephemeral: sync.serial.current)
+            let upTo = sync.present(after: search.since?.place)
             guard sync.isCurrent(known, of: requester.nid) else { continue }
             let lists = SlidingLists(service: self, requester: requester, connection: search.connection)
             let (counts, shown) = try await lists.match(request, known)

@@ -28,7 +28,7 @@ struct SlidingToken: Sendable, Equatable {
     var profileFields: Int64
 
     var text: String {
-        "ss1-\(place.epoch)-\(connection)-\(generation)-\(place.position)-\(place.run)-\(place.ephemeral)-\(extensions.rawValue)"
+        "ss1-\(place.epoch)-\(connection)-\(generation)-\(place.position)-\(place.runText)-\(place.ephemeral)-\(extensions.rawValue)"
             + (profileFields == 0 ? "" : "-f\(profileFields)") + (place.sticky.map { "-\($0.text)" } ?? "")
     }
 
@@ -57,9 +57,10 @@ struct SlidingToken: Sendable, Equatable {
             let position = Int64(parts[4]), let ephemeral = Int64(parts[6]), let extensions = Int64(parts[7]),
             position >= 0, ephemeral >= 0
         else { return nil }
+        var place = SyncToken(epoch: String(parts[1]), position: position, run: "", ephemeral: ephemeral)
+        guard place.readRuns(parts[5]) else { return nil }
         self.init(
-            connection: connection, generation: generation,
-            place: SyncToken(epoch: String(parts[1]), position: position, run: String(parts[5]), ephemeral: ephemeral),
+            connection: connection, generation: generation, place: place,
             extensions: Extensions(rawValue: extensions), profileFields: fields)
         self.place.sticky = sticky
     }

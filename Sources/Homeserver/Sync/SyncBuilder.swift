@@ -108,14 +108,14 @@ struct SyncBuilder {
         guard let since, !isNew else {
             return service.typing.users(in: room, changedSince: 0).flatMap { $0.isEmpty ? nil : $0 }
         }
-        if since.run == service.run { return service.typing.users(in: room, changedSince: since.ephemeral) }
-        // The client may still show somebody who was typing when another process gave it the token.
+        if let told = since.ephemeral(of: service.run) { return service.typing.users(in: room, changedSince: told) }
+        // The client may still show somebody who was typing when another process told it so.
         return service.typing.users(in: room, changedSince: 0) ?? []
     }
 
     /// The `m.presence` events that the client doesn't know yet.
     private func presence(_ memberships: [RoomMembership]) async throws -> [JSON] {
-        let serial = since.map { $0.run == service.run ? $0.ephemeral : 0 } ?? 0
+        let serial = since?.ephemeral(of: service.run) ?? 0
         guard filter.presence.admits(type: "m.presence"), service.presence.mayHaveChanged(since: serial) else {
             return []
         }

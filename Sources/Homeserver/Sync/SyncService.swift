@@ -105,6 +105,13 @@ public final class SyncService: Sendable {
         }
     }
 
+    /// A token of the present, for a client that comes with another one.
+    func present(after since: SyncToken?) -> SyncToken {
+        var token = SyncToken(epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
+        if let since, database.engine.isShared { token.remember(since) }
+        return token
+    }
+
     private func look(
         _ request: Request, _ since: SyncToken?, until deadline: Int64, _ requester: Requester
     ) async throws -> LongPoll {
@@ -114,8 +121,7 @@ public final class SyncService: Sendable {
             let waiter = notifier.register(requester.nid, rooms: known.joined)
             var isWaiting = false
             defer { if !isWaiting { notifier.remove(waiter) } }
-            let upTo = SyncToken(
-                epoch: epoch, position: database.committedPosition, run: run, ephemeral: serial.current)
+            let upTo = present(after: since)
             guard isCurrent(known, of: requester.nid) else { continue }
             var builder = SyncBuilder(
                 service: self, requester: requester, since: since, upTo: upTo, filter: request.filter,

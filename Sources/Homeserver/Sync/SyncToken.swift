@@ -4,12 +4,15 @@ import Database
 /// the device where more of those wait, and where more sticky events wait how far those are told. Clients treat it as opaque.
 ///
 /// The epoch is that of the database: after a restore, tokens from before it mean nothing. The run is that of the process
-/// that gave the token out; what is ephemeral (typing) is counted per run and resent whole to tokens of another one.
+/// that gave the token out; what is ephemeral (typing, presence) is counted per run and resent whole to tokens of a run that
+/// has told the client nothing yet. Where several processes answer, the run has with it how far others have told: `<run>+<run>.<ephemeral>+…`.
 struct SyncToken: Sendable, Equatable {
     var epoch: String
     var position: Int64
     var run: String
     var ephemeral: Int64
+    /// How far other processes have told what is ephemeral, the last that answered first.
+    private(set) var others: [Told] = []
     /// Up to where messages to the device are told; nil: as all else.
     var toDevice: Int64?
     /// How far sticky events are told; nil: as all else.
@@ -18,8 +21,45 @@ struct SyncToken: Sendable, Equatable {
     /// Everything up to here that was sent to the device has been delivered.
     var toDevicePosition: Int64 { min(toDevice ?? position, position) }
 
+    struct Told: Sendable, Equatable {
+        var run: String
+        var ephemeral: Int64
+    }
+
+    /// Processes that are remembered besides the one that answers.
+    private static let mostOthers = 7
+
+    /// How far a process has told the client what is ephemeral; nil if it has told nothing.
+    func ephemeral(of run: String) -> Int64? {
+        self.run == run ? ephemeral : others.first { $0.run == run }?.ephemeral
+    }
+
+    /// Takes up what other processes have told the client by the token that it came with.
+    mutating func remember(_ since: SyncToken) {
+        let all = [Told(run: since.run, ephemeral: since.ephemeral)] + since.others
+        others = Array(all.filter { $0.run != run }.prefix(Self.mostOthers))
+    }
+
+    /// The run with what belongs to others.
+    var runText: String { run + others.map { "+\($0.run).\($0.ephemeral)" }.joined() }
+
+    /// Reads what ``runText`` has written.
+    mutating func readRuns(_ text: some StringProtocol) -> Bool {
+        let parts = text.split(separator: "+", omittingEmptySubsequences: false)
+        run = String(parts[0])
+        others = []
+        for part in parts.dropFirst() {
+            let pair = part.split(separator: ".", omittingEmptySubsequences: false)
+            guard pair.count == 2, others.count < Self.mostOthers, let number = Int64(pair[1]), number >= 0 else {
+                return false
+            }
+            others.append(Told(run: String(pair[0]), ephemeral: number))
+        }
+        return true
+    }
+
     var text: String {
-        "s1-\(epoch)-\(position)-\(run)-\(ephemeral)" + (toDevice.map { "-\($0)" } ?? "")
+        "s1-\(epoch)-\(position)-\(runText)-\(ephemeral)" + (toDevice.map { "-\($0)" } ?? "")
             + (sticky.map { "-\($0.text)" } ?? "")
     }
 
@@ -37,7 +77,8 @@ struct SyncToken: Sendable, Equatable {
         guard (5...6).contains(parts.count), parts[0] == "s1", let position = Int64(parts[2]), position >= 0,
             let ephemeral = Int64(parts[4]), ephemeral >= 0
         else { return nil }
-        self.init(epoch: String(parts[1]), position: position, run: String(parts[3]), ephemeral: ephemeral)
+        self.init(epoch: String(parts[1]), position: position, run: "", ephemeral: ephemeral)
+        guard readRuns(parts[3]) else { return nil }
         self.sticky = sticky
         if parts.count == 6 {
             guard let toDevice = Int64(parts[5]), toDevice >= 0 else { return nil }
