@@ -107,15 +107,17 @@ enum Path: String, CaseIterable {
                         ("signed_curve25519:k\($0)", ["key": .string("key \($0)"), "signatures": [:]])
                     }))
         }
+        var users: [Requester] = []
         if self == .uploadKeys {
+            // Ten times fifty for each of as many as the longest count has need of: a device may have a thousand.
+            for number in 0..<6 { users.append(try await server.user("user\(number)")) }
             for number in 0..<count {
                 keep(
                     try await server.homeserver.deviceKeys.upload(
-                        try parsed(["one_time_keys": keys(number % 90 * 50, 50)]), for: alice))
+                        try parsed(["one_time_keys": keys(number % 10 * 50, 50)]), for: users[number / 10 % 6]))
             }
             return
         }
-        var users: [Requester] = []
         for number in 0..<20 {
             let user = try await server.user("user\(number)")
             users.append(user)

@@ -25,8 +25,11 @@ public struct DeviceKeyCounts: Sendable, Equatable {
     /// specification lets it be left out, but there are clients that take an algorithm of which they hear nothing for one of which
     /// enough are left, and never upload any.
     public static func shown(_ counts: [String: Int]) -> [(algorithm: String, count: Int)] {
-        counts.merging(["signed_curve25519": 0]) { count, _ in count }.sorted { $0.key < $1.key }
-            .map { ($0.key, $0.value) }
+        let usual = "signed_curve25519"
+        // Nearly every device has keys of this one, if of any.
+        if counts.isEmpty { return [(usual, 0)] }
+        if counts.count == 1, let count = counts[usual] { return [(usual, count)] }
+        return counts.merging([usual: 0]) { count, _ in count }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }
 }
 
