@@ -1,9 +1,9 @@
-import Homeserver
 import MatrixCore
 import RoostTestSupport
 import Testing
 
 @testable import Database
+@testable import Homeserver
 
 @Suite("What hostile servers send")
 struct HostileEventTests {
@@ -286,6 +286,94 @@ struct HostileEventTests {
         #expect(try await scene.isShown(said))
         #expect(try await scene.server.history(of: scene.room, for: scene.alice).contains("regretted") == false)
         await scene.scene.close()
+    }
+
+    @Test("a redaction that comes together with its event takes effect")
+    func redactionTogether() async throws {
+        let scene = try await Scene()
+        let said = try scene.evil.event(
+            "m.room.message", content: message("regretted words"), by: scene.mallory, in: scene.place)
+        let redaction = try scene.evil.event(
+            "m.room.redaction", content: ["redacts": .string(said.eventID.string)], by: scene.mallory, in: scene.place,
+            previous: [said.eventID], redacts: said.eventID)
+        try await scene.evil.send([said.root.json, redaction.root.json], id: "both", to: scene.name)
+        #expect(try await scene.isShown(said))
+        let database = scene.server.homeserver.database
+        let (stored, by) = (try await database.event(said.eventID), try await database.event(redaction.eventID))
+        #expect(stored?.redactedBy == by?.nid && by != nil)
+        #expect(try await scene.server.history(of: scene.room, for: scene.alice).contains("regretted words") == false)
+        let shown = try JSONDocument(
+            parsing: try await scene.server.homeserver.reading.event(said.eventID, in: scene.room, for: scene.alice)
+        ).root
+        #expect(shown["content"]?["body"] == nil && shown["unsigned"]?["redacted_because"] != nil)
+        while try await !database.searchQueue(limit: 1).isEmpty { try await scene.server.homeserver.indexing.run() }
+        let request = try SearchRequest(
+            JSON.object(["search_term": "regretted"]).view, nextBatch: nil)
+        let found = try JSONDocument(
+            parsing: try await scene.server.homeserver.search.search(request, for: scene.alice)
+        ).root["search_categories"]?["room_events"]?["count"]?.integer
+        #expect(found == 0)
+        #expect(try await ConsistencyCheck(database).run().problems == [])
+        await scene.scene.close()
+    }
+
+    @Test("a redaction that is fetched as history takes effect on what has been here all the time")
+    func redactionOfHistory() async throws {
+        let scene = try await Scene()
+        let said = try scene.evil.event(
+            "m.room.message", content: message("regretted"), by: scene.mallory, in: scene.place)
+        try await scene.evil.send([said.root.json], id: "said", to: scene.name)
+        let redaction = try scene.evil.event(
+            "m.room.redaction", content: ["redacts": .string(said.eventID.string)], by: scene.mallory, in: scene.place,
+            previous: [said.eventID], redacts: said.eventID)
+        let rooms = scene.server.homeserver.reading.rooms
+        let room = try #require(try await rooms.room(scene.room))
+        let database = scene.server.homeserver.database
+        let reception = try await rooms.perform(in: room) { draft in
+            try await draft.receive(
+                redaction, before: draft.record.depth, at: try await database.newBackfillPositions(1),
+                stateBefore: draft.record.state)
+        }
+        guard case .accepted = reception else {
+            Issue.record("\(reception)")
+            return
+        }
+        #expect(try await database.event(said.eventID)?.redactedBy == database.event(redaction.eventID)?.nid)
+        #expect(try await scene.server.history(of: scene.room, for: scene.alice).contains("regretted") == false)
+        await scene.scene.close()
+    }
+
+    @Test(
+        "an event that comes together with what refers to it, or after it, is shown with that",
+        arguments: [false, true])
+    func childrenFirst(isLater: Bool) async throws {
+        let scene = try await Scene()
+        let said = try scene.evil.event(
+            "m.room.message", content: message("first"), by: scene.mallory, in: scene.place)
+        let edit = try scene.evil.event(
+            "m.room.message",
+            content: [
+                "msgtype": "m.text", "body": "* second", "m.new_content": ["msgtype": "m.text", "body": "second"],
+                "m.relates_to": ["rel_type": "m.replace", "event_id": .string(said.eventID.string)],
+            ], by: scene.mallory, in: scene.place, previous: isLater ? nil : [said.eventID])
+        if isLater {
+            try await scene.evil.send([edit.root.json], id: "edit", to: scene.name)
+            try await scene.evil.send([said.root.json], id: "said", to: scene.name)
+        } else {
+            try await scene.evil.send([said.root.json, edit.root.json], id: "both", to: scene.name)
+        }
+        // As after a restart: what is remembered of an event is what came.
+        await scene.server.close()
+        let again = try await TestServer(directory: scene.server.directory, clock: scene.server.clock) {
+            $0.serverName = scene.name
+        }
+        let shown = try JSONDocument(
+            parsing: try await again.homeserver.reading.event(said.eventID, in: scene.room, for: scene.alice)
+        ).root
+        #expect(
+            shown["unsigned"]?["m.relations"]?["m.replace"]?["event_id"]?.string == edit.eventID.string,
+            "\(String(decoding: shown.raw, as: UTF8.self))")
+        await again.close()
     }
 
     @Test("A13 hundreds of forward extremities are merged, and the room goes on")

@@ -18,6 +18,15 @@ extension Write {
         run(Self.flagParent, key)
     }
 
+    private static let flagIfParent = Statement(
+        """
+        UPDATE events SET flags = flags | 8 WHERE event_key = $1
+            AND EXISTS (SELECT 1 FROM relations WHERE parent_key = $1)
+        """)
+
+    /// Notes on an event that has come after events which refer to it that there are some.
+    public mutating func flagIfParent(_ event: EventID) { run(Self.flagIfParent, .blob(StoredEvent.key(of: event))) }
+
     private static let deleteRelation = Statement("DELETE FROM relations WHERE event_nid = $1")
 
     /// Forgets what an event referred to: it was redacted.

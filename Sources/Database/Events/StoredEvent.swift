@@ -165,6 +165,14 @@ public final class StoredEvent: Sendable {
     /// The event as it is once it has got a position.
     public func at(position: Int64) -> StoredEvent { copy(position: position) }
 
+    /// The same event once a redaction has taken effect on it.
+    public func redacted(by redaction: EventNID) -> StoredEvent {
+        copy(redactedBy: redaction, notifying: .some(nil))
+    }
+
+    /// The same event with more flags.
+    public func flagged(_ flags: Flags) -> StoredEvent { copy(flags: self.flags.union(flags)) }
+
     /// The same event with other states around it.
     public func restated(
         before: StateNID, after: StateNID?, replaces: EventNID?, flags: Flags
@@ -175,15 +183,16 @@ public final class StoredEvent: Sendable {
     /// - Parameters: what is another than here; of what may be missing, nil in the outer optional leaves it as it is.
     private func copy(
         position: Int64? = nil, stateBefore: StateNID? = nil, stateAfter: StateNID?? = nil, replaces: EventNID?? = nil,
-        flags: Flags? = nil, json: [UInt8]? = nil, cuts: [Range<Int>]? = nil
+        flags: Flags? = nil, json: [UInt8]? = nil, cuts: [Range<Int>]? = nil, redactedBy: EventNID? = nil,
+        notifying: NotifyingMark?? = nil
     ) -> StoredEvent {
         StoredEvent(
             nid: nid, eventID: eventID, room: room, position: position ?? self.position, orderDepth: orderDepth,
             type: type, sender: sender, stateKey: stateKey, stateBefore: stateBefore ?? self.stateBefore,
-            flags: flags ?? self.flags, originServerTS: originServerTS, redactedBy: redactedBy,
+            flags: flags ?? self.flags, originServerTS: originServerTS, redactedBy: redactedBy ?? self.redactedBy,
             replaces: replaces ?? self.replaces, chain: chain, previous: previous, auth: auth,
-            transactionKey: transactionKey, cuts: cuts ?? self.cuts, json: json ?? self.json, notifying: notifying,
-            stateAfter: stateAfter ?? self.stateAfter)
+            transactionKey: transactionKey, cuts: cuts ?? self.cuts, json: json ?? self.json,
+            notifying: notifying ?? self.notifying, stateAfter: stateAfter ?? self.stateAfter)
     }
 
     /// Bytes the event takes in a cache, about.

@@ -100,7 +100,8 @@ public final class AccountDataService: Sendable {
             }
             var write = Write()
             write.replaceAccountData(stored, of: requester.nid, room: room, type: Self.tags, content: all)
-            if all.count > stored?.content.count ?? 0 { try await checkPlace(for: all.count, of: requester) }
+            let more = all.count - (stored?.content.count ?? 0)
+            if more > 0 { try await checkPlace(for: more, of: requester) }
             try await database.write(write)
         }
     }

@@ -144,14 +144,14 @@ final class PolicyServers: Sendable {
                 "a policy server doesn't sign an event",
                 metadata: ["server": "\(server)", "event": "\(event.eventID)", "reason": "\(failure.reason)"])
             // Other statuses are about this server's requests, not about the event.
-            guard let status = failure.status, let code = failure.codeForClients, [400, 403, 404, 429].contains(status)
-            else {
+            guard let status = failure.status, failure.code != nil, [400, 403, 404, 429].contains(status) else {
                 if !failure.isBusy {
                     state.withLock { $0.resting.insert(surroundings.now() + Self.rest, for: server, size: 1) }
                 }
                 return .failure(unreachable)
             }
-            // What it says is told as it says it.
+            // What it says is told as it says it, but for a code that speaks of something else than the event.
+            let code = failure.codeForClients ?? (status == 429 ? "M_LIMIT_EXCEEDED" : "M_FORBIDDEN")
             let error = MatrixError(MatrixError.Code(code, status: status), failure.reason, status: status)
             if status != 429 { state.withLock { $0.refused.insert(error, for: question, size: 1) } }
             return .failure(error)

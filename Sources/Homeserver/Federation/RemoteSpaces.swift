@@ -141,9 +141,8 @@ extension SpaceHierarchy {
             json["membership"] = .string((membership ?? .leave).name)
             return json
         }
-        // Who is invited has what came with the invitation.
-        guard let room else { throw none }
-        return try await directory.summary(of: room, for: requester)
+        // Who is invited has what came with the invitation; it is no summary.
+        throw none
     }
 
     /// What another server is told of a space (Server-Server API, `GET /hierarchy/{roomId}`).

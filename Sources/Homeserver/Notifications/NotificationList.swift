@@ -57,11 +57,16 @@ public final class NotificationList: Sendable {
             var notifications: [JSON] = []
             var next: Int64?
             while true {
-                while let room = rest.first, found.last.map({ $0.position <= change(room) }) ?? true {
+                var newest = found.last?.position
+                let count = found.count
+                while let room = rest.first, newest.map({ $0 <= change(room) }) ?? true {
                     rest.removeFirst()
-                    found += try await self.candidates(room, before, limit, onlyHighlights, requester, reader)
-                    found.sort { $0.position < $1.position }
+                    // Newest first.
+                    let more = try await self.candidates(room, before, limit, onlyHighlights, requester, reader)
+                    found += more
+                    if let first = more.first { newest = max(first.position, newest ?? first.position) }
                 }
+                if found.count > count { found.sort { $0.position < $1.position } }
                 guard let candidate = found.popLast() else { break }
                 if notifications.count == limit {
                     next = candidate.position + 1

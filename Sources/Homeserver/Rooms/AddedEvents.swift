@@ -37,6 +37,8 @@ struct AddedEvents: RandomAccessCollection, MutableCollection {
         byNumber[list[index].event.nid] = index
     }
 
+    func index(of id: EventID) -> Int? { byID[id] }
+
     subscript(id: EventID) -> RoomDraft.Added? { byID[id].map { list[$0] } }
     subscript(nid: EventNID) -> RoomDraft.Added? { byNumber[nid].map { list[$0] } }
 }

@@ -14,8 +14,11 @@ struct PaginationToken: Sendable {
         }
         guard parts.count == 3, parts[0] == "t1", let depth = Int64(parts[1]), depth >= 0 else { return nil }
         let isNegative = parts[2].hasPrefix("m")
-        guard let magnitude = Int64(isNegative ? parts[2].dropFirst() : parts[2]), magnitude >= 0 else { return nil }
-        place = Database.OrderedPlace(depth: depth, position: isNegative ? -magnitude : magnitude)
+        guard let magnitude = UInt64(isNegative ? parts[2].dropFirst() : parts[2]),
+            magnitude <= (isNegative ? Int64.min.magnitude : Int64.max.magnitude)
+        else { return nil }
+        let position = Int64(truncatingIfNeeded: isNegative ? 0 &- magnitude : magnitude)
+        place = Database.OrderedPlace(depth: depth, position: position)
     }
 
     /// The commit position that a token of either kind stands for.

@@ -94,7 +94,7 @@ extension RoomDraft {
     /// What those who are invited and those who knock are shown.
     mutating func strippedState() async throws -> [Event] {
         var events: [Event] = []
-        for type in Self.strippedTypes { if let event = try await state(StateKey(type)) { events.append(event) } }
+        for type in Self.strippedTypes { if let event = try await shownState(StateKey(type)) { events.append(event) } }
         return events
     }
 }

@@ -160,6 +160,10 @@ extension RoomDraft {
         if redaction == nil, let (parent, type) = Self.relation(of: event) {
             try await relate(stored, to: parent, type: type, event)
         }
+        // What it redacts may have been here all the time.
+        if event.type == "m.room.redaction", let target = event.redacts {
+            try await redact(target, by: event, stored.nid, isOurs: false)
+        }
         return .accepted
     }
 

@@ -43,7 +43,7 @@ struct RoomDraft {
     var hopesForNewTransactions = false
 
     struct Added {
-        let event: StoredEvent
+        var event: StoredEvent
         let parsed: Event
         /// Where it gets its place in the room.
         let placing: Placing
@@ -177,6 +177,16 @@ struct RoomDraft {
     func storedEvent(_ eventID: EventID) async throws -> StoredEvent? {
         if let fresh = added[eventID] { return fresh.event }
         return try await context.database.event(eventID)
+    }
+
+    /// The event that holds a key now, as it is shown: without what a redaction took away.
+    mutating func shownState(_ key: StateKey) async throws -> Event? {
+        guard let event = try await state(key) else { return nil }
+        return try await isRedacted(event) ? event.redacted() : event
+    }
+
+    func isRedacted(_ event: Event) async throws -> Bool {
+        try await find([event.eventID])[event.eventID]?.redactedBy != nil
     }
 
     mutating func membership(of user: UserID) async throws -> Membership {
@@ -375,6 +385,8 @@ struct RoomDraft {
         _ stored: StoredEvent, to parent: EventID, type: String, _ event: Event
     ) async throws {
         write.relate(stored, to: parent, type: type)
+        // What comes together with its children isn't in the database yet.
+        if let index = added.index(of: parent) { added[index].event = added[index].event.flagged(.hasRelations) }
         // It is to be read anew: with children, it is shown with them.
         if let known = try await context.database.event(parent) { outdated.append(known.nid) }
     }
@@ -446,7 +458,7 @@ struct RoomDraft {
     }
 
     /// Lets a redaction take effect, if it may (room versions 3 and later, "Handling redactions").
-    private mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID, isOurs: Bool) async throws {
+    mutating func redact(_ target: EventID, by redaction: Event, _ nid: EventNID, isOurs: Bool) async throws {
         guard let stored = try await storedEvent(target) else {
             // It may be told before what it redacts.
             waitingRedactions[target, default: []].append(nid)
@@ -464,11 +476,20 @@ struct RoomDraft {
             if isOurs { throw MatrixError.forbidden("You may not redact this message.") }
             return
         }
-        write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
-        write.unindex(
-            stored.nid, in: record.nid, timestamp: stored.originServerTS,
-            SearchWords.words(type: event.type, content: event.content))
-        outdated.append(stored.nid)
+        if let index = added.index(of: target) {
+            // It comes with this write, redacted as it is.
+            if stored.redactedBy != nil { return }
+            added[index].event = stored.redacted(by: nid)
+            added[index].notifications = NotificationVerdict()
+            added[index].stickyUntil = nil
+            write.remember(redaction: nid, of: target)
+        } else {
+            write.redact(target, by: nid, overwriteAt: context.surroundings.now() + context.keepRedacted)
+            write.unindex(
+                stored.nid, in: record.nid, timestamp: stored.originServerTS,
+                SearchWords.words(type: event.type, content: event.content))
+            outdated.append(stored.nid)
+        }
         if let (parent, _) = Self.relation(of: event) {
             write.unrelate(stored.nid)
             if let known = try await context.database.event(parent) { outdated.append(known.nid) }

@@ -322,6 +322,10 @@ public final class RoomRegistry: Sendable {
             write.planOverwrite(
                 of: added.event.eventID, at: context.surroundings.now() + context.keepRedacted)
         }
+        // What this server makes nobody can have referred to.
+        for added in draft.added where added.placing.isShown && !added.event.flags.contains(.outgoing) {
+            write.flagIfParent(added.event.eventID)
+        }
         write.insert(draft.chains)
         write.topics.append(.room(room))
         for nid in draft.outdated { write.topics.append(.event(nid)) }

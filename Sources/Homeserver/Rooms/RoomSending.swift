@@ -77,7 +77,8 @@ public final class SendingService: Sendable {
         let elsewhere = key == StateKey("m.room.canonical_alias") ? await aliasesElsewhere(content) : [:]
         return try await rooms.perform(in: room) { draft in
             if sticky == nil, let current = try await draft.state(key), current.sender == requester.userID,
-                let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted
+                let wanted = try? content.canonical(), (try? current.content.canonical()) == wanted,
+                try await !draft.isRedacted(current)
             {
                 return current.eventID
             }

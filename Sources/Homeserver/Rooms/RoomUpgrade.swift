@@ -77,8 +77,14 @@ extension RoomCreationService {
         }
         inheritance.request.creationContent = content
         for type in Self.transferred {
-            guard let event = try await draft.state(StateKey(type)) else { continue }
+            guard let event = try await draft.shownState(StateKey(type)) else { continue }
             inheritance.request.initialState.append(InitialState(key: StateKey(type), content: event.content.json))
+        }
+        // A room that says nothing of guests lets none in, and a new one does.
+        let guests = StateKey("m.room.guest_access")
+        if try await draft.state(guests) == nil {
+            inheritance.request.initialState.append(
+                InitialState(key: guests, content: ["guest_access": "forbidden"]))
         }
         (inheritance.request.powerLevels, inheritance.levels) = try await self.levels(
             &draft, version, creators, requester)
@@ -94,7 +100,9 @@ extension RoomCreationService {
     private func levels(
         _ draft: inout RoomDraft, _ version: RoomVersion, _ creators: [UserID], _ requester: Requester
     ) async throws -> (first: JSONObject, last: JSONObject?) {
-        var content = try await draft.state(.powerLevels)?.content.json.objectValue ?? [:]
+        // Versions before 10 allow levels that are written as texts.
+        let stored = try await draft.state(.powerLevels)?.content.json ?? [:]
+        var content = Self.wholeNumbers(stored).objectValue ?? [:]
         var users = content["users"]?.objectValue ?? [:]
         var events = content["events"]?.objectValue ?? [:]
         if version.rules.authorization.creatorsHaveInfinitePower {
@@ -117,6 +125,15 @@ extension RoomCreationService {
         if !isCreator, own < needed { users[requester.userID.string] = .integer(needed) }
         content["users"] = .object(users)
         return (content, !isCreator && own < needed ? last : nil)
+    }
+
+    /// Levels as numbers, wherever they are written as texts.
+    private static func wholeNumbers(_ json: JSON) -> JSON {
+        if let text = json.stringValue {
+            return Int64(text.filter { !$0.isWhitespace }).map { .integer($0) } ?? json
+        }
+        guard let object = json.objectValue else { return json }
+        return .object(JSONObject(object.map { ($0.key, wholeNumbers($0.value)) }))
     }
 
     private func bans(in old: Room, _ draft: inout RoomDraft) async throws -> [(UserID, JSON)] {

@@ -92,11 +92,14 @@ struct SlidingLists {
     private func othersThanJoined(_ known: SyncService.KnownMemberships) async throws -> [RoomOrders.Ranked] {
         if known.list.count == known.joined.count { return [] }
         var others: [RoomOrders.Ranked] = []
+        var wanted: WantedInvitations?
         for membership in known.list
         where membership.membership != .join && (!membership.forgotten || isUntold(membership)) {
             switch membership.membership {
             case .join, .knock: break
-            case .invite: if try await isUnwanted(membership) { continue }
+            case .invite:
+                if wanted == nil { wanted = try await wantedInvitations() }
+                if let wanted, try await !wanted.contain(membership, database) { continue }
             case .leave, .ban:
                 // Who has left knows it; whom others have sent away may not.
                 let ending = try await ending(of: membership)
@@ -109,12 +112,22 @@ struct SlidingLists {
         return others
     }
 
-    /// Whether the user wants no invitations, or none of who sent this one.
-    private func isUnwanted(_ invitation: RoomMembership) async throws -> Bool {
-        if try await InvitePermission(database: database).isBlocked(for: requester.nid) { return true }
-        let ignored = try await service.context.ignored.list(of: requester.nid)
-        if ignored.isEmpty { return false }
-        return try await database.events([invitation.event]).first.map { ignored.contains($0.sender) } ?? false
+    /// Which invitations a user wants to see: none at all, or those of people who aren't ignored.
+    private struct WantedInvitations {
+        let isBlocked: Bool
+        let ignored: Set<UserNID>
+
+        func contain(_ invitation: RoomMembership, _ database: Database) async throws -> Bool {
+            if isBlocked { return false }
+            if ignored.isEmpty { return true }
+            return try await database.events([invitation.event]).first.map { !ignored.contains($0.sender) } ?? true
+        }
+    }
+
+    private func wantedInvitations() async throws -> WantedInvitations {
+        WantedInvitations(
+            isBlocked: try await InvitePermission(database: database).isBlocked(for: requester.nid),
+            ignored: try await service.context.ignored.list(of: requester.nid))
     }
 
     /// How a membership ended; read from its events where it was not kept.
@@ -146,7 +159,7 @@ struct SlidingLists {
         if membership.forgotten { return isUntold(membership) }
         switch membership.membership {
         case .join, .knock: return true
-        case .invite: return try await !isUnwanted(membership)
+        case .invite: return try await wantedInvitations().contain(membership, database)
         case .leave, .ban:
             return try await !ending(of: membership).isDisjoint(with: [.wasJoined, .wasInvited])
                 || connection.rooms[membership.room] != nil

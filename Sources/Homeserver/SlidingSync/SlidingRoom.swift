@@ -91,7 +91,10 @@ struct SlidingRoom {
             // By this they know that it is over.
             writer.key("required_state")
             writer.beginArray()
-            try await write(events: try await database.events([membership.event], reader), [:], into: &writer, reader)
+            var part = self
+            part.leftAt = membership.position
+            try await part.write(
+                events: try await database.events([membership.event], reader), [:], into: &writer, reader)
             writer.endArray()
         }
         writer.endObject()

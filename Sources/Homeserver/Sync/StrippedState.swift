@@ -38,7 +38,8 @@ enum StrippedState {
             try await writeTold(of: room, to: user, database, into: &writer, reader)
         }
         for stored in try await database.events(numbers, reader) + [own] {
-            events.writeStripped(try events.context.parse(stored, room.version), into: &writer)
+            let event = try events.context.parse(stored, room.version)
+            events.writeStripped(stored.redactedBy == nil ? event : event.redacted(), into: &writer)
         }
         writer.endArray()
     }

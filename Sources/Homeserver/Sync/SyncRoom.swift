@@ -184,7 +184,9 @@ struct SyncRoom {
         let differences = try await tree.differences(from: builder.fullState ? StateNID(0) : known, to: start, reader)
         var numbers = differences.compactMap(\.new)
         if filter.lazyLoadsMembers {
-            numbers = try await lazily(numbers, timeline, heroes, start, knew: knew && !builder.fullState, reader)
+            let replaced = Set(differences.filter { $0.old != nil }.compactMap(\.new))
+            numbers = try await lazily(
+                numbers, replacing: knew && !builder.fullState ? replaced : nil, timeline, heroes, start, reader)
         }
         let shown = builder.wantsStateAfter ? [] : Set(timeline.events.map(\.nid))
         var chosen: [StoredEvent] = []
@@ -196,16 +198,21 @@ struct SyncRoom {
 
     /// Leaves out the members that the timeline doesn't need (Client-Server API, "Lazy-loading room members").
     ///
-    /// - Parameter knew: whether these are changes of a room that the client knows. Then none of them is left out, or the client would
-    ///   never hear who came and who left behind a gap, and with whom to share keys.
+    /// - Parameter replacing: of a room that the client knows, those of the changes that take another one's place. None of what happened
+    ///   since is left out then, or the client would never hear who came and who left behind a gap, and with whom to share keys.
+    ///   (Members that this server itself hadn't known are no news: they come all at once.)
     private func lazily(
-        _ numbers: [EventNID], _ timeline: RoomTimeline, _ heroes: [UserNID], _ state: StateNID, knew: Bool,
-        _ reader: any Reader
+        _ numbers: [EventNID], replacing: Set<EventNID>?, _ timeline: RoomTimeline, _ heroes: [UserNID],
+        _ state: StateNID, _ reader: any Reader
     ) async throws -> [EventNID] {
         let memberType = EventType("m.room.member")
         let type = try await database.existingNumber(ofType: memberType)
-        var chosen =
-            knew ? numbers : try await database.events(numbers, reader).filter { $0.type != type }.map(\.nid)
+        let since = builder.sincePosition
+        var chosen = try await database.events(numbers, reader).filter { stored in
+            if stored.type != type { return true }
+            guard let replacing else { return false }
+            return replacing.contains(stored.nid) || stored.position ?? 0 > since
+        }.map(\.nid)
         let changed = Set(chosen)
         var users = Set(timeline.events.map(\.sender))
         users.insert(builder.requester.nid)

@@ -45,7 +45,8 @@ struct BackgroundMigrationTests {
             await BackgroundFilling.runAll(
                 [again], server.homeserver.surroundings, .init(label: "t") { _ in SwiftLogNoOpLogHandler() })
         }
-        for _ in 0..<10_000 where try await server.homeserver.database.backgroundMigration(again.name) != nil {
+        for _ in 0..<10_000 {
+            if try await server.homeserver.database.backgroundMigration(again.name) == nil { break }
             server.clock.advance(by: 1_000)
             try await Task.sleep(for: .milliseconds(1))
         }
