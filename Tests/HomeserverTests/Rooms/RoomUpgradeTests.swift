@@ -101,4 +101,57 @@ struct RoomUpgradeTests {
         #expect(users?["@alice:localhost"]?.integer == 100)
         await server.close()
     }
+
+    @Test("an upgraded room lets in no guests that the old one kept out, and says nothing that was redacted")
+    func keepsOut() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let old = try await server.room(of: alice, version: "10") { $0.preset = .publicChat }
+        #expect(try await state(server, old, "m.room.guest_access", alice) == nil)
+        let topic = try await server.homeserver.sending.setState(
+            StateKey("m.room.topic"), content: ["topic": "regretted"], in: old, by: alice)
+        let name = try await server.homeserver.sending.setState(
+            StateKey("m.room.name"), content: ["name": "regretted"], in: old, by: alice)
+        for (number, event) in [topic, name].enumerated() {
+            _ = try await server.homeserver.sending.send(
+                "m.room.redaction", content: [:], to: old, transactionID: "\(number)", redacts: event, by: alice)
+        }
+        try await server.homeserver.memberships.invite(bob.userID, to: old, reason: nil, by: alice)
+        let invited = try await server.sync(bob)["rooms"]?["invite"]?[old.string]
+        #expect(invited != nil && !String(decoding: invited?.raw ?? [], as: UTF8.self).contains("regretted"))
+        let new = try await server.homeserver.creation.upgrade(old, to: "11", additionalCreators: [], by: alice)
+        #expect(try await state(server, new, "m.room.guest_access", alice)?["guest_access"]?.string == "forbidden")
+        #expect(try await state(server, new, "m.room.topic", alice)?["topic"] == nil)
+        #expect(try await state(server, new, "m.room.name", alice)?["name"] == nil)
+        // What was redacted can be set again.
+        let again = try await server.homeserver.sending.setState(
+            StateKey("m.room.topic"), content: ["topic": "regretted"], in: new, by: alice)
+        let redaction = try await server.homeserver.sending.send(
+            "m.room.redaction", content: ["redacts": .string(again.string)], to: new, transactionID: "again",
+            redacts: again, by: alice)
+        #expect(redaction != again)
+        let third = try await server.homeserver.sending.setState(
+            StateKey("m.room.topic"), content: ["topic": "regretted"], in: new, by: alice)
+        #expect(third != again)
+        #expect(try await state(server, new, "m.room.topic", alice)?["topic"]?.string == "regretted")
+        await server.close()
+    }
+
+    @Test("levels that are written as texts, as old versions allow, are numbers in the new room")
+    func levelsAsTexts() async throws {
+        let server = try await TestServer()
+        let alice = try await server.user("alice"), bob = try await server.user("bob")
+        let old = try await server.room(of: alice, version: "9")
+        _ = try await server.homeserver.sending.setState(
+            .powerLevels,
+            content: [
+                "users": [alice.userID.string: "100", bob.userID.string: "50"], "state_default": "50", "ban": " 50 ",
+                "events": ["m.room.name": "50"],
+            ], in: old, by: alice)
+        let new = try await server.homeserver.creation.upgrade(old, to: "11", additionalCreators: [], by: alice)
+        let levels = try await state(server, new, "m.room.power_levels", alice)
+        #expect(levels?["users"]?[bob.userID.string]?.integer == 50 && levels?["ban"]?.integer == 50)
+        #expect(levels?["events"]?["m.room.name"]?.integer == 50)
+        await server.close()
+    }
 }
