@@ -78,7 +78,8 @@ def main():
             server.kill()
             server.start()
             ask(server, "keys/upload", keys, alice["access_token"])
-        while ask(server, "keys/upload", {}, alice["access_token"])["one_time_key_counts"]:
+        # Of the algorithm that clients go by it is told, too, that none are left.
+        while any(ask(server, "keys/upload", {}, alice["access_token"])["one_time_key_counts"].values()):
             time.sleep(0.02)
         for claimer in claimers:
             claimer.is_over = True
