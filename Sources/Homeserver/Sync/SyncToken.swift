@@ -5,7 +5,8 @@ import Database
 ///
 /// The epoch is that of the database: after a restore, tokens from before it mean nothing. The run is that of the process
 /// that gave the token out; what is ephemeral (typing, presence) is counted per run and resent whole to tokens of a run that
-/// has told the client nothing yet. Where several processes answer, the run has with it how far others have told: `<run>+<run>.<ephemeral>+…`.
+/// has told the client nothing yet. Where several processes answer, the run has with it how far others have told: `<run>_<run>.<ephemeral>_…`.
+/// (There are clients that put tokens into URLs as they are, so nothing in them may mean something there.)
 struct SyncToken: Sendable, Equatable {
     var epoch: String
     var position: Int64
@@ -41,11 +42,11 @@ struct SyncToken: Sendable, Equatable {
     }
 
     /// The run with what belongs to others.
-    var runText: String { run + others.map { "+\($0.run).\($0.ephemeral)" }.joined() }
+    var runText: String { run + others.map { "_\($0.run).\($0.ephemeral)" }.joined() }
 
     /// Reads what ``runText`` has written.
     mutating func readRuns(_ text: some StringProtocol) -> Bool {
-        let parts = text.split(separator: "+", omittingEmptySubsequences: false)
+        let parts = text.split(separator: "_", omittingEmptySubsequences: false)
         run = String(parts[0])
         others = []
         for part in parts.dropFirst() {

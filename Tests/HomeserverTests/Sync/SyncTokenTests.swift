@@ -23,13 +23,18 @@ struct SyncTokenTests {
         }
         #expect(token.others.count == 7 && token.others.first?.run == "n18")
         #expect(SyncToken(token.text) == token)
+        // Clients need not encode it.
+        #expect(
+            token.text.utf8.allSatisfy {
+                ("a"..."z").contains(Character(UnicodeScalar($0))) || "0123456789-._".utf8.contains($0)
+            })
     }
 
     @Test(
         "what is no token is none",
         arguments: [
-            "", "s1", "s1-e-5-a+b-3", "s1-e-5-a+b.x-3", "s1-e-5-a+b.-1-3", "s1-e-5-a+b.1.2-3", "s1-e--5-a-3",
-            "s1-e-5-a" + String(repeating: "+b.1", count: 8) + "-3",
+            "", "s1", "s1-e-5-a_b-3", "s1-e-5-a_b.x-3", "s1-e-5-a_b.-1-3", "s1-e-5-a_b.1.2-3", "s1-e--5-a-3",
+            "s1-e-5-a" + String(repeating: "_b.1", count: 8) + "-3",
         ])
     func nonsense(text: String) { #expect(SyncToken(text) == nil) }
 }
