@@ -21,3 +21,23 @@ struct InvitePermission: Sendable {
         throw MatrixError(.inviteBlocked, "\(user) wants no invitations.")
     }
 }
+
+/// Which invitations a user wants to see: none at all, or those of people who aren't ignored.
+struct WantedInvitations: Sendable {
+    private let isBlocked: Bool
+    private let ignored: Set<UserNID>
+
+    init(of user: UserNID, _ context: RoomContext) async throws {
+        isBlocked = try await InvitePermission(database: context.database).isBlocked(for: user)
+        ignored = try await context.ignored.list(of: user)
+    }
+
+    /// - Parameter read: reads events by their numbers; only where somebody is ignored.
+    func contain(
+        _ invitation: RoomMembership, _ read: ([EventNID]) async throws -> [StoredEvent]
+    ) async throws -> Bool {
+        if isBlocked { return false }
+        if ignored.isEmpty { return true }
+        return try await read([invitation.event]).first.map { !ignored.contains($0.sender) } ?? true
+    }
+}

@@ -98,8 +98,8 @@ struct SlidingLists {
             switch membership.membership {
             case .join, .knock: break
             case .invite:
-                if wanted == nil { wanted = try await wantedInvitations() }
-                if let wanted, try await !wanted.contain(membership, database) { continue }
+                if wanted == nil { wanted = try await WantedInvitations(of: requester.nid, service.context) }
+                if let wanted, try await !wanted.contain(membership, database.events) { continue }
             case .leave, .ban:
                 // Who has left knows it; whom others have sent away may not.
                 let ending = try await ending(of: membership)
@@ -110,24 +110,6 @@ struct SlidingLists {
             others.append(RoomOrders.Ranked(membership: membership, position: membership.position))
         }
         return others
-    }
-
-    /// Which invitations a user wants to see: none at all, or those of people who aren't ignored.
-    private struct WantedInvitations {
-        let isBlocked: Bool
-        let ignored: Set<UserNID>
-
-        func contain(_ invitation: RoomMembership, _ database: Database) async throws -> Bool {
-            if isBlocked { return false }
-            if ignored.isEmpty { return true }
-            return try await database.events([invitation.event]).first.map { !ignored.contains($0.sender) } ?? true
-        }
-    }
-
-    private func wantedInvitations() async throws -> WantedInvitations {
-        WantedInvitations(
-            isBlocked: try await InvitePermission(database: database).isBlocked(for: requester.nid),
-            ignored: try await service.context.ignored.list(of: requester.nid))
     }
 
     /// How a membership ended; read from its events where it was not kept.
@@ -159,7 +141,8 @@ struct SlidingLists {
         if membership.forgotten { return isUntold(membership) }
         switch membership.membership {
         case .join, .knock: return true
-        case .invite: return try await wantedInvitations().contain(membership, database)
+        case .invite:
+            return try await WantedInvitations(of: requester.nid, service.context).contain(membership, database.events)
         case .leave, .ban:
             return try await !ending(of: membership).isDisjoint(with: [.wasJoined, .wasInvited])
                 || connection.rooms[membership.room] != nil

@@ -177,7 +177,10 @@ struct SyncBuilder {
                     if try await part.write(safelyInto: &leave, reader) { counts.leave += 1 }
                 case .invite:
                     guard membership.position > sincePosition || fullState else { continue }
-                    guard try await !isIgnored(membership, reader) else { continue }
+                    let wanted = try await WantedInvitations(of: requester.nid, context)
+                    guard try await wanted.contain(membership, { try await self.database.events($0, reader) }) else {
+                        continue
+                    }
                     try await writeStripped(membership, room, "invite_state", into: &invite, reader)
                     counts.invite += 1
                 case .knock:
@@ -245,14 +248,6 @@ struct SyncBuilder {
                 user: requester.userID, joined: joined, changed: since == nil ? nil : Set(candidates.map(\.room)),
                 since: sincePosition, rest: since?.sticky, upTo: upTo.position, now: now, lastChanges: lastChanges),
             service.rooms, reader)
-    }
-
-    /// Whether the user wants no invitations, or doesn't want to hear of the one that this comes from.
-    private func isIgnored(_ invitation: RoomMembership, _ reader: any Reader) async throws -> Bool {
-        if try await InvitePermission(database: database).isBlocked(for: requester.nid) { return true }
-        let ignored = try await context.ignored.list(of: requester.nid)
-        if ignored.isEmpty { return false }
-        return try await database.events([invitation.event], reader).first.map { ignored.contains($0.sender) } ?? false
     }
 
     /// Whether a room that the user has left is told of: when it is news, or when the filter asks for it.
